@@ -1,0 +1,87 @@
+"""Fovea trains small-image CNN classifiers and says how far to believe them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fovea.api import load_run, summary, train
+    from fovea.data.imageset import ImageSet
+    from fovea.data.preprocess import Preprocessor
+    from fovea.data.split import Split
+    from fovea.errors import (
+        DataError,
+        FoveaError,
+        ModelError,
+        NonFiniteLossError,
+        RunFailedError,
+        SettingsError,
+        UserError,
+    )
+    from fovea.evaluation.findings import Finding
+    from fovea.evaluation.intervals import Score
+    from fovea.evaluation.predictions import Predictions
+    from fovea.evaluation.run import Run
+    from fovea.settings import Recipe
+    from fovea.studies.seeds import SeedStudy
+    from fovea.training.callbacks import Callback
+
+__version__ = "0.1.0"
+
+# Public name -> where it lives; loaded when it is first used, so that importing fovea imports nothing heavy.
+_HOMES = {
+    "Callback": "fovea.training.callbacks",
+    "DataError": "fovea.errors",
+    "Finding": "fovea.evaluation.findings",
+    "FoveaError": "fovea.errors",
+    "ImageSet": "fovea.data.imageset",
+    "ModelError": "fovea.errors",
+    "NonFiniteLossError": "fovea.errors",
+    "Predictions": "fovea.evaluation.predictions",
+    "Preprocessor": "fovea.data.preprocess",
+    "Recipe": "fovea.settings",
+    "Run": "fovea.evaluation.run",
+    "RunFailedError": "fovea.errors",
+    "Score": "fovea.evaluation.intervals",
+    "SeedStudy": "fovea.studies.seeds",
+    "SettingsError": "fovea.errors",
+    "Split": "fovea.data.split",
+    "UserError": "fovea.errors",
+    "load_run": "fovea.api",
+    "summary": "fovea.api",
+    "train": "fovea.api",
+}
+
+__all__ = [
+    "Callback",
+    "DataError",
+    "Finding",
+    "FoveaError",
+    "ImageSet",
+    "ModelError",
+    "NonFiniteLossError",
+    "Predictions",
+    "Preprocessor",
+    "Recipe",
+    "Run",
+    "RunFailedError",
+    "Score",
+    "SeedStudy",
+    "SettingsError",
+    "Split",
+    "UserError",
+    "load_run",
+    "summary",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fovea' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

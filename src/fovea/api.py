@@ -1,0 +1,219 @@
+"""The Python face: each function wires the rooms below together and computes nothing itself."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from torch import nn
+
+from fovea.data.imageset import RawData
+from fovea.data.load import is_known_data, read_raw, with_part
+from fovea.errors import SettingsError
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.run import Run
+from fovea.models.build import build_net, check_net, complete_model
+from fovea.models.summary import Summary, summarize
+from fovea.registry import unknown_name
+from fovea.reporting.console import EpochLines, plan_lines, say_on
+from fovea.reporting.figures import write_figures
+from fovea.runfolder import create_run_folder
+from fovea.settings import ModelSettings, Recipe, named_recipes, read_recipe, with_settings
+from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
+from fovea.studies.seeds import SeedStudy, run_seeds
+from fovea.training.callbacks import as_callback
+from fovea.training.run import Plan, plan_run, train_run
+
+
+@overload
+def train(data: Any, *, seeds: None = None, **options: Any) -> Run: ...
+@overload
+def train(data: Any, *, seeds: int, **options: Any) -> SeedStudy: ...
+
+
+def train(
+    data: Any,
+    *,
+    model: str | list[Any] | nn.Module | None = None,
+    val_data: Any = None,
+    test_data: Any = None,
+    callbacks: Sequence[Any] = (),
+    seeds: int | None = None,
+    out: str | Path = "runs",
+    name: str | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> Run | SeedStudy:
+    """Train a classifier, test it once, and keep everything in a run folder.
+
+    Args:
+        data: a catalog name ("mnist"), a path, a pair (images, labels), a recipe's name or file, or a Recipe.
+        model: a name ("resnet20"), a layer list, or a module from float32 [B, C, H, W] to logits [B, K].
+        val_data, test_data: data for validation and test; else both are cut from the training images.
+        callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
+        seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
+        out: the folder that run folders are made in.
+        name: of the run folder; None: <data>-<model>.
+        verbose: write progress to stderr.
+        settings: any setting of a recipe by its name: epochs=5, batch_size=128, lr=.01, patience=3, seed=1,
+            augmentation="none", val_split=.2, image_size=64, device="cpu" ...
+
+    Returns:
+        The finished run (or the study of several seeds), read back from its folder.
+
+    Raises:
+        UserError: for data, settings or a model that cannot be used; nothing is written then.
+        RunFailedError: when training broke off.
+    """
+    recipe, source = resolve_data(data)
+    changes = dict(settings)
+    if isinstance(model, nn.Module) and seeds is not None:
+        raise SettingsError("seeds needs a model by name or layer list: a module of your own has but one start.")
+    if model is not None and not isinstance(model, nn.Module):
+        changes["model.name" if isinstance(model, str) else "model.layers"] = model
+    for role, given in (("val_data", val_data), ("test_data", test_data)):
+        if isinstance(given, str | Path):
+            changes[role] = str(given)
+    recipe = with_settings(recipe, changes)
+    raw = _read_all(recipe, source, val_data, test_data)
+    recipe = _with_places(recipe, source)
+    net = model if isinstance(model, nn.Module) else None
+    users = [as_callback(callback) for callback in callbacks]
+
+    def train_one(one: Recipe, parent: Path, run_name: str | None) -> Run:
+        return _train_one(plan_run(one, raw, net), raw, parent, run_name, Path(out), users, verbose)
+
+    if seeds is None:
+        return train_one(recipe, Path(out), name)
+    if seeds < 2:
+        raise SettingsError(f"seeds {seeds}: a spread needs two seeds or more; for one run use seed.")
+    plan_run(recipe, raw)  # a mistake shows before the study's folder is made
+    folder = create_run_folder(Path(out), name or f"{_folder_name(raw, recipe.model.name)}-seeds")
+    return run_seeds(recipe, seeds, folder, train_one)
+
+
+def _train_one(
+    plan: Plan, raw: RawData, parent: Path, run_name: str | None, out: Path, callbacks: list[Any], verbose: bool
+) -> Run:
+    folder = create_run_folder(parent, run_name or _folder_name(raw, plan.recipe.model.name))
+    say = say_on(sys.stderr) if verbose else _say_nothing
+    for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form)]:
+        say(topic, line)
+    shown = [EpochLines(plan, sys.stderr)] if verbose else []
+    train_run(plan, folder, out, [*shown, *callbacks], say)
+    run = Run(folder, plan.net if plan.own_net else None)
+    write_figures(run)
+    return run
+
+
+def _say_nothing(topic: str, line: str) -> None:
+    """Takes the place of the terminal where verbose is False."""
+
+
+def _folder_name(raw: RawData, model: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", f"{raw.name}-{model}").strip(".-") or "run"
+
+
+def resolve_data(data: Any) -> tuple[Recipe, Any]:
+    """What DATA means: (recipe, where its images come from).
+
+    Raises:
+        SettingsError: when a name means both a data set and a recipe, or neither.
+    """
+    if isinstance(data, Recipe):
+        return data, data.data.source
+    if not isinstance(data, str | Path):
+        return Recipe(), data
+    text = str(data)
+    recipes = named_recipes()
+    is_file = Path(text).suffix in {".yaml", ".yml"}
+    if text in recipes and is_known_data(text):
+        raise SettingsError(f"{text!r} is both data and a recipe: write ./{text} for a folder, or {text}.yaml's path.")
+    if is_file or text in recipes:
+        recipe = read_recipe(Path(text) if is_file else recipes[text])
+        return recipe, recipe.data.source
+    if not is_known_data(text) and Path(text).name == text:
+        raise unknown_name("data set or recipe", text, known_names())
+    return Recipe(), text
+
+
+def known_names() -> list[str]:
+    """What DATA can be by name: data sets and recipes."""
+    from fovea.data.catalog import CATALOG
+
+    return [*CATALOG, *named_recipes()]
+
+
+def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> RawData:
+    if source is None:
+        raise SettingsError("This recipe names no data (it was trained on arrays): pass the arrays in Python.")
+    size = recipe.preprocessing.image_size
+    raw = read_raw(source, size)
+    given = {"val": val_data, "test": test_data}
+    named = {"val": recipe.data.val_data, "test": recipe.data.test_data}
+    for role in ("val", "test"):
+        other = given[role] if given[role] is not None else named[role]
+        if other is not None:
+            raw = with_part(raw, role, read_raw(other, size))
+    return raw
+
+
+def _with_places(recipe: Recipe, source: Any) -> Recipe:
+    """The recipe with its data's places written in, absolute, so that config.yaml holds from any folder."""
+    places = {"source": source, "val_data": recipe.data.val_data, "test_data": recipe.data.test_data}
+    absolute = {
+        name: str(Path(place).expanduser().resolve()) if is_known_data(place) == "path" else place
+        for name, place in places.items()
+        if isinstance(place, str | Path)
+    }
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+
+
+def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
+    """Read a run folder back, in a fresh process too.
+
+    Args:
+        model: the module that the run was trained with, where it was your own.
+
+    Raises:
+        DataError: when the folder is no finished run.
+    """
+    return Run(path, model)
+
+
+def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions, int]:
+    """Evaluate a saved run on its own test images, or on other labelled data.
+
+    Returns:
+        The predictions, and how often this test set has been looked at.
+
+    Raises:
+        DataError: when the data is not there, has changed, or does not fit the run's classes.
+    """
+    run = Run(path)
+    if data is not None:
+        return evaluate_other_data(run, read_raw(data, run.model.preprocessor.image_shape[:2]))
+    recipe = run.recipe
+    return evaluate_test_split(run, _read_all(recipe, recipe.data.source, None, None))
+
+
+def summary(
+    model: str | list[Any] | nn.Module = "small", image_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
+) -> Summary:
+    """The table of a net: layer, output shape, parameters, multiply-adds of one image.
+
+    Args:
+        model: a name, a layer list or a module.
+        image_shape: height, width, channels.
+
+    Raises:
+        ModelError: when the net does not fit such images.
+    """
+    if isinstance(model, nn.Module):
+        check_net(model, image_shape, num_classes)
+        return summarize(model, image_shape)
+    settings = ModelSettings(name=model) if isinstance(model, str) else ModelSettings(layers=model)
+    return summarize(build_net(complete_model(settings, image_shape), image_shape, num_classes, seed=0), image_shape)

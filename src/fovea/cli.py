@@ -1,0 +1,152 @@
+"""The shell face: parse, call the API, print. Results go to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import fovea
+from fovea.errors import FoveaError
+
+app = typer.Typer(
+    help="Trains small-image CNN classifiers and says how far to believe them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Kind(StrEnum):
+    """What `fovea list` can list."""
+
+    DATASETS = "datasets"
+    MODELS = "models"
+    RECIPES = "recipes"
+    AUGMENTATIONS = "augmentations"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def main() -> None:
+    """The entry point of the command `fovea`."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _terminated)
+    app()
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(143)
+
+
+def friendly(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors that Fovea raises on purpose become one message on stderr and their exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except FoveaError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fovea {fovea.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Trains small-image CNN classifiers and says how far to believe them."""
+
+
+@app.command()
+@friendly
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA|RECIPE", help="A data set's name, a path, or a recipe.")],
+    model: Annotated[str | None, typer.Option(help="A model's name (fovea list models).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The full learning rate.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="auto, none, digits or photos.")] = None,
+    val_split: Annotated[float | None, typer.Option(help="Share of the training images for validation.")] = None,
+    val_data: Annotated[str | None, typer.Option(help="Validation images of their own.")] = None,
+    test_data: Annotated[str | None, typer.Option(help="Test images of their own.")] = None,
+    no_test: Annotated[bool, typer.Option("--no-test", help="Leave the test split closed.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train so many times; report mean and spread.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ..., mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for run folders.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on DATA, test once, and leave a run folder."""
+    from fovea import api
+    from fovea.reporting.console import result_lines, study_lines
+    from fovea.settings import parse_assignments
+
+    given = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "augmentation": augmentation, "val_split": val_split,
+        "seed": seed, "device": device, "precision": precision, "test": False if no_test else None,
+    }  # fmt: skip
+    settings = {key: value for key, value in given.items() if value is not None}
+    options: dict[str, Any] = {"val_data": val_data, "test_data": test_data, "out": out, "name": name}
+    found = api.train(
+        data, model=model, seeds=seeds, **options, **(settings | parse_assignments(assignments or []))
+    )  # type: ignore[call-overload]
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        typer.echo(study_lines(found) if seeds is not None else result_lines(found))
+
+
+@app.command()
+@friendly
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    data: Annotated[str | None, typer.Option(help="Other labelled images; else the run's own test split.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a saved run again; each look at a test set is written into the ledger."""
+    from fovea import api
+    from fovea.reporting.console import evaluation_lines
+
+    predictions, looks = api.evaluate_run(run, data)
+    typer.echo(evaluation_lines(predictions, looks, as_json))
+
+
+@app.command("list")
+@friendly
+def list_names(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what can be given by name."""
+    from fovea.listing import descriptions
+
+    found = descriptions(kind.value)
+    width = max(map(len, found))
+    lines = [f"{name:<{width}}  {description}".rstrip() for name, description in found.items()]
+    typer.echo(json.dumps(found) if as_json else "\n".join(lines))

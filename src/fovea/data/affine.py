@@ -1,0 +1,97 @@
+"""Affine resampling of whole batches, on the convention of Keras' ImageDataGenerator.
+
+An output pixel (row, column) reads the input at M (row - c_row, column - c_column) + (c_row, c_column), c being the
+image's middle (size / 2 - 0.5), M = rotation @ shift @ shear @ zoom in homogeneous coordinates; bilinear.
+Source: keras/src/legacy/preprocessing/image.py (apply_affine_transform), Keras 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+
+
+@dataclass(frozen=True, eq=False)
+class AffineParameters:
+    """One transform for each of B images, all float32 [B].
+
+    Attributes:
+        theta: rotation, degrees.
+        shift_rows, shift_columns: pixels; positive values move the content up and left.
+        shear: degrees.
+        zoom_rows, zoom_columns: factors from output to input: 2 halves the content, .5 doubles it.
+    """
+
+    theta: torch.Tensor
+    shift_rows: torch.Tensor
+    shift_columns: torch.Tensor
+    shear: torch.Tensor
+    zoom_rows: torch.Tensor
+    zoom_columns: torch.Tensor
+
+
+def affine_matrices(parameters: AffineParameters) -> torch.Tensor:
+    """rotation @ shift @ shear @ zoom: float32 [B, 2, 3], from output to input (row, column), about the middle."""
+    theta, shear = torch.deg2rad(parameters.theta), torch.deg2rad(parameters.shear)
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    cos_shear, sin_shear = torch.cos(shear), torch.sin(shear)
+    zoom_rows, zoom_columns = parameters.zoom_rows, parameters.zoom_columns
+    shift_rows, shift_columns = parameters.shift_rows, parameters.shift_columns
+    # rotation @ shift has the linear part of the rotation and the rotated shift; shear = [[1, -sin], [0, cos]].
+    rows = torch.stack(
+        [cos * zoom_rows, (-cos * sin_shear - sin * cos_shear) * zoom_columns, cos * shift_rows - sin * shift_columns],
+        dim=1,
+    )
+    columns = torch.stack(
+        [sin * zoom_rows, (-sin * sin_shear + cos * cos_shear) * zoom_columns, sin * shift_rows + cos * shift_columns],
+        dim=1,
+    )
+    return torch.stack([rows, columns], dim=1)
+
+
+def source_positions(matrices: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The input row and column that each output pixel reads: two float32 [B, H, W]."""
+    middle_row, middle_column = height / 2 - 0.5, width / 2 - 0.5
+    row = torch.arange(height, dtype=torch.float32)[:, None] - middle_row
+    column = torch.arange(width, dtype=torch.float32)[None, :] - middle_column
+
+    def apply(line: torch.Tensor, middle: float) -> torch.Tensor:
+        a, b, c = (line[:, i, None, None] for i in range(3))
+        return a * row + (b * column + (c + middle))
+
+    return apply(matrices[:, 0], middle_row), apply(matrices[:, 1], middle_column)
+
+
+def resample(
+    images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, fill_mode: str, cval: float
+) -> torch.Tensor:
+    """Read images at fractional positions, bilinearly.
+
+    Args:
+        images: float32 [B, C, H, W].
+        rows, columns: float32 [B, H', W'], positions in pixels; 0 is the middle of the first pixel.
+        fill_mode: what lies outside: "nearest" aaa|abcd|ddd, "reflect" cba|abcd|dcb, "wrap" bcd|abcd|abc, or
+            "constant", where a position outside the pixel middles gives `cval`.
+
+    Returns:
+        float32 [B, C, H', W'].
+    """
+    height, width = images.shape[2:]
+    inside = None
+    if fill_mode == "constant":
+        slack = 1e-4  # rounding must not cut the border off an image that is not moved at all
+        inside = (rows >= -slack) & (rows <= height - 1 + slack) & (columns >= -slack) & (columns <= width - 1 + slack)
+    elif fill_mode == "wrap":
+        rows, columns = rows.remainder(height), columns.remainder(width)
+        images = F.pad(images, (0, 1, 0, 1), mode="circular")
+        height, width = height + 1, width + 1
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
+    padding = "reflection" if fill_mode == "reflect" else "border"
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    if inside is not None:
+        sampled = torch.where(inside[:, None], sampled, torch.tensor(cval, dtype=sampled.dtype))
+    return sampled

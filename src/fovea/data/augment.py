@@ -1,0 +1,231 @@
+"""Augmentation: whole-batch functions with the names and meanings of Keras' ImageDataGenerator.
+
+Everything drawn is a function of (seed, epoch, image index). Images are float32 [B, C, H, W] with values 0..255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fovea.data.affine import AffineParameters, affine_matrices, resample, source_positions
+from fovea.data.draws import random_words, uniform
+from fovea.registry import Registry
+from fovea.settings import AugmentationSettings
+
+Draw = Callable[[str], torch.Tensor]  # what is drawn -> one uniform number in [0, 1) an image, float32 [B]
+Operation = Callable[[torch.Tensor, AugmentationSettings, "Draw", "DrawWords"], torch.Tensor]
+DrawWords = Callable[[str], NDArray[np.uint64]]
+
+# Values where a preset differs from "nothing". Digits and letters are never mirrored.
+PRESETS: Registry[dict[str, Any]] = Registry(
+    "augmentation preset",
+    {
+        "none": {},
+        "digits": {
+            "rotation_range": 10.0,
+            "width_shift_range": 0.08,
+            "height_shift_range": 0.08,
+            "zoom_range": 0.1,
+            "shear_range": 10.0,
+            "fill_mode": "constant",
+        },
+        "photos": {
+            "width_shift_range": 0.08,
+            "height_shift_range": 0.08,
+            "horizontal_flip": True,
+            "fill_mode": "reflect",
+        },
+    },
+)
+
+
+def choose_preset(preset: str, classes: tuple[str, ...], kind: str | None) -> tuple[str, str]:
+    """The preset that "auto" stands for, and why.
+
+    Characters are never mirrored: a flipped 3 is no 3. Where the class names do not tell, they count as characters.
+
+    Args:
+        kind: "characters" or "photos" where the source says so.
+    """
+    if preset != "auto":
+        PRESETS[preset]
+        return preset, "as asked"
+    if kind == "photos":
+        return "photos", "a mirrored image keeps its class"
+    if kind == "characters":
+        return "digits", "characters, which are never mirrored"
+    if all(len(name) == 1 or name.lstrip("-").isdecimal() for name in classes):
+        return "digits", "class names look like digits or letters, which are never mirrored"
+    return "photos", "class names are words; --augmentation none or digits if mirroring changes a class"
+
+
+def complete_augmentation(settings: AugmentationSettings, preset: str) -> AugmentationSettings:
+    """Fill what was left open with the preset's values and with "nothing" for the rest."""
+    neutral = {
+        "rotation_range": 0.0,
+        "width_shift_range": 0.0,
+        "height_shift_range": 0.0,
+        "shear_range": 0.0,
+        "zoom_range": 0.0,
+        "channel_shift_range": 0.0,
+        "brightness_range": None,
+        "contrast_range": None,
+        "horizontal_flip": False,
+        "vertical_flip": False,
+        "cutout": 0,
+        "fill_mode": "nearest",
+        "cval": 0.0,
+    }
+    given = {name: value for name, value in settings.model_dump().items() if value is not None}
+    return AugmentationSettings.model_validate({**neutral, **PRESETS[preset], **given, "preset": preset})
+
+
+def augment_batch(
+    images: torch.Tensor, settings: AugmentationSettings, indices: NDArray[np.int64], seed: int, epoch: int
+) -> torch.Tensor:
+    """Augment one batch.
+
+    Args:
+        images: float32 [B, C, H, W], values 0..255.
+        settings: complete (see `complete_augmentation`).
+        indices: int64 [B], the images' positions in the train split: what the draws depend on.
+
+    Returns:
+        float32 [B, C, H, W].
+    """
+
+    def draw(purpose: str) -> torch.Tensor:
+        return torch.from_numpy(uniform(indices, seed, epoch, purpose))
+
+    def draw_words(purpose: str) -> NDArray[np.uint64]:
+        return random_words(indices, seed, epoch, purpose)
+
+    for operation in AUGMENTATIONS.values():
+        images = operation(images, settings, draw, draw_words)
+    return images
+
+
+def _affine(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, words: DrawWords) -> torch.Tensor:
+    height, width = images.shape[2:]
+    parameters = draw_affine(settings, height, width, draw, words)
+    if parameters is None:
+        return images
+    rows, columns = source_positions(affine_matrices(parameters), height, width)
+    return resample(images, rows, columns, settings.fill_mode or "nearest", settings.cval or 0.0)
+
+
+def draw_affine(
+    settings: AugmentationSettings, height: int, width: int, draw: Draw, words: DrawWords
+) -> AffineParameters | None:
+    """One affine transform for each image; None where the settings ask for none."""
+    low, high = _zoom_pair(settings.zoom_range)
+    asked = (settings.rotation_range, settings.shear_range, settings.width_shift_range, settings.height_shift_range)
+    if not any(asked) and (low, high) == (1.0, 1.0):
+        return None
+    rotation, shear = settings.rotation_range or 0.0, settings.shear_range or 0.0
+    return AffineParameters(
+        theta=_between(draw("rotation"), -rotation, rotation),
+        shift_rows=_shift(settings.height_shift_range or 0.0, height, "height_shift", draw, words),
+        shift_columns=_shift(settings.width_shift_range or 0.0, width, "width_shift", draw, words),
+        shear=_between(draw("shear"), -shear, shear),
+        zoom_rows=_between(draw("zoom_rows"), low, high),
+        zoom_columns=_between(draw("zoom_columns"), low, high),
+    )
+
+
+def _between(draws: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return low + (high - low) * draws
+
+
+def _zoom_pair(zoom: float | tuple[float, float] | None) -> tuple[float, float]:
+    if isinstance(zoom, tuple):
+        return zoom
+    return 1 - (zoom or 0.0), 1 + (zoom or 0.0)
+
+
+def _shift(
+    shift: float | int | tuple[float, ...], side: int, purpose: str, draw: Draw, words: DrawWords
+) -> torch.Tensor:
+    """Keras' three readings: a list gives the choices, an int n whole pixels below n, a float a range.
+
+    A float or list below 1 is a fraction of the side, otherwise pixels.
+    """
+    if isinstance(shift, float):
+        pixels = shift * side if shift < 1 else shift
+        return _between(draw(purpose), -pixels, pixels)
+    choices = np.array(shift if isinstance(shift, tuple) else np.arange(max(shift, 1)), np.float32)
+    chosen = choices[(words(purpose) % np.uint64(len(choices))).astype(np.int64)]
+    sign = np.where(words(purpose + "_sign") % np.uint64(2) == 0, 1, -1).astype(np.float32)
+    scale = side if isinstance(shift, tuple) and choices.max() < 1 else 1
+    return torch.from_numpy(chosen * sign * np.float32(scale))
+
+
+def _channel_shift(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    if not settings.channel_shift_range:
+        return images
+    by = _between(draw("channel_shift"), -settings.channel_shift_range, settings.channel_shift_range)
+    low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+    return (images + by[:, None, None, None]).clamp(min=low, max=high)
+
+
+def _horizontal_flip(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    return _flip(images, draw("horizontal_flip") < 0.5, dim=3) if settings.horizontal_flip else images
+
+
+def _vertical_flip(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    return _flip(images, draw("vertical_flip") < 0.5, dim=2) if settings.vertical_flip else images
+
+
+def _flip(images: torch.Tensor, which: torch.Tensor, dim: int) -> torch.Tensor:
+    return torch.where(which[:, None, None, None], images.flip(dim), images)
+
+
+def _brightness(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    if settings.brightness_range is None:
+        return images
+    factor = _between(draw("brightness"), *settings.brightness_range)
+    return (images * factor[:, None, None, None]).clamp(0, 255)
+
+
+def _contrast(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    """Distance from the image's mean times a factor, clipped to 0..255."""
+    if settings.contrast_range is None:
+        return images
+    factor = _between(draw("contrast"), *settings.contrast_range)[:, None, None, None]
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + (images - mean) * factor).clamp(0, 255)
+
+
+def _cutout(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+    """A square of the image's own mean, wholly inside (after DeVries and Taylor, arXiv 1708.04552)."""
+    if not settings.cutout:
+        return images
+    height, width = images.shape[2:]
+    tall, wide = min(settings.cutout, height), min(settings.cutout, width)
+    top = (draw("cutout_row") * (height - tall + 1)).floor()[:, None]
+    left = (draw("cutout_column") * (width - wide + 1)).floor()[:, None]
+    row, column = torch.arange(height)[None], torch.arange(width)[None]
+    in_rows = (row >= top) & (row < top + tall)
+    in_columns = (column >= left) & (column < left + wide)
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return torch.where(hole, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+# In the order in which they are applied: Keras' own, then ours.
+AUGMENTATIONS: Registry[Operation] = Registry(
+    "augmentation",
+    {
+        "affine": _affine,
+        "channel_shift": _channel_shift,
+        "horizontal_flip": _horizontal_flip,
+        "vertical_flip": _vertical_flip,
+        "brightness": _brightness,
+        "contrast": _contrast,
+        "cutout": _cutout,
+    },
+)

@@ -1,0 +1,108 @@
+"""Labels of any form -> class indices and class names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.errors import DataError
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorting key that puts "10" after "2" and leaves other names in alphabetical order."""
+    pieces = re.split(r"(\d+)", name)
+    return tuple((0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces if piece)
+
+
+def flat_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
+    """Labels as one column: integers [N], (N, 1), one-hot (N, K) or strings -> [N] of int64 or str.
+
+    Raises:
+        DataError: for NaN, fractions, soft labels or a shape that is none of these.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2:
+        labels = _from_one_hot(labels, where)
+    if labels.ndim != 1:
+        raise DataError(
+            f"The labels of {where} have shape {labels.shape}: expected one label an image, (N,), (N, 1) or one-hot (N, K)."
+        )
+    if labels.dtype.kind in "OUS":
+        return _text_labels(labels, where)
+    if labels.dtype.kind == "b":
+        return labels.astype(np.int64)
+    return _whole_numbers(labels, where)
+
+
+def _from_one_hot(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
+    is_one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+    if not is_one_hot:
+        raise DataError(
+            f"The labels of {where} have shape {labels.shape} but are not one-hot: "
+            "each row needs a single 1 and zeros elsewhere."
+        )
+    return labels.argmax(axis=1).astype(np.int64)
+
+
+def _text_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
+    texts = [label.decode() if isinstance(label, bytes) else label for label in labels.tolist()]
+    bad = [i for i, label in enumerate(texts) if label is None or label != label or str(label).strip() == ""]
+    if bad:
+        raise DataError(f"The label of image {bad[0]} in {where} is missing ({len(bad)} in all): give every image a class.")
+    return np.array([str(label) for label in texts])
+
+
+def _whole_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "iuf":
+        raise DataError(f"The labels of {where} are of type {labels.dtype}: expected integers, names or one-hot rows.")
+    if labels.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
+        if len(bad):
+            raise DataError(
+                f"The label of image {bad[0]} in {where} is {labels[bad[0]]} ({len(bad)} such in all): "
+                "labels must be classes (whole numbers or names), not measurements."
+            )
+    return labels.astype(np.int64)
+
+
+def class_map(train_labels: NDArray[Any], one_hot_width: int | None = None) -> dict[Any, str]:
+    """Label value -> class name, in class order: numbers by size, names in natural order.
+
+    Args:
+        train_labels: flat labels of the training part.
+        one_hot_width: K of one-hot labels, whose classes are 0 .. K - 1 whether they occur or not.
+    """
+    if one_hot_width:
+        return {value: str(value) for value in range(one_hot_width)}
+    values = np.unique(train_labels).tolist()
+    if train_labels.dtype.kind == "U":
+        values = sorted(values, key=natural_key)
+    return {value: str(value) for value in values}
+
+
+def encode_labels(labels: NDArray[Any], mapping: dict[Any, str], where: str) -> NDArray[np.int64]:
+    """Flat labels -> class indices, int64 [N].
+
+    Raises:
+        DataError: names the labels that are no class of the training images.
+    """
+    position = {value: index for index, value in enumerate(mapping)}
+    present = np.unique(labels).tolist()
+    strangers = [value for value in present if value not in position]
+    if strangers:
+        raise DataError(
+            f"{where} has labels that are no class of the training images: {_listed(strangers)}. "
+            f"Classes: {_listed(mapping.values())}. Remove these images, or add training images of that class."
+        )
+    lookup = np.array([position[value] for value in present], dtype=np.int64)
+    return lookup[np.searchsorted(np.array(present), labels)]
+
+
+def _listed(values: Any, limit: int = 12) -> str:
+    names = [str(value) for value in values]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,138 @@
+"""Images of any dtype, size and channel count -> uint8 [N, H, W, C]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fovea.errors import DataError
+
+Range = tuple[float, float]
+
+
+def check_images(images: Any, where: str) -> NDArray[Any]:
+    """Give images the shape [N, H, W, C].
+
+    Raises:
+        DataError: for unequal sizes, a wrong number of axes or channels, a dtype without numbers, or NaN.
+    """
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        images = np.empty(0, object)
+    if images.dtype == object:
+        raise DataError(
+            f"The images of {where} are of unequal size (or not numeric): an array needs one height, width and "
+            "number of channels. Resize them first, or give a folder of image files with --set image_size=64."
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:3]:
+        raise DataError(
+            f"The images of {where} have shape {images.shape}: expected (N, height, width) or "
+            "(N, height, width, channels) with 1 or 3 channels, channels last."
+        )
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"The images of {where} are of type {images.dtype}: expected numbers.")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        raise DataError(
+            f"The images of {where} hold NaN or infinite values in {len(bad)} of {len(images)} images, first in "
+            f"image {bad[0]}: repair or remove them."
+        )
+    return images
+
+
+def value_range(images: NDArray[Any]) -> Range | None:
+    """The range that is mapped to 0..255, fitted on the training images; None where values are 0..255 already.
+
+    Floats within 0..1 are taken as k / 255, so that k / 255 becomes k exactly.
+    """
+    if images.dtype == np.uint8 or len(images) == 0:
+        return None
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and high <= 1:
+        return (0.0, 1.0)
+    if low >= 0 and 127 < high <= 255:
+        return None
+    return (min(low, 0.0), high if high > low else low + 1.0)
+
+
+def range_of_new_images(images: NDArray[Any], trained: Range | None, where: str) -> Range | None:
+    """How images that come after training are mapped to 0..255 by a model whose own range is `trained`.
+
+    A model of 8-bit images takes uint8 and k / 255 alike; any other keeps the range that it was trained with.
+
+    Raises:
+        DataError: when the values lie far outside what the model was trained on.
+    """
+    if len(images) == 0:
+        return trained
+    low, high = float(images.min()), float(images.max())
+    if trained in (None, (0.0, 1.0)):
+        fits = low >= 0 and high <= 255
+        mapped = (0.0, 1.0) if images.dtype.kind == "f" and high <= 1 else None
+    else:
+        assert trained is not None
+        span = trained[1] - trained[0]
+        fits = trained[0] - span <= low and high <= trained[1] + span
+        mapped = trained
+    if not fits:
+        raise DataError(
+            f"The values of {where} range from {low:g} to {high:g}, but the model was trained on "
+            f"{'0..255 or 0..1' if trained in (None, (0.0, 1.0)) else f'{trained[0]:g}..{trained[1]:g}'}: "
+            "give the images as they were before any scaling of your own."
+        )
+    return mapped
+
+
+def to_uint8(images: NDArray[Any], input_range: Range | None) -> NDArray[np.uint8]:
+    """Map images to 0..255 by `input_range`; values outside it are clipped.
+
+    Args:
+        images: [N, H, W, C], any numeric dtype.
+        input_range: the low and high value that become 0 and 255; None: the values are kept.
+    """
+    if images.dtype == np.uint8 and input_range is None:
+        return images
+    low, high = input_range or (0.0, 255.0)
+    mapped = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 4096):  # in slices: float copies of a whole set are large
+        part = images[start : start + 4096].astype(np.float64)
+        mapped[start : start + 4096] = np.rint(((part - low) * (255 / (high - low))).clip(0, 255))
+    return mapped
+
+
+def fit_size(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize images to (height, width), bilinear with antialiasing as Pillow does it.
+
+    Args:
+        images: uint8 [N, H, W, C], C 1 or 3.
+    """
+    if images.shape[1:3] == size:
+        return images
+    resized = [as_array(from_array(image).resize(size[::-1], Image.Resampling.BILINEAR)) for image in images]
+    return np.stack(resized) if resized else np.empty((0, *size, images.shape[3]), np.uint8)
+
+
+def fit_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Grey images as colour (channels 3) or colour images as grey (channels 1, ITU-R 601 luma)."""
+    if images.shape[3] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=3)
+    return np.stack([np.asarray(Image.fromarray(image).convert("L"))[..., None] for image in images])
+
+
+def from_array(image: NDArray[np.uint8]) -> Image.Image:
+    """uint8 [H, W, C] -> a Pillow image."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def as_array(image: Image.Image) -> NDArray[np.uint8]:
+    """A Pillow image of mode L or RGB -> uint8 [H, W, C]."""
+    array = np.asarray(image, dtype=np.uint8)
+    return array[..., None] if array.ndim == 2 else array

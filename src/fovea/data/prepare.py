@@ -1,0 +1,137 @@
+"""From raw parts to three ImageSets: class map, split, mapping to uint8. Only training images decide anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.data.imageset import ImageSet, RawData, RawSet
+from fovea.data.labels import class_map, encode_labels, flat_labels
+from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
+from fovea.data.split import Split, make_split
+from fovea.errors import DataError, SettingsError
+from fovea.settings import DataSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What training needs to know of the data.
+
+    Attributes:
+        sets: "train", "val" and "test" as ImageSets of one size and one class map.
+        split: which raw images they are.
+        input_range: how raw values were mapped to 0..255; None: they were 0..255.
+        kind: "characters" or "photos" where known.
+        notes: lines to show; `warnings` are the more serious ones.
+    """
+
+    sets: dict[str, ImageSet]
+    split: Split
+    input_range: Range | None
+    kind: str | None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def prepare_splits(
+    raw: RawData, settings: DataSettings, image_size: tuple[int, int] | None = None, split: Split | None = None
+) -> Splits:
+    """Check the parts, cut the splits and map the images to uint8.
+
+    Args:
+        raw: the parts as read.
+        image_size: height, width to resize to; None: as the images are.
+        split: a saved split to use again instead of cutting a new one.
+
+    Raises:
+        DataError: for images or labels that cannot be used, or classes that do not fit.
+        SettingsError: when a split would be empty.
+    """
+    images = {part: check_images(found.images, _where(raw, part)) for part, found in raw.parts.items()}
+    _check_shapes(raw, images, image_size)
+    labels, classes = _encode(raw)
+    notes: list[str] = []
+    if split is None:
+        split, notes = make_split(
+            labels, val_split=settings.val_split, test_split=settings.test_split, split_seed=settings.split_seed
+        )
+    train_rows = images[split.sources["train"]][split.indices["train"]]
+    input_range = value_range(train_rows)
+    sets = {}
+    for name, rows in split.indices.items():
+        part = split.sources[name]
+        pixels = train_rows if name == "train" else images[part][rows]
+        mapped = to_uint8(pixels, input_range)
+        resized = fit_size(mapped, image_size) if image_size else mapped
+        sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
+    warnings = _check_class_presence(sets)
+    return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], warnings)
+
+
+def _where(raw: RawData, part: str) -> str:
+    return raw.name if len(raw.parts) == 1 else f"{raw.name} ({part})"
+
+
+def _check_shapes(raw: RawData, images: dict[str, NDArray[Any]], image_size: tuple[int, int] | None) -> None:
+    shapes = {part: found.shape[1:] for part, found in images.items()}
+    comparable = {shape[2:] if image_size else shape for shape in shapes.values()}
+    if len(comparable) > 1:
+        listed = ", ".join(f"{part} {'x'.join(map(str, shape))}" for part, shape in shapes.items())
+        raise DataError(
+            f"The parts of {raw.name} differ in height x width x channels: {listed}. "
+            "Give all the same, or set image_size."
+        )
+
+
+def _encode(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
+    """Class indices of each part, and the class names; the training part decides which classes there are."""
+    flat = {part: flat_labels(found.labels, _where(raw, part)) for part, found in raw.parts.items()}
+    train = np.asarray(raw.parts["train"].labels)
+    width = train.shape[1] if train.ndim == 2 and train.shape[1] > 1 else None
+    mapping = class_map(flat["train"], one_hot_width=width)
+    if raw.classes is not None:
+        mapping = _named(raw, flat["train"], mapping)
+    if len(mapping) < 2:
+        raise DataError(f"{raw.name} has one class only ({next(iter(mapping.values()))}): a classifier needs two or more.")
+    if len(mapping) == len(flat["train"]) and len(mapping) > 2:
+        raise DataError(
+            f"Each of the {len(mapping):,} training images of {raw.name} has a label of its own: these are no classes."
+        )
+    encoded = {part: encode_labels(found, mapping, _where(raw, part)) for part, found in flat.items()}
+    return encoded, tuple(mapping.values())
+
+
+def _named(raw: RawData, train: NDArray[Any], found: dict[Any, str]) -> dict[Any, str]:
+    """The class map of a source that states its class names."""
+    assert raw.classes is not None
+    if train.dtype.kind == "U":
+        return {name: name for name in raw.classes}
+    strangers = [value for value in found if not 0 <= value < len(raw.classes)]
+    if strangers:
+        raise DataError(
+            f"{raw.name} has {len(raw.classes)} classes, but its training labels hold {strangers[:5]}: "
+            f"expected 0 to {len(raw.classes) - 1}."
+        )
+    return dict(enumerate(raw.classes))
+
+
+def _check_class_presence(sets: dict[str, ImageSet]) -> list[str]:
+    """Refuse a class without training images; warn of one that validation or test cannot judge."""
+    warnings = []
+    for name, images in sets.items():
+        missing = [label for label, count in images.class_counts().items() if count == 0]
+        if not missing:
+            continue
+        listed = ", ".join(missing[:10])
+        if name == "train":
+            raise DataError(
+                f"No training image of class {listed}: a class that is never seen cannot be learned. "
+                "Add images of it, or leave the class out."
+            )
+        warnings.append(f"no {name} image of class {listed}: the {name} figures say nothing about it")
+    if len(sets["train"]) < 2:
+        raise SettingsError("Fewer than two training images are left.")
+    return warnings

@@ -1,0 +1,176 @@
+"""Preprocessor: everything between a raw image and the net's input, fitted on the training images alone."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fovea.data.pixels import Range, check_images, fit_channels, fit_size, range_of_new_images, to_uint8
+from fovea.errors import DataError, ModelError
+from fovea.settings import PreprocessingSettings
+
+STD_EPSILON = 1e-6  # Keras' guard against division by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessor:
+    """The steps from a raw image to the net's input, in Keras' order.
+
+    Raw values -> 0..255 by `input_range`, channels and size as the net expects them, then `rescale`, sample-wise
+    centring and scaling, feature-wise (per channel) centring and scaling, ZCA whitening.
+
+    Attributes:
+        image_shape: height, width, channels of the net's input.
+        input_range: raw values that become 0 and 255; None: raw values are 0..255 already.
+        mean, std: per channel, of the training images after the steps before; None: not applied.
+        zca: float32 [H*W*C, H*W*C], applied to the flattened image (channels last); None: not applied.
+    """
+
+    image_shape: tuple[int, int, int]
+    input_range: Range | None
+    rescale: float
+    samplewise_center: bool
+    samplewise_std: bool
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    zca: NDArray[np.float32] | None
+
+    def to_uint8(self, images: Any, where: str = "the images") -> NDArray[np.uint8]:
+        """Any raw images [N, H, W] or [N, H, W, C] -> uint8 of this preprocessor's size and channels.
+
+        Raises:
+            DataError: for arrays that are no images.
+        """
+        images = check_images(images, where)
+        images = to_uint8(images, range_of_new_images(images, self.input_range, where))
+        height, width, channels = self.image_shape
+        return fit_size(fit_channels(images, channels), (height, width))
+
+    def to_input(self, batch: torch.Tensor) -> torch.Tensor:
+        """The last steps, on a batch: float32 [B, C, H, W] in 0..255 -> the net's input, same shape."""
+        batch = batch * self.rescale
+        if self.samplewise_center:
+            batch = batch - batch.mean(dim=(1, 2, 3), keepdim=True)
+        if self.samplewise_std:
+            batch = batch / (batch.std(dim=(1, 2, 3), keepdim=True, correction=0) + STD_EPSILON)
+        if self.mean is not None:
+            batch = batch - torch.tensor(self.mean, device=batch.device)[:, None, None]
+        if self.std is not None:
+            batch = batch / (torch.tensor(self.std, device=batch.device)[:, None, None] + STD_EPSILON)
+        if self.zca is not None:
+            flat = batch.permute(0, 2, 3, 1).flatten(1) @ torch.from_numpy(self.zca).to(batch.device)
+            batch = flat.view(-1, *self.image_shape).permute(0, 3, 1, 2)
+        return batch
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain values; the ZCA matrix as base64 of little-endian float32."""
+        zca = None if self.zca is None else base64.b64encode(self.zca.astype("<f4").tobytes()).decode()
+        return {
+            "image_shape": list(self.image_shape),
+            "input_range": None if self.input_range is None else list(self.input_range),
+            "rescale": self.rescale,
+            "samplewise_center": self.samplewise_center,
+            "samplewise_std_normalization": self.samplewise_std,
+            "featurewise_mean": None if self.mean is None else list(self.mean),
+            "featurewise_std": None if self.std is None else list(self.std),
+            "zca": zca,
+        }
+
+
+def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
+    """The inverse of `Preprocessor.as_json`.
+
+    Raises:
+        DataError: when a value is missing or of the wrong kind.
+    """
+    try:
+        height, width, channels = (int(side) for side in value["image_shape"])
+        size = height * width * channels
+        zca = value["zca"]
+        return Preprocessor(
+            image_shape=(height, width, channels),
+            input_range=None if value["input_range"] is None else (value["input_range"][0], value["input_range"][1]),
+            rescale=float(value["rescale"]),
+            samplewise_center=bool(value["samplewise_center"]),
+            samplewise_std=bool(value["samplewise_std_normalization"]),
+            mean=None if value["featurewise_mean"] is None else tuple(value["featurewise_mean"]),
+            std=None if value["featurewise_std"] is None else tuple(value["featurewise_std"]),
+            zca=None if zca is None else np.frombuffer(base64.b64decode(zca), "<f4").reshape(size, size).copy(),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"The stored preprocessing is damaged: {error}.") from None
+
+
+def fit_preprocessor(
+    images: NDArray[np.uint8], settings: PreprocessingSettings, input_range: Range | None
+) -> Preprocessor:
+    """Fit a preprocessor on the training images.
+
+    Args:
+        images: uint8 [N, H, W, C] of the train split alone.
+        input_range: how raw values were mapped to 0..255.
+    """
+    height, width, channels = images.shape[1:]
+    fitted = Preprocessor(
+        image_shape=(height, width, channels),
+        input_range=input_range,
+        rescale=settings.rescale,
+        samplewise_center=settings.samplewise_center,
+        samplewise_std=settings.samplewise_std_normalization,
+        mean=None,
+        std=None,
+        zca=None,
+    )
+    mean, std = _moments(images, fitted)
+    fitted = replace(
+        fitted,
+        mean=mean if settings.featurewise_center else None,
+        std=std if settings.featurewise_std_normalization else None,
+    )
+    return replace(fitted, zca=_zca_matrix(images, fitted, settings.zca_epsilon)) if settings.zca_whitening else fitted
+
+
+def _inputs(images: NDArray[np.uint8], preprocessor: Preprocessor) -> Any:
+    """The net's inputs in slices of 4,096 images: float32 [n, C, H, W]."""
+    for start in range(0, len(images), 4096):
+        batch = torch.from_numpy(images[start : start + 4096]).permute(0, 3, 1, 2)
+        yield preprocessor.to_input(batch.to(torch.float32))
+
+
+def _moments(images: NDArray[np.uint8], preprocessor: Preprocessor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel, summed in float64."""
+    total = torch.zeros(images.shape[3], dtype=torch.float64)
+    squares, count = torch.zeros_like(total), 0
+    for batch in _inputs(images, preprocessor):
+        batch = batch.double()
+        total += batch.sum(dim=(0, 2, 3))
+        squares += batch.square().sum(dim=(0, 2, 3))
+        count += batch[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _zca_matrix(images: NDArray[np.uint8], preprocessor: Preprocessor, epsilon: float) -> NDArray[np.float32]:
+    """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras' ImageDataGenerator.fit.
+
+    Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, appendix A.
+    """
+    size = images.shape[1] * images.shape[2] * images.shape[3]
+    if size > 4096:
+        raise ModelError(
+            f"zca_whitening needs a matrix of {size} x {size} for images of this size; "
+            "set a smaller image_size (height * width * channels at most 4,096) or leave it out."
+        )
+    moments = torch.zeros(size, size, dtype=torch.float64)
+    for batch in _inputs(images, preprocessor):
+        flat = batch.permute(0, 2, 3, 1).flatten(1).double()
+        moments += flat.T @ flat
+    values, vectors = torch.linalg.eigh(moments / len(images))
+    whitening = (vectors / (values.clamp(min=0) + epsilon).sqrt()) @ vectors.T
+    return whitening.to(torch.float32).numpy()

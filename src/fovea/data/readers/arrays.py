@@ -1,0 +1,35 @@
+"""Arrays in memory: a pair (images, labels)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fovea.data.imageset import RawSet
+from fovea.errors import DataError
+
+
+def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
+    """Pair images with labels; checks of contents come later.
+
+    Args:
+        images: [N, H, W] or [N, H, W, C]; a NumPy array, a torch tensor or nested lists.
+        labels: [N], [N, 1], one-hot [N, K], or names.
+
+    Raises:
+        DataError: when there are no images, or not one label for each.
+    """
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except ValueError:
+        raise DataError(
+            f"The images or labels of {where} are of unequal size and make no array: every image needs the same "
+            "height, width and channels."
+        ) from None
+    if images.ndim == 0 or len(images) == 0:
+        raise DataError(f"{where} holds no images.")
+    if labels.ndim == 0 or len(images) != len(labels):
+        count = 0 if labels.ndim == 0 else len(labels)
+        raise DataError(f"{where} has {len(images):,} images but {count:,} labels: expected one label an image.")
+    return RawSet(images, labels, np.arange(len(images)))

@@ -1,0 +1,125 @@
+"""Split: which images train, which choose, and which are kept for the one final test."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Disjoint indices for training, validation and test.
+
+    Attributes:
+        sources: split name -> the part of the data ("train", "val", "test") that its indices point into.
+        indices: split name -> int64 indices, ascending.
+        split_seed: the seed that cut them.
+    """
+
+    sources: dict[str, str]
+    indices: dict[str, NDArray[np.int64]]
+    split_seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of who is where."""
+        digest = hashlib.sha256()
+        for name in sorted(self.indices):
+            digest.update(f"{name}:{self.sources[name]}:".encode())
+            digest.update(np.ascontiguousarray(self.indices[name]).data)
+        return digest.hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The split as plain values, as split.json holds it."""
+        splits = {
+            name: {"part": self.sources[name], "count": len(self.indices[name]), "indices": self.indices[name].tolist()}
+            for name in self.indices
+        }
+        return {"split_seed": self.split_seed, "fingerprint": self.fingerprint, "splits": splits}
+
+
+def split_from_json(value: dict[str, Any]) -> Split:
+    """The inverse of `Split.as_json`.
+
+    Raises:
+        DataError: when the stored fingerprint does not fit the stored indices.
+    """
+    try:
+        splits = value["splits"]
+        split = Split(
+            {name: entry["part"] for name, entry in splits.items()},
+            {name: np.array(entry["indices"], np.int64) for name, entry in splits.items()},
+            value["split_seed"],
+        )
+        intact = split.fingerprint == value["fingerprint"]
+    except (KeyError, TypeError, ValueError):
+        intact = False
+    if not intact:
+        raise DataError("split.json is damaged: its fingerprint does not fit its indices.")
+    return split
+
+
+def make_split(
+    labels: dict[str, NDArray[np.int64]], *, val_split: float, test_split: float, split_seed: int
+) -> tuple[Split, list[str]]:
+    """Cut validation (and, where the data has none, test) images from the training part, class by class.
+
+    Args:
+        labels: part name -> class indices [N]; "train" must be there, "val" and "test" are taken as they are.
+        val_split: fraction of the training part for validation; of what is left after the test images are cut.
+        test_split: fraction of the training part for the test, where no part "test" exists.
+
+    Returns:
+        The split, and lines to show the user.
+
+    Raises:
+        SettingsError: when too few images are there to cut.
+    """
+    notes: list[str] = []
+    rest = np.arange(len(labels["train"]))
+    sources, indices = {"train": "train"}, {}
+    for name, fraction in (("test", test_split), ("val", val_split)):
+        if name in labels:
+            sources[name], indices[name] = name, np.arange(len(labels[name]))
+            continue
+        rest, cut, stratified = _cut(rest, labels["train"], fraction, split_seed, name)
+        sources[name], indices[name] = "train", cut
+        if not stratified:
+            notes.append(f"{name} split: too few images to keep the class shares; drawn at random")
+        if name == "test":
+            notes.append(f"no test images came with the data: {len(cut):,} were cut off for the test (test_split {fraction:g})")
+    indices["train"] = rest
+    return Split(sources, indices, split_seed), notes
+
+
+def _cut(
+    rest: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, split_seed: int, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+    """Cut about `fraction` of `rest` off: (what stays, what was cut, whether class shares were kept)."""
+    from sklearn.model_selection import train_test_split
+
+    count = max(1, round(len(rest) * fraction))
+    if len(rest) - count < 1:
+        raise SettingsError(
+            f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "
+            f"give more images, or {name}_data of its own."
+        )
+    class_sizes = np.bincount(labels[rest])
+    alone = class_sizes[labels[rest]] == 1  # a class with one image keeps it for training
+    pool = rest[~alone]
+    num_classes = len(np.unique(labels[pool]))
+    stratified = len(pool) - count >= num_classes and count >= num_classes
+    stays, cut = train_test_split(
+        pool if stratified else rest,
+        test_size=count,
+        random_state=split_seed % 2**32,
+        stratify=labels[pool] if stratified else None,
+    )
+    stays = np.concatenate([stays, rest[alone]]) if stratified else stays
+    return np.sort(stays), np.sort(cut), stratified

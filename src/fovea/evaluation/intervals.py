@@ -1,0 +1,73 @@
+"""Score: a figure with its interval, its count and its unit. Nothing is printed without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure and how far to believe it.
+
+    Attributes:
+        value: the figure; an accuracy is a fraction in [0, 1].
+        low, high: the ends of its interval; None where one value alone gives none.
+        count: how many of `unit` it rests on.
+        unit: "images" or "seeds".
+        confidence: of the interval, such as .95.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    unit: str = "images"
+    confidence: float = 0.95
+
+    def as_json(self) -> dict[str, Any]:
+        """{"value", "low", "high", "count"}."""
+        return {"value": self.value, "low": self.low, "high": self.high, "count": self.count}
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.2%} ({self.count:,} {self.unit}, no interval)"
+        return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] ({self.count:,} {self.unit})"
+
+    def __float__(self) -> float:
+        return self.value
+
+
+def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Score:
+    """An accuracy with Wilson's score interval.
+
+    Source: Wilson, JASA 22 (1927); recommended for small counts and shares near 1 by Brown, Cai and DasGupta,
+    Statistical Science 16 (2001).
+
+    Raises:
+        ValueError: when count is 0 or num_correct is outside 0..count.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(num_correct, count).proportion_ci(confidence, method="wilson")
+    return Score(num_correct / count, float(interval.low), float(interval.high), count, "images", confidence)
+
+
+def mean_score(values: Sequence[float], confidence: float = 0.95) -> Score:
+    """The mean over seeds with Student's t interval; one value alone has none."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Score(mean, None, None, len(values), "seeds", confidence)
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * standard_deviation(values) / math.sqrt(len(values))
+    return Score(mean, mean - half, mean + half, len(values), "seeds", confidence)
+
+
+def standard_deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation (n - 1); nan for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,149 @@
+"""Predictions: computed once per split; every metric, figure and comparison reads them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fovea.data.batches import gather
+from fovea.data.imageset import ImageSet
+from fovea.data.preprocess import Preprocessor
+from fovea.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a net says about a set of images.
+
+    Attributes:
+        logits: float32 [N, K].
+        labels: int64 [N], the true classes; -1 where they are not known.
+        ids: file names or row numbers, [N].
+        classes: the K class names.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[Any]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax of the logits: float64 [N, K]."""
+        from scipy.special import softmax
+
+        probabilities: NDArray[np.float64] = softmax(self.logits.astype(np.float64), axis=1)
+        return probabilities
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most likely class of each image: int64 [N]."""
+        return self.logits.argmax(axis=1).astype(np.int64)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the most likely class of each image."""
+        return [self.classes[index] for index in self.predicted]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image was answered rightly: bool [N]."""
+        return np.asarray(self.predicted == self.labels)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how precisely a net runs: "cpu", "cuda:0" ..., and "fp32" or "bf16"."""
+
+    name: str = "cpu"
+    precision: str = "fp32"
+    memory_format: str = "channels_last"
+
+    def autocast(self) -> torch.autocast:
+        """The context in which forward passes run."""
+        return torch.autocast(torch.device(self.name).type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place(self, batch: torch.Tensor) -> torch.Tensor:
+        """A batch of inputs [B, C, H, W], on the device and in its memory format."""
+        layout = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+        return batch.to(self.name).contiguous(memory_format=layout)
+
+
+def predict(
+    net: nn.Module, images: ImageSet, preprocessor: Preprocessor, device: Device, batch_size: int = 1000
+) -> Predictions:
+    """Run a net over a set in evaluation mode: no augmentation, no dropout, batch norm's running statistics.
+
+    The last bits of a logit can depend on `batch_size`: the same one gives the same bits.
+    """
+    pixels = images.images
+    logits = np.empty((len(pixels), len(images.classes)), np.float32)
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(pixels), batch_size):
+                rows = np.arange(start, min(start + batch_size, len(pixels)))
+                inputs = device.place(preprocessor.to_input(gather(pixels, rows)))
+                with device.autocast():
+                    out = net(inputs)
+                logits[rows] = out.float().cpu().numpy()
+    finally:
+        net.train(was_training)
+    return Predictions(logits, images.labels, images.ids, images.classes)
+
+
+def predictions_as_npz(predictions: Predictions) -> bytes:
+    """ids, labels, logits and classes as a NumPy archive: the same predictions give the same bytes."""
+    arrays = {
+        "ids": predictions.ids,
+        "labels": predictions.labels,
+        "logits": predictions.logits,
+        "classes": np.array(predictions.classes),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            # A fixed date: np.savez would write the present one into the file.
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w") as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a predictions-*.npz of a run.
+
+    Raises:
+        DataError: when it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Predictions(
+                archive["logits"], archive["labels"], archive["ids"], tuple(archive["classes"].tolist())
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"The predictions {path} cannot be read: {error}.") from None
+
+
+def predictions_table(predictions: Predictions) -> list[list[object]]:
+    """Rows of predictions-test.csv: id, true class, predicted class, its probability."""
+    probability = predictions.probabilities.max(axis=1)
+    return [
+        [str(image), predictions.classes[label] if label >= 0 else "", name, f"{share:.6f}"]
+        for image, label, name, share in zip(
+            predictions.ids, predictions.labels, predictions.names, probability, strict=True
+        )
+    ]

@@ -1,0 +1,190 @@
+"""Run: a finished run folder, read back."""
+
+from __future__ import annotations
+
+import csv
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from fovea.data.imageset import ImageSet
+from fovea.data.split import Split, split_from_json
+from fovea.errors import DataError, SettingsError
+from fovea.evaluation.intervals import Score
+from fovea.evaluation.metrics import accuracy, confusion_matrix
+from fovea.evaluation.modelfile import LoadedModel, read_model
+from fovea.evaluation.predictions import Device, Predictions, predict, read_predictions
+from fovea.registry import unknown_name
+from fovea.runfolder import read_json
+from fovea.settings import Recipe, read_recipe
+
+HISTORY_ALIASES = {
+    "acc": "train_accuracy",
+    "accuracy": "train_accuracy",
+    "loss": "train_loss",
+    "val_acc": "val_accuracy",
+}
+
+
+class History(dict[str, list[float]]):
+    """Metric name -> one value an epoch; Keras' names `loss`, `acc`, `accuracy`, `val_acc` are understood."""
+
+    def __missing__(self, name: str) -> list[float]:
+        if name in HISTORY_ALIASES:
+            return self[HISTORY_ALIASES[name]]
+        raise unknown_name("metric", name, self)
+
+
+class Run:
+    """What a run folder holds, loaded when it is asked for.
+
+    Args:
+        path: the run folder.
+        net: the module that the run was trained with, where it was the user's own.
+
+    Raises:
+        DataError: when the folder is no run or was not finished.
+    """
+
+    def __init__(self, path: str | Path, net: nn.Module | None = None) -> None:
+        self.path = Path(path)
+        self._net = net
+        if not (self.path / "config.yaml").is_file():
+            raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
+        if not (self.path / "best.safetensors").is_file():
+            raise DataError(f"The run {self.path} has no best.safetensors: it stopped before its first epoch ended.")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Every setting of the run."""
+        return read_recipe(self.path / "config.yaml")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What was derived and chosen, with reasons: the `record` of config.yaml."""
+        values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        return dict(values.get("record") or {})
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """result.json: scores, chosen epoch, seconds."""
+        return dict(read_json(self.path / "result.json"))
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """findings.json: what was found wrong, as plain values."""
+        return list(read_json(self.path / "findings.json"))
+
+    @cached_property
+    def history(self) -> History:
+        """The columns of metrics.csv, one value an epoch."""
+        try:
+            with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return History({name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path / 'metrics.csv'} cannot be read: {error}.") from None
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The net with the chosen weights, its preprocessing and its classes."""
+        return read_model(self.path / "best.safetensors", self._net)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in label order."""
+        return tuple(read_json(self.path / "classes.json"))
+
+    @cached_property
+    def split(self) -> Split:
+        """Which images trained, which chose, which were kept for the test."""
+        return split_from_json(read_json(self.path / "split.json"))
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """The stored predictions of "val" or "test".
+
+        Raises:
+            DataError: when there are none, as after --no-test.
+        """
+        path = self.path / f"predictions-{split}.npz"
+        if not path.exists():
+            raise DataError(f"The run {self.path} has no predictions of the {split} split.")
+        return read_predictions(path)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the test split was opened in this run."""
+        return (self.path / "predictions-test.npz").exists()
+
+    @property
+    def val_accuracy(self) -> Score:
+        """Accuracy on the validation split, which chose the weights: slightly optimistic."""
+        return accuracy(self.predictions("val"), self.recipe.evaluation.confidence)
+
+    @property
+    def test_accuracy(self) -> Score | None:
+        """Accuracy on the test split; None where it stayed closed."""
+        return accuracy(self.predictions("test"), self.recipe.evaluation.confidence) if self.has_test else None
+
+    @property
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """Counts [K, K] (true class, predicted class) of the test split, or of validation where test stayed closed."""
+        return confusion_matrix(self.predictions("test" if self.has_test else "val"))
+
+    def predict(self, images: Any) -> Predictions:
+        """Answer for new images with the preprocessing of the training.
+
+        Args:
+            images: one image [H, W] or [H, W, C], or many [N, H, W] or [N, H, W, C], raw values as in training.
+                Other sizes and channel counts are fitted as the training images were.
+
+        Raises:
+            DataError: for arrays that are no such images.
+        """
+        array = images.images if isinstance(images, ImageSet) else np.asarray(images)
+        if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
+            array = array[None]
+        pixels = self.model.preprocessor.to_uint8(array)
+        labels = np.full(len(pixels), -1, np.int64)
+        unlabelled = ImageSet(pixels, labels, self.model.classes, np.arange(len(pixels)))
+        return self.evaluate(unlabelled)
+
+    def evaluate(self, images: ImageSet) -> Predictions:
+        """Predictions for a prepared set, on the CPU or the device of the run, in the precision of the run."""
+        settings = self.recipe.evaluation
+        return predict(
+            self.model.net, images, self.model.preprocessor, self.device, batch_size=settings.eval_batch_size
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as plain values: what `fovea train --json` prints."""
+        test = self.test_accuracy
+        facts = {name: value for name, value in self.result.items() if name != "splits"}
+        return {
+            "run": str(self.path),
+            "test_accuracy": None if test is None else test.as_json(),
+            "val_accuracy": self.val_accuracy.as_json(),
+            **facts,
+            "findings": self.findings,
+        }
+
+    @property
+    def device(self) -> Device:
+        """The run's own device and precision; the CPU where its GPU is not here."""
+        import torch
+
+        training = self.recipe.training
+        if training.device != "cpu" and not torch.cuda.is_available():
+            return Device("cpu", "fp32")
+        if training.precision not in ("fp32", "bf16"):
+            raise SettingsError(f"{self.path / 'config.yaml'} does not say which precision the run used.")
+        return Device(training.device, training.precision, training.memory_format)
+
+    def __repr__(self) -> str:
+        score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
+        return f"Run({str(self.path)!r}: {score})"

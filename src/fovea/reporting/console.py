@@ -1,0 +1,178 @@
+"""What the terminal shows: facts before training, one line an epoch, the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from fovea.evaluation.metrics import accuracy, cross_entropy
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.run import Run
+from fovea.studies.seeds import SeedStudy
+from fovea.training.callbacks import Callback, Metrics, TrainingState
+from fovea.training.run import Plan
+
+TOPIC_WIDTH = 11
+
+
+def terminal_width(stream: TextIO) -> int:
+    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe."""
+    default = 100
+    try:
+        asked = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        asked = 0
+    if asked > 0:
+        return asked
+    return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
+
+
+def say_on(stream: TextIO) -> Callable[[str, str], None]:
+    """A function (topic, line) that writes to `stream`, wrapped to its width."""
+
+    def say(topic: str, line: str) -> None:
+        width = max(terminal_width(stream), 40)
+        indent = " " * TOPIC_WIDTH
+        wrapped = textwrap.wrap(
+            line, width - 1, initial_indent=f"{topic:<{TOPIC_WIDTH}}", subsequent_indent=indent,
+            break_on_hyphens=False, break_long_words=False,
+        )
+        print("\n".join(wrapped), file=stream, flush=True)
+
+    return say
+
+
+def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
+    """(topic, line) for everything that is known before the first step."""
+    sets, recipe = plan.splits.sets, plan.recipe
+    height, width, channels = sets["train"].image_shape
+    names = {"train": "train", "val": "validation", "test": "test"}
+    counts = ", ".join(f"{len(sets[name]):,} {shown}" for name, shown in names.items())
+    colour = "grey" if channels == 1 else "colour"
+    lines = [
+        (
+            "data",
+            f"{data_name} ({form}): {counts} images; {len(sets['train'].classes)} classes; {height}x{width} {colour}",
+        )
+    ]
+    lines += [("", note) for note in plan.splits.notes]
+    lines += [("warning", warning) for warning in plan.splits.warnings]
+    parameters = sum(parameter.numel() for parameter in plan.net.parameters())
+    lines.append(("model", f"{recipe.model.name}, {parameters:,} parameters"))
+    training, optimizer = recipe.training, recipe.optimizer
+    lines.append(
+        (
+            "training",
+            f"{training.epochs} epochs of {training.steps_per_epoch} steps, batch size {training.batch_size}, "
+            f"{optimizer.name} with lr {optimizer.lr:g}, {recipe.schedule.name} schedule, seed {training.seed}",
+        )
+    )
+    lines += [("", line) for line in plan.lines]
+    for name, choice in plan.hardware.choices().items():
+        lines.append((name.replace("memory_format", "memory"), f"{choice.value}: {choice.reason}"))
+    return lines
+
+
+class EpochLines(Callback):
+    """One line an epoch; in a terminal also a line that shows the running step and is wiped again."""
+
+    def __init__(self, plan: Plan, stream: TextIO) -> None:
+        training = plan.recipe.training
+        count = len(plan.splits.sets["train"])
+        self.images_per_epoch = min(count, (training.batch_size or 0) * (training.steps_per_epoch or 0))
+        self.monitor = plan.recipe.callbacks.monitor
+        self.stream, self.live = stream, stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.started = self.shown = time.monotonic()
+        self.columns = _columns(terminal_width(stream))
+
+    def on_step(self, state: TrainingState) -> None:
+        if not self.live or time.monotonic() - self.shown < 0.25:
+            return
+        self.shown = time.monotonic()
+        left = _left(self.shown - self.started, state.step, state.epochs * state.steps_per_epoch)
+        step = state.step - (state.epoch - 1) * state.steps_per_epoch
+        text = f"epoch {state.epoch}/{state.epochs}, step {step}/{state.steps_per_epoch}, {left} left"
+        print(f"\r\x1b[2K{text}", end="", file=self.stream, flush=True)
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        wipe = "\r\x1b[2K" if self.live else ""
+        if state.epoch == 1:
+            print(wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()), file=self.stream)
+            wipe = ""
+        before = state.history[-2]["time"] if len(state.history) > 1 else 0.0
+        rate = self.images_per_epoch / max(metrics["time"] - before, 1e-9)
+        left = _left(metrics["time"], state.epoch, state.epochs)
+        cells = {
+            "epoch": f"{state.epoch}/{state.epochs}",
+            "train loss": f"{metrics['train_loss']:.4f}",
+            "train acc": f"{metrics['train_accuracy']:.2%}",
+            "val loss": f"{metrics['val_loss']:.4f}",
+            "val acc": f"{metrics['val_accuracy']:.2%}",
+            "best": "*" if state.best_epoch == state.epoch else "",
+            "lr": f"{metrics['lr']:.2g}",
+            "images/s": f"{rate:,.0f}",
+            "left": "" if state.stop_reason else left,
+        }
+        line = "  ".join(f"{cells[title]:>{width}}" for title, width in self.columns.items())
+        print(wipe + line.rstrip(), file=self.stream, flush=True)
+
+    def on_end(self, state: TrainingState) -> None:
+        if self.live:
+            print("\r\x1b[2K", end="", file=self.stream, flush=True)
+
+
+def _columns(width: int) -> dict[str, int]:
+    """Title -> width of the columns that fit; the last listed here are dropped first."""
+    every = {"epoch": 7, "train loss": 10, "train acc": 9, "val loss": 8, "val acc": 7, "best": 4, "lr": 7}
+    every |= {"images/s": 8, "left": 7}
+    for dropped in ("lr", "images/s", "train loss"):
+        if sum(every.values()) + 2 * (len(every) - 1) < width:
+            break
+        every.pop(dropped)
+    return every
+
+
+def _left(passed_seconds: float, done: int, total: int) -> str:
+    seconds = round(passed_seconds / max(done, 1) * (total - done))
+    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+def result_lines(run: Run) -> str:
+    """The result of a run for stdout: the accuracies with their intervals, then the path."""
+    level = f"{run.recipe.evaluation.confidence:.0%} interval"
+    lines = []
+    test = run.test_accuracy
+    if test is not None:
+        lines.append(f"test accuracy        {test}, {level}")
+    monitor = run.recipe.callbacks.monitor
+    chose = ", which chose the epoch" if monitor.startswith("val") else ""
+    lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
+    lines += [str(finding["severity"]) + ": " + finding["cause"] + " " + finding["cure"] for finding in run.findings]
+    lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
+    return "\n".join([*lines, str(run.path)])
+
+
+def study_lines(study: SeedStudy) -> str:
+    """The result of several seeds for stdout."""
+    lines = []
+    if study.test_accuracy is not None:
+        lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
+    lines.append(f"validation accuracy  {study.val_accuracy}")
+    lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
+    return "\n".join([*lines, str(study.path)])
+
+
+
+def evaluation_lines(predictions: Predictions, looks: int, as_json: bool) -> str:
+    """The result of an evaluation for stdout."""
+    score = accuracy(predictions)
+    if as_json:
+        loss = cross_entropy(predictions)
+        return json.dumps({"test_accuracy": score.as_json(), "test_loss": loss, "looks": looks})
+    seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
+    return f"test accuracy  {score}, 95% interval{seen}"

@@ -1,0 +1,110 @@
+"""Figures of a run, drawn with matplotlib from plain values."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.evaluation.run import Run
+from fovea.runfolder import write_bytes, write_manifest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any kind of colour vision.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def draw_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
+    """Loss above accuracy, training and validation, with the chosen epoch marked."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for axes, metric in ((above, "loss"), (below, "accuracy")):
+        _draw_metric(axes, history, metric, best_epoch)
+    below.yaxis.set_major_formatter(PercentFormatter(1.0))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.set_xlabel("epoch")
+    return figure
+
+
+def _draw_metric(axes: Axes, history: dict[str, list[float]], metric: str, best_epoch: int) -> None:
+    epochs = range(1, len(history["val_loss"]) + 1)
+    marker = "o" if len(epochs) <= 30 else ""
+    axes.plot(epochs, history[f"running_{metric}"], color=GREY, linewidth=1, linestyle=":", label="training, augmented (running)")
+    axes.plot(epochs, history[f"train_{metric}"], color=BLUE, marker=marker, markersize=3.5, label="training")
+    axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=marker, markersize=3.5, label="validation")
+    axes.axvline(best_epoch, color=GREY, linewidth=0.8, zorder=0)
+    axes.annotate(
+        f"epoch {best_epoch} kept",
+        (best_epoch, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if best_epoch > len(epochs) / 2 else 4, -4),
+        textcoords="offset points",
+        ha="right" if best_epoch > len(epochs) / 2 else "left",
+        va="top",
+        fontsize=8,
+        color=GREY,
+    )
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8, loc="center right")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Figure:
+    """Counts, true class down, predicted class across; cell colours show the share of the true class."""
+    from matplotlib.figure import Figure
+
+    count = len(classes)
+    side = min(max(3.2 + 0.42 * count, 4.5), 16)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    step = max(1, count // 50)
+    ticks = range(0, count, step)
+    names = [classes[tick] if len(classes[tick]) <= 18 else classes[tick][:17] + "…" for tick in ticks]
+    longest = max(map(len, names))
+    axes.set_xticks(ticks, names, rotation=0 if longest <= 2 else 90)
+    axes.set_yticks(ticks, names)
+    for text in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+        text.set_parse_math(False)  # class names are the user's: a $ in them is no formula
+    if count <= 30:
+        _write_counts(axes, matrix, shares)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    size = 9 if len(matrix) <= 12 else 6
+    for (row, column), cell in np.ndenumerate(matrix):
+        if cell:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(cell), ha="center", va="center", color=colour, fontsize=size)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG at 150 dots an inch, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())
+
+
+def write_figures(run: Run) -> None:
+    """Draw curves.png and confusion_matrix.png into the run folder and renew its manifest."""
+    split = "test" if run.has_test else "val"
+    found = run.predictions(split)
+    save_figure(draw_curves(run.history, int(run.result["best_epoch"])), run.path / "curves.png")
+    title = f"{split} split, {len(found):,} images, {int(found.correct.sum()):,} right"
+    save_figure(draw_confusion(run.confusion_matrix, found.classes, title), run.path / "confusion_matrix.png")
+    write_manifest(run.path)

@@ -1,0 +1,315 @@
+"""Recipes: everything that can be set about a run, as frozen values, with YAML both ways.
+
+A value of None means "derive it from the data"; what was derived is written into the run's config.yaml, which
+is itself a recipe: `fovea train runs/x/config.yaml` trains the same weights again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fovea.errors import SettingsError
+from fovea.registry import nearest_name, unknown_name
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Metric = Literal[
+    "train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy"
+]
+
+
+def _as_size(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float | str) else value
+
+
+def _as_pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[tuple[Count, Count], BeforeValidator(_as_size)]
+Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
+Shift = Annotated[float | int | tuple[float, ...], BeforeValidator(_as_pair)]
+
+
+class Section(BaseModel):
+    """One section of a recipe: frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=False)
+
+
+class DataSettings(Section):
+    source: str | None = None  # a catalog name or a path; None where arrays were given
+    val_data: str | None = None
+    test_data: str | None = None
+    val_split: Fraction = 0.1  # of the training images
+    test_split: Fraction = 0.2  # used only where the data brings no test images
+    split_seed: Seed = 0
+
+
+class PreprocessingSettings(Section):
+    image_size: Size | None = None  # height, width in pixels; None: as the images are
+    rescale: Positive = 1 / 255
+    samplewise_center: bool = False
+    samplewise_std_normalization: bool = False
+    featurewise_center: bool = True
+    featurewise_std_normalization: bool = True
+    zca_whitening: bool = False
+    zca_epsilon: Positive = 1e-6
+
+
+class AugmentationSettings(Section):
+    """The names and meanings of Keras' ImageDataGenerator; None leaves the preset's value."""
+
+    preset: str = "auto"
+    rotation_range: NotNegative | None = None  # degrees
+    width_shift_range: Shift | None = None  # below 1: fraction of the width; else pixels; int or list: choices
+    height_shift_range: Shift | None = None
+    shear_range: NotNegative | None = None  # degrees
+    zoom_range: NotNegative | Pair | None = None  # z means (1 - z, 1 + z); below 1 magnifies
+    channel_shift_range: NotNegative | None = None  # in 0..255 units
+    brightness_range: Pair | None = None  # factors
+    contrast_range: Pair | None = None  # factors
+    horizontal_flip: bool | None = None
+    vertical_flip: bool | None = None
+    cutout: Annotated[int, Field(ge=0)] | None = None  # side of the square, pixels
+    fill_mode: Literal["nearest", "constant", "reflect", "wrap"] | None = None
+    cval: float | None = None  # in 0..255 units
+
+
+class ModelSettings(Section):
+    name: str = "small"
+    layers: list[Any] | None = None  # a layer list instead of a name
+    initializer: str | None = None  # of every layer that names none
+
+
+class OptimizerSettings(Section):
+    name: str = "auto"  # muon for the net "small", adam for any other
+    lr: Positive | None = None  # None: the optimizer's own default
+    weight_decay: NotNegative = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    nesterov: bool = True
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    rho: Annotated[float, Field(ge=0, lt=1)] = 0.9  # RMSprop's decay
+    epsilon: Positive = 1e-7
+
+
+class ScheduleSettings(Section):
+    name: str = "cosine"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps; constant, step, cosine
+    final_fraction: NotNegative = 0.0  # of the learning rate, reached at the end
+    step_epochs: Count = 10  # step: the rate is multiplied by step_factor each so many epochs
+    step_factor: Fraction = 0.1
+    plateau_monitor: Metric = "val_loss"
+    plateau_patience: Count = 3
+    plateau_factor: Fraction = 0.5
+    plateau_min_delta: NotNegative = 1e-4
+    plateau_cooldown: Annotated[int, Field(ge=0)] = 0
+    plateau_min_lr: NotNegative = 0.0
+
+
+class TrainingSettings(Section):
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    steps_per_epoch: Count | None = None  # None: every image once
+    seed: Seed = 0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # per step; 0: off
+    clip_norm: Positive | None = None
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    threads: Count | None = None
+    allocator: Literal["auto", "keep", "system"] = "auto"
+
+
+class CallbackSettings(Section):
+    monitor: Metric = "val_accuracy"  # chooses the best weights; early stopping watches it too
+    patience: Count | None = None  # epochs without a gain before training stops; None: off
+    min_delta: NotNegative = 0.0
+    start_from_epoch: Annotated[int, Field(ge=0)] = 0
+    stop_monitor: Metric = "train_accuracy"
+    stop_at: float | None = None  # training stops once stop_monitor has reached it
+
+
+class EvaluationSettings(Section):
+    test: bool = True  # False leaves the test split closed
+    eval_batch_size: Count = 1000
+    confidence: Fraction = 0.95
+    top_k: Count = 5
+
+
+class Recipe(Section):
+    """All settings of a run. Frozen; `with_settings` makes a changed copy."""
+
+    description: str = ""
+    data: DataSettings = DataSettings()
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()
+    callbacks: CallbackSettings = CallbackSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
+# A section's name alone sets the one value that people mean by it: `optimizer=adam`.
+SECTION_VALUE = {
+    "data": "source",
+    "augmentation": "preset",
+    "model": "name",
+    "optimizer": "name",
+    "schedule": "name",
+}
+ALIASES = {
+    "learning_rate": "lr",
+    "max_epochs": "epochs",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "validation_split": "val_split",
+    "valid_pct": "val_split",
+    "augment": "augmentation",
+    "img_size": "image_size",
+    "imgsz": "image_size",
+    "layers": "model.layers",
+}
+
+
+def _setting_paths() -> dict[str, str]:
+    """Every accepted name of a setting -> "section.field"; a field's bare name where only one section has it."""
+    sections = {name: Recipe.model_fields[name].annotation for name in SECTIONS}
+    dotted = [f"{section}.{field}" for section, kind in sections.items() for field in kind.model_fields]  # type: ignore[union-attr]
+    bare = [path.split(".")[1] for path in dotted]
+    paths = {path: path for path in dotted}
+    paths |= {path.split(".")[1]: path for path in dotted if bare.count(path.split(".")[1]) == 1}
+    paths |= {section: f"{section}.{field}" for section, field in SECTION_VALUE.items()}
+    paths |= {alias: paths[name] for alias, name in ALIASES.items()}
+    return paths
+
+
+SETTING_PATHS = _setting_paths()
+
+
+def setting_path(name: str) -> str:
+    """The full path of a setting: "lr" -> "optimizer.lr".
+
+    Raises:
+        SettingsError: for a name that no section has, with the nearest one.
+    """
+    if name not in SETTING_PATHS:
+        raise unknown_name("setting", name, SETTING_PATHS) from None
+    return SETTING_PATHS[name]
+
+
+def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A copy of `recipe` with some settings changed.
+
+    Args:
+        changes: setting names, bare ("lr") or dotted ("optimizer.lr"), to values; a string is converted.
+
+    Raises:
+        SettingsError: for every unknown name and every bad value at once.
+    """
+    values = recipe.model_dump()
+    for name, value in changes.items():
+        section, field = setting_path(name).split(".")
+        values[section] = {**values[section], field: value}
+        if (section, field) == ("model", "name") and "layers" not in changes:
+            values[section]["layers"] = None  # a name asked for replaces an earlier layer list
+    return parse_recipe(values, where="the settings given")
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """["lr=.01", "optimizer.momentum=0.9"] -> {"lr": ".01", ...}, values read as YAML.
+
+    Raises:
+        SettingsError: for an entry that is not key=value.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise SettingsError(f"--set {assignment!r} is not of the form key=value, for example lr=0.01.")
+        try:
+            changes[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            changes[key.strip()] = text
+    return changes
+
+
+def parse_recipe(values: Any, where: str) -> Recipe:
+    """Check a nested dict and make it a Recipe.
+
+    Raises:
+        SettingsError: names every mistake, with its place and the nearest spelling.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"{where} holds no recipe: expected sections such as data, model, training.")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_mistake(entry) for entry in error.errors()]
+        raise SettingsError(f"In {where}: " + "; ".join(dict.fromkeys(lines)) + ".") from None
+
+
+def _mistake(entry: Any) -> str:
+    place = [str(part) for part in entry["loc"]]
+    if entry["type"] == "extra_forbidden":
+        known = list(SECTIONS) if len(place) == 1 else _fields(place[0])
+        nearest = nearest_name(place[-1], known)
+        hint = f", did you mean {nearest!r}?" if nearest else ""
+        return f"unknown setting {'.'.join(place)!r}{hint} (choices: {', '.join(known)})"
+    setting = ".".join(place[:2])
+    return f"{setting} = {entry['input']!r}: {_expectation(entry)}"
+
+
+def _expectation(entry: Any) -> str:
+    message = str(entry["msg"])
+    return message[0].lower() + message[1:]
+
+
+def _fields(section: str) -> list[str]:
+    kind = Recipe.model_fields[section].annotation
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from YAML, a run's config.yaml included.
+
+    Raises:
+        SettingsError: when the file cannot be read, is not YAML, or holds unknown settings.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The recipe {path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if isinstance(values, Mapping):
+        values = {key: value for key, value in values.items() if key != "record"}
+    return parse_recipe(values, where=f"the recipe {path}")
+
+
+def recipe_as_yaml(recipe: Recipe, record: Mapping[str, Any] | None = None) -> str:
+    """The recipe as YAML; `record` adds facts that explain it and that reading it back leaves out."""
+    values = recipe.model_dump(mode="json")
+    if record:
+        values["record"] = dict(record)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def named_recipes() -> dict[str, Path]:
+    """The recipes that come with Fovea: name -> YAML file."""
+    folder = Path(str(resources.files("fovea"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -1,0 +1,64 @@
+"""Evaluating a saved run again: on its own test images, or on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fovea.data.imageset import ImageSet, RawData
+from fovea.data.labels import encode_labels, flat_labels
+from fovea.data.load import only_part
+from fovea.data.pixels import check_images
+from fovea.data.prepare import prepare_splits
+from fovea.errors import DataError
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.run import Run
+from fovea.runfolder import record_test_look
+
+
+def ledger_folder(run: Run) -> Path:
+    """The folder of test_ledger.jsonl: beside the run, or beside the study that the run belongs to."""
+    parent = run.path.resolve().parent
+    return parent.parent if (parent / "seeds.json").exists() else parent
+
+
+def evaluate_test_split(run: Run, raw: RawData) -> tuple[Predictions, int]:
+    """Open the run's own test split once more.
+
+    Args:
+        raw: the data that the run was trained on, read again.
+
+    Returns:
+        The predictions, and how often this test set has been opened so far.
+
+    Raises:
+        DataError: when the data is not what it was.
+    """
+    recipe = run.recipe
+    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, run.split)
+    images = splits.sets["test"]
+    if images.fingerprint != run.record["fingerprints"]["test"]:
+        raise DataError(f"The test images of {raw.name} have changed since the run {run.path} was trained.")
+    return run.evaluate(images), _look(run, images)
+
+
+def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
+    """Evaluate on other labelled data: its test part, or all of it.
+
+    Raises:
+        DataError: when the images cannot be used or a label is no class of the run.
+    """
+    part = only_part(raw, "test")
+    pixels = run.model.preprocessor.to_uint8(check_images(part.images, raw.name), raw.name)
+    labels = flat_labels(part.labels, raw.name)
+    if raw.classes is not None and labels.dtype.kind != "U":
+        labels = np.array(raw.classes)[labels]
+    mapping = {name: name for name in run.classes}
+    images = ImageSet(pixels, encode_labels(labels.astype(str), mapping, raw.name), run.classes, part.ids)
+    return run.evaluate(images), _look(run, images)
+
+
+def _look(run: Run, images: ImageSet) -> int:
+    entry = {"run": run.path.name, "purpose": "evaluate", "count": len(images)}
+    return record_test_look(ledger_folder(run), images.fingerprint, entry)

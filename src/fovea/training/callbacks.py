@@ -1,0 +1,173 @@
+"""Callbacks: three calls, `on_step`, `on_epoch`, `on_end`; ours and a user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from fovea.errors import SettingsError
+from fovea.settings import CallbackSettings, ScheduleSettings
+
+Metrics = Mapping[str, float]
+METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "running_loss",
+    "running_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "time",
+)
+
+
+@dataclass
+class TrainingState:
+    """Where training stands; the one value that callbacks may change.
+
+    Attributes:
+        net: the net in training.
+        epoch: counted from 1; step: counted from 1 over all epochs.
+        lr_scale: multiplies the schedule's learning rate.
+        history: the metrics of the epochs so far.
+        best_epoch: the epoch with the best weights so far, 0 before the first has ended.
+        stop_reason: set it (see `stop`) to end training after this epoch or, from on_step, after this step.
+    """
+
+    net: nn.Module
+    epochs: int
+    steps_per_epoch: int
+    base_lr: float
+    epoch: int = 0
+    step: int = 0
+    lr_scale: float = 1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    stop_reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """End training; the reason is shown and written down."""
+        self.stop_reason = reason
+
+
+class Callback:
+    """The base of callbacks: override what you need. Nothing here does anything."""
+
+    def on_step(self, state: TrainingState) -> None:
+        """After each optimizer step."""
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        """After each epoch, with the epoch's metrics."""
+
+    def on_end(self, state: TrainingState) -> None:
+        """Once, when training has ended, also when it was stopped."""
+
+
+class _FunctionCallback(Callback):
+    def __init__(self, function: Callable[[TrainingState, Metrics], Any]) -> None:
+        self.function = function
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        self.function(state, metrics)
+
+
+def as_callback(given: Any) -> Callback:
+    """A user's callback: an object with the three calls, or a function called after each epoch.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if isinstance(given, Callback):
+        return given
+    if callable(given) and not isinstance(given, type):
+        return _FunctionCallback(given)
+    raise SettingsError(
+        f"A callback of type {type(given).__name__} cannot be called: give a fovea.Callback or a function of "
+        "(state, metrics), which is called after each epoch."
+    )
+
+
+def is_gain(monitor: str, value: float, best: float, min_delta: float) -> bool:
+    """Whether `value` is better than `best` by more than `min_delta`; a loss falls, an accuracy rises."""
+    return value < best - min_delta if monitor.endswith("loss") else value > best + min_delta
+
+
+def worst_value(monitor: str) -> float:
+    """Where a search for the best value of a metric begins."""
+    return math.inf if monitor.endswith("loss") else -math.inf
+
+
+class EarlyStopping(Callback):
+    """Stops after `patience` epochs without a gain of more than `min_delta`, counted as Keras 3 counts."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float = 0.0, start_from_epoch: int = 0) -> None:
+        self.monitor, self.patience = monitor, patience
+        self.min_delta, self.start_from_epoch = min_delta, start_from_epoch
+        self.best, self.waited = worst_value(monitor), 0
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        if state.epoch <= self.start_from_epoch:
+            return
+        self.waited += 1
+        if is_gain(self.monitor, metrics[self.monitor], self.best, self.min_delta):
+            self.best, self.waited = metrics[self.monitor], 0
+        elif self.waited >= self.patience and state.epoch > 1:
+            state.stop(f"{self.monitor} has not improved for {self.waited} epochs")
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by `factor` after `patience` epochs without a gain, counted as Keras 3 counts."""
+
+    def __init__(self, settings: ScheduleSettings) -> None:
+        self.settings = settings
+        self.best, self.waited, self.cooldown = worst_value(settings.plateau_monitor), 0, 0
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        settings = self.settings
+        value = metrics[settings.plateau_monitor]
+        if self.cooldown > 0:
+            self.cooldown -= 1
+            self.waited = 0
+        if is_gain(settings.plateau_monitor, value, self.best, settings.plateau_min_delta):
+            self.best, self.waited = value, 0
+        elif self.cooldown == 0:
+            self.waited += 1
+            if self.waited >= settings.plateau_patience:
+                self._reduce(state)
+
+    def _reduce(self, state: TrainingState) -> None:
+        lr = state.base_lr * state.lr_scale
+        if lr > self.settings.plateau_min_lr:
+            state.lr_scale = max(lr * self.settings.plateau_factor, self.settings.plateau_min_lr) / state.base_lr
+            self.cooldown, self.waited = self.settings.plateau_cooldown, 0
+
+
+class StopAtThreshold(Callback):
+    """Stops once a metric has reached a value (a loss: has fallen to it)."""
+
+    def __init__(self, monitor: str, threshold: float) -> None:
+        self.monitor, self.threshold = monitor, threshold
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        value = metrics[self.monitor]
+        reached = value <= self.threshold if self.monitor.endswith("loss") else value >= self.threshold
+        if reached:
+            state.stop(f"{self.monitor} reached {value:.4g} (stop_at {self.threshold:g})")
+
+
+def make_callbacks(settings: CallbackSettings, schedule: ScheduleSettings) -> list[Callback]:
+    """The callbacks that the settings ask for."""
+    callbacks: list[Callback] = []
+    if schedule.name == "plateau":
+        callbacks.append(ReduceLROnPlateau(schedule))
+    if settings.stop_at is not None:
+        callbacks.append(StopAtThreshold(settings.stop_monitor, settings.stop_at))
+    if settings.patience is not None:
+        callbacks.append(
+            EarlyStopping(settings.monitor, settings.patience, settings.min_delta, settings.start_from_epoch)
+        )
+    return callbacks

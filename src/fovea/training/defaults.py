@@ -1,0 +1,80 @@
+"""What the settings leave open, derived from the data; every line says why."""
+
+from __future__ import annotations
+
+import math
+
+from fovea.data.augment import choose_preset, complete_augmentation
+from fovea.data.batches import batch_bounds
+from fovea.data.prepare import Splits
+from fovea.errors import SettingsError
+from fovea.models.build import complete_model
+from fovea.settings import OptimizerSettings, Recipe, TrainingSettings
+from fovea.training.optimizers import OPTIMIZERS
+from fovea.training.schedules import SCHEDULES
+
+IMAGES_TO_SEE = 540_000  # ten epochs of MNIST's 54,000
+MIN_EPOCHS, MAX_EPOCHS = 8, 60
+
+
+def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
+    """Fill everything that is derived from the data.
+
+    Returns:
+        Complete settings (hardware excepted), and the lines that explain what was derived.
+
+    Raises:
+        SettingsError: for an unknown optimizer, schedule, preset or model.
+    """
+    train = splits.sets["train"]
+    lines: list[str] = []
+    preset, reason = choose_preset(recipe.augmentation.preset, train.classes, splits.kind)
+    if recipe.augmentation.preset == "auto":
+        lines.append(f"augmentation {preset}: {reason}")
+    model = complete_model(recipe.model, train.image_shape)
+    SCHEDULES[recipe.schedule.name]
+    training, more = _complete_training(recipe.training, len(train))
+    height, width, _ = train.image_shape
+    complete = recipe.model_copy(
+        update={
+            "preprocessing": recipe.preprocessing.model_copy(update={"image_size": (height, width)}),
+            "augmentation": complete_augmentation(recipe.augmentation, preset),
+            "model": model,
+            "optimizer": _complete_optimizer(recipe.optimizer, model.name),
+            "training": training,
+        }
+    )
+    return complete, lines + more
+
+
+def _complete_optimizer(settings: OptimizerSettings, model: str) -> OptimizerSettings:
+    name = settings.name
+    if name == "auto":
+        name = "muon" if model == "small" else "adam"
+    _, default_lr = OPTIMIZERS[name]
+    return settings.model_copy(update={"name": name, "lr": settings.lr or default_lr})
+
+
+def _complete_training(settings: TrainingSettings, count: int) -> tuple[TrainingSettings, list[str]]:
+    lines = []
+    batch_size = settings.batch_size or _batch_size(count)
+    if batch_size > count:
+        lines.append(f"batch_size {batch_size:,} is larger than the train split: all {count:,} images make one batch")
+        batch_size = count
+    epochs = settings.epochs or min(MAX_EPOCHS, max(MIN_EPOCHS, round(IMAGES_TO_SEE / count)))
+    most = len(batch_bounds(count, batch_size))
+    steps = settings.steps_per_epoch or most
+    if steps > most:
+        raise SettingsError(
+            f"steps_per_epoch {steps} is more than the {most} batches of {batch_size} that {count:,} images make: "
+            "leave it out to see every image once."
+        )
+    values = {"batch_size": batch_size, "epochs": epochs, "steps_per_epoch": steps}
+    return settings.model_copy(update=values), lines
+
+
+def _batch_size(count: int) -> int:
+    """About forty steps an epoch for small sets, up to 512 images."""
+    return min(512, max(16, 2 ** round(math.log2(max(count / 40, 1)))))
+
+

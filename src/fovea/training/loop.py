@@ -1,0 +1,190 @@
+"""The training loop: one plain function. It sees the train and validation splits, never the test split."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fovea.data.batches import Batch, TrainBatches
+from fovea.data.draws import derived_seed
+from fovea.data.imageset import ImageSet
+from fovea.errors import NonFiniteLossError
+from fovea.evaluation.metrics import cross_entropy
+from fovea.evaluation.predictions import Device, predict
+from fovea.settings import Recipe
+from fovea.training.callbacks import Callback, TrainingState, is_gain, worst_value
+from fovea.training.optimizers import make_optimizers, set_learning_rate
+from fovea.training.schedules import learning_rate_factor
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What training leaves: the chosen weights, the epoch they come from, and every epoch's metrics."""
+
+    weights: Weights
+    best_epoch: int
+    history: list[dict[str, float]]
+    stop_reason: str | None
+    seconds: float
+
+
+def fit(
+    net: nn.Module,
+    batches: TrainBatches,
+    train_sample: ImageSet,
+    val: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Train `net` in place.
+
+    Args:
+        train_sample: the fixed training images that train_loss and train_accuracy are measured on.
+        val: the validation images, which choose the epoch whose weights are kept.
+        recipe: complete settings: nothing left to derive.
+
+    Raises:
+        NonFiniteLossError: when the loss is nan or infinite; it names the step and the likely cause.
+    """
+    settings = recipe.training
+    assert settings.epochs is not None
+    assert recipe.optimizer.lr is not None
+    net.to(device.name, memory_format=_memory_format(device))  # type: ignore[call-overload]
+    optimizers = make_optimizers(net, recipe.optimizer)
+    average = _moving_average(net, settings.ema_decay)
+    judged: nn.Module = net if average is None else average.module
+    state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr)
+    best_weights: Weights = {}
+    start = time.monotonic()
+
+    with torch.random.fork_rng(devices=[]):
+        while state.epoch < settings.epochs and state.stop_reason is None:
+            state.epoch += 1
+            running = _train_epoch(net, batches, optimizers, average, state, recipe, device, callbacks)
+            metrics = {
+                **_measure(judged, train_sample, batches, recipe, device, "train"),
+                **running,
+                **_measure(judged, val, batches, recipe, device, "val"),
+                "lr": optimizers[0].param_groups[0]["lr"],
+                "time": time.monotonic() - start,
+            }
+            state.history.append(metrics)
+            if _is_best(state, recipe.callbacks.monitor):
+                state.best_epoch = state.epoch
+                best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
+            for callback in callbacks:
+                callback.on_epoch(state, metrics)
+    for callback in callbacks:
+        callback.on_end(state)
+    seconds = time.monotonic() - start
+    return FitResult(best_weights, state.best_epoch, state.history, state.stop_reason, seconds)
+
+
+def _memory_format(device: Device) -> torch.memory_format:
+    return torch.channels_last if device.memory_format == "channels_last" else torch.contiguous_format
+
+
+def _moving_average(net: nn.Module, decay: float) -> AveragedModel | None:
+    if decay == 0:
+        return None
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _train_epoch(
+    net: nn.Module,
+    batches: TrainBatches,
+    optimizers: list[Optimizer],
+    average: AveragedModel | None,
+    state: TrainingState,
+    recipe: Recipe,
+    device: Device,
+    callbacks: Sequence[Callback],
+) -> dict[str, float]:
+    """One pass over the training images; returns the running figures, measured while the weights change."""
+    net.train()
+    loss_sum, num_correct, count = 0.0, 0, 0
+    total_steps = state.epochs * batches.steps_per_epoch
+    for batch in batches.epoch(state.epoch):
+        factor = learning_rate_factor(recipe.schedule, state.step, total_steps, batches.steps_per_epoch)
+        set_learning_rate(optimizers, factor * state.lr_scale)
+        # Dropout draws from torch's global generator: seeded here, its masks are a function of (seed, step).
+        torch.manual_seed(derived_seed(recipe.training.seed, state.step, "dropout"))
+        loss, batch_correct = _train_step(net, batch, optimizers, recipe, device)
+        state.step += 1
+        if not math.isfinite(loss):
+            raise _non_finite(loss, state, batch, optimizers, loss_sum / max(count, 1))
+        if average is not None:
+            average.update_parameters(net)
+        loss_sum, num_correct, count = loss_sum + loss * len(batch.labels), num_correct + batch_correct, count + len(batch.labels)
+        for callback in callbacks:
+            callback.on_step(state)
+        if state.stop_reason is not None:
+            break
+    return {"running_loss": loss_sum / count, "running_accuracy": num_correct / count}
+
+
+def _train_step(
+    net: nn.Module, batch: Batch, optimizers: list[Optimizer], recipe: Recipe, device: Device
+) -> tuple[float, int]:
+    """Forward, loss, backward, step: the batch's mean loss and its number of right answers."""
+    inputs, labels = device.place(batch.inputs), batch.labels.to(device.name)
+    with device.autocast():
+        logits = net(inputs)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.training.label_smoothing)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if recipe.training.clip_norm is not None:
+        nn.utils.clip_grad_norm_(net.parameters(), recipe.training.clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss.item(), int((logits.detach().argmax(dim=1) == labels).sum())
+
+
+def _measure(
+    net: nn.Module, images: ImageSet, batches: TrainBatches, recipe: Recipe, device: Device, split: str
+) -> dict[str, float]:
+    """Loss and accuracy in evaluation mode, without augmentation."""
+    found = predict(net, images, batches.preprocessor, device, recipe.evaluation.eval_batch_size)
+    return {f"{split}_loss": cross_entropy(found), f"{split}_accuracy": float(found.correct.mean())}
+
+
+def _is_best(state: TrainingState, monitor: str) -> bool:
+    """Whether the last epoch is the best so far; between equals the one with the lower validation loss."""
+    last = state.history[-1]
+    best = state.history[state.best_epoch - 1] if state.best_epoch else None
+    if best is None:
+        return True
+    if last[monitor] == best[monitor]:
+        return last["val_loss"] < best["val_loss"]
+    return is_gain(monitor, last[monitor], best.get(monitor, worst_value(monitor)), 0.0)
+
+
+def _non_finite(
+    loss: float, state: TrainingState, batch: Batch, optimizers: list[Optimizer], running_loss: float
+) -> NonFiniteLossError:
+    lr = optimizers[0].param_groups[0]["lr"]
+    if not torch.isfinite(batch.inputs).all():
+        cause = "the inputs of this batch are not finite: check the preprocessing and the images"
+    elif state.step == 1:
+        cause = "the loss was not finite before any update: the model's initial weights or its output layer are at fault"
+    else:
+        cause = f"the learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1"
+    return NonFiniteLossError(
+        f"The loss became {loss} at step {state.step} (epoch {state.epoch}), learning rate {lr:.3g}, running loss "
+        f"{running_loss:.4g} before. Likely cause: {cause}."
+    )
+
+

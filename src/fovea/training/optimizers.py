@@ -1,0 +1,167 @@
+"""Optimizers: torch's own where it has them, and Muon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from fovea.registry import Registry
+from fovea.settings import OptimizerSettings
+
+ParamGroups = list[dict[str, Any]]
+
+
+def newton_schulz(gradient: torch.Tensor, num_iterations: int = 3) -> torch.Tensor:
+    """An approximately orthogonal matrix of the same row and column space.
+
+    Args:
+        gradient: float32 [M, N].
+
+    Source: the quintic iteration of Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = gradient / (gradient.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(num_iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(Optimizer):
+    """Momentum whose update is orthogonalised, for convolution kernels [C_out, C_in, kH, kW] and matrices.
+
+    Groups with `renormalize` set are scaled to the norm sqrt(C_out) before each update, for kernels whose scale a
+    batch norm undoes anyway. Source: Jordan, airbench94_muon (arXiv 2404.00498 and its repository).
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.24, momentum: float = 0.6, nesterov: bool = True
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.0, "renormalize": False}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "Muon takes no closure"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"]
+        buffer.mul_(group["momentum"]).add_(gradient)
+        direction = gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
+        if group["renormalize"]:
+            parameter.mul_(len(parameter) ** 0.5 / (parameter.norm() + 1e-7))
+        if group["weight_decay"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        update = newton_schulz(direction.reshape(len(direction), -1)).view_as(parameter)
+        parameter.add_(update, alpha=-group["lr"])
+
+
+def _decay_groups(net: nn.Module, weight_decay: float) -> ParamGroups:
+    """Kernels and matrices decay, biases and norms do not."""
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _sgd(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+    momentum = 0.9 if settings.momentum is None else settings.momentum
+    groups = _decay_groups(net, settings.weight_decay)
+    nesterov = settings.nesterov and momentum > 0
+    return [torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)]
+
+
+def _adam(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+    betas = (settings.beta_1, settings.beta_2)
+    groups = _decay_groups(net, settings.weight_decay)
+    return [torch.optim.Adam(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
+
+
+def _adamw(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+    betas = (settings.beta_1, settings.beta_2)
+    groups = _decay_groups(net, settings.weight_decay)
+    return [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
+
+
+def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+    groups = _decay_groups(net, settings.weight_decay)
+    momentum = settings.momentum or 0.0
+    return [torch.optim.RMSprop(groups, lr=lr, alpha=settings.rho, eps=settings.epsilon, momentum=momentum)]
+
+
+REST_LR_SHARE = 0.05  # the rate of Adam on biases, norms and the head, as a share of Muon's
+
+
+def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+    """Muon on the convolution kernels, Adam on everything else."""
+    renormalized, plain = [], []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+            # A convolution without a bias has a norm behind it: its scale is free.
+            (renormalized if module.bias is None else plain).append(module.weight)
+    kernels = {id(weight) for weight in renormalized + plain}
+    rest = [p for p in net.parameters() if p.requires_grad and id(p) not in kernels]
+    momentum = 0.6 if settings.momentum is None else settings.momentum
+    groups = [
+        {"params": renormalized, "renormalize": True},
+        {"params": plain, "weight_decay": settings.weight_decay},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[Optimizer] = []
+    if groups:
+        optimizers.append(Muon(groups, lr=lr, momentum=momentum, nesterov=settings.nesterov))
+    if rest:
+        betas = (settings.beta_1, settings.beta_2)
+        optimizers.append(torch.optim.Adam(rest, lr=lr * REST_LR_SHARE, betas=betas, eps=settings.epsilon, fused=True))
+    return optimizers
+
+
+Maker = Callable[[nn.Module, OptimizerSettings, float], list[Optimizer]]
+
+# Name -> (maker, its learning rate where none is set).
+OPTIMIZERS: Registry[tuple[Maker, float]] = Registry(
+    "optimizer",
+    {
+        "sgd": (_sgd, 0.05),
+        "adam": (_adam, 0.001),
+        "adamw": (_adamw, 0.001),
+        "rmsprop": (_rmsprop, 0.001),
+        "muon": (_muon, 0.1),
+    },
+)
+
+
+def make_optimizers(net: nn.Module, settings: OptimizerSettings) -> list[Optimizer]:
+    """The optimizers of complete settings; each group remembers its full rate as `base_lr`."""
+    assert settings.lr is not None
+    make, _ = OPTIMIZERS[settings.name]
+    optimizers = make(net, settings, settings.lr)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
+    """Set every group to its full rate times `factor`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,253 @@
+"""One training from raw data to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fovea.data.batches import TrainBatches
+from fovea.data.draws import random_order
+from fovea.data.imageset import ImageSet, RawData
+from fovea.data.prepare import Splits, prepare_splits
+from fovea.data.preprocess import Preprocessor, fit_preprocessor
+from fovea.evaluation.findings import Finding, find_in_predictions
+from fovea.evaluation.metrics import all_metrics, confusion_matrix
+from fovea.evaluation.modelfile import model_as_bytes, read_model
+from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
+from fovea.models.build import build_net, check_net
+from fovea.runfolder import (
+    append_json_line,
+    create_run_folder,
+    csv_table,
+    describe_environment,
+    now_utc,
+    record_test_look,
+    write_bytes,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
+from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
+from fovea.training.defaults import complete_recipe
+from fovea.training.hardware import Hardware, applied, choose_hardware
+from fovea.training.loop import FitResult, fit
+
+Say = Callable[[str, str], None]  # (topic, line)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that is decided before the first step: nothing is written until all of it holds."""
+
+    recipe: Recipe
+    splits: Splits
+    preprocessor: Preprocessor
+    hardware: Hardware
+    net: nn.Module
+    own_net: bool
+    lines: list[str]
+
+
+def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan:
+    """Check the data and the settings, derive what was left open, build the net.
+
+    Args:
+        net: a module of the user's own; None: the recipe's model.
+
+    Raises:
+        UserError: for data, settings or a model that cannot be used.
+    """
+    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size)
+    hardware = choose_hardware(recipe.training)
+    complete, lines = complete_recipe(recipe, splits)
+    complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
+    train = splits.sets["train"]
+    num_classes = len(train.classes)
+    if net is None:
+        built = build_net(complete.model, train.image_shape, num_classes, complete.training.seed)
+    else:
+        built = net
+        complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
+    check_net(built, train.image_shape, num_classes)
+    preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
+    return Plan(complete, splits, preprocessor, hardware, built, net is not None, lines)
+
+
+def train_run(
+    plan: Plan, folder: Path, ledger_folder: Path, callbacks: Sequence[Callback] = (), say: Say = lambda topic, line: None
+) -> None:
+    """Train, evaluate and fill the run folder.
+
+    Args:
+        folder: an empty run folder (see `runfolder.create_run_folder`).
+        ledger_folder: where test_ledger.jsonl lies.
+        callbacks: a user's own, called after those of the settings.
+        say: takes the lines that the user should see.
+
+    Raises:
+        RunFailedError: when the loss is not finite or a file cannot be written.
+    """
+    recipe, splits = plan.recipe, plan.splits
+    _write_plan(plan, folder)
+    log = folder / "log.jsonl"
+    append_json_line(log, {"time": now_utc(), "event": "start", "notes": splits.notes, "warnings": splits.warnings})
+    writer = _Writer(folder)
+    own = make_callbacks(recipe.callbacks, recipe.schedule)
+    with applied(plan.hardware):
+        try:
+            result = fit(
+                plan.net,
+                _train_batches(plan),
+                _train_sample(plan),
+                splits.sets["val"],
+                recipe,
+                plan.hardware.target,
+                [*own, *callbacks, writer],
+            )
+        except Exception as error:
+            append_json_line(log, {"time": now_utc(), "event": "failed", "reason": str(error)})
+            raise
+        content = model_as_bytes(result.weights, recipe.model, plan.preprocessor, splits.sets["train"].classes)
+        write_bytes(folder / "best.safetensors", content)
+        say("weights", _chosen_line(result, recipe))
+        predictions = _predict_splits(plan, folder, ledger_folder, say)
+    _write_results(plan, folder, result, predictions)
+    append_json_line(log, {"time": now_utc(), "event": "end", "stop_reason": result.stop_reason})
+    write_manifest(folder)
+
+
+def _train_batches(plan: Plan) -> TrainBatches:
+    training = plan.recipe.training
+    assert training.batch_size is not None
+    assert training.steps_per_epoch is not None
+    return TrainBatches(
+        plan.splits.sets["train"],
+        plan.preprocessor,
+        plan.recipe.augmentation,
+        training.batch_size,
+        training.seed,
+        training.steps_per_epoch,
+    )
+
+
+def _train_sample(plan: Plan) -> ImageSet:
+    """The fixed training images, as many as validation has, that train accuracy is measured on."""
+    train, count = plan.splits.sets["train"], len(plan.splits.sets["val"])
+    order = random_order(len(train), plan.recipe.data.split_seed, "train sample")
+    return train.take(order[: min(count, len(train))])
+
+
+class _Writer(Callback):
+    """Keeps metrics.csv and log.jsonl up to date."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        header = ["epoch", *metrics]
+        rows = [[epoch, *(repr(value) for value in line.values())] for epoch, line in enumerate(state.history, 1)]
+        write_text(self.folder / "metrics.csv", csv_table(header, rows))
+        event = {"time": now_utc(), "event": "epoch", "epoch": state.epoch, "step": state.step}
+        append_json_line(self.folder / "log.jsonl", {**event, "best_epoch": state.best_epoch})
+
+
+def _chosen_line(result: FitResult, recipe: Recipe) -> str:
+    monitor = recipe.callbacks.monitor
+    value = result.history[result.best_epoch - 1][monitor]
+    shown = f"{value:.2%}" if monitor.endswith("accuracy") else f"{value:.4f}"
+    stopped = f"stopped after epoch {len(result.history)}: {result.stop_reason}; " if result.stop_reason else ""
+    return f"{stopped}weights of epoch {result.best_epoch} kept: best {monitor}, {shown}"
+
+
+def _predict_splits(plan: Plan, folder: Path, ledger_folder: Path, say: Say) -> dict[str, Predictions]:
+    """Predictions of validation and, if it may be opened, of test, with the weights as they were saved."""
+    evaluation = plan.recipe.evaluation
+    net = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net
+    target = plan.hardware.target
+    net.to(target.name)
+    names = ["val", "test"] if evaluation.test else ["val"]
+    predictions = {}
+    for name in names:
+        images = plan.splits.sets[name]
+        predictions[name] = predict(net, images, plan.preprocessor, target, evaluation.eval_batch_size)
+    if evaluation.test:
+        images = plan.splits.sets["test"]
+        entry = {"run": folder.name, "purpose": "train", "count": len(images)}
+        looks = record_test_look(ledger_folder, images.fingerprint, entry)
+        if looks > 1:
+            say("test", f"this test set was opened for the {_ordinal(looks)} time (test_ledger.jsonl): do not choose by it")
+    else:
+        say("test", "the test split stayed closed")
+    return predictions
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def _write_plan(plan: Plan, folder: Path) -> None:
+    train = plan.splits.sets["train"]
+    record = {
+        "hardware": {name: f"{choice.value}: {choice.reason}" for name, choice in plan.hardware.choices().items()},
+        "derived": plan.lines,
+        "images": {name: len(images) for name, images in plan.splits.sets.items()},
+        "image_shape": list(train.image_shape),
+        "fingerprints": {name: images.fingerprint for name, images in plan.splits.sets.items()},
+    }
+    write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
+    write_json(folder / "split.json", plan.splits.split.as_json())
+    write_json(folder / "classes.json", list(train.classes))
+    write_json(folder / "preprocess.json", plan.preprocessor.as_json())
+    write_json(folder / "environment.json", describe_environment())
+
+
+def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions]) -> None:
+    evaluation = plan.recipe.evaluation
+    for name, found in predictions.items():
+        write_bytes(folder / f"predictions-{name}.npz", predictions_as_npz(found))
+    last = predictions.get("test", predictions["val"])
+    if "test" in predictions:
+        header = ["id", "true", "predicted", "probability"]
+        write_text(folder / "predictions-test.csv", csv_table(header, predictions_table(last)))
+    matrix = confusion_matrix(last)
+    rows = [[name, *counts] for name, counts in zip(last.classes, matrix.tolist(), strict=True)]
+    write_text(folder / "confusion_matrix.csv", csv_table(["true \\ predicted", *last.classes], rows))
+    findings = _findings(plan, predictions)
+    write_json(folder / "findings.json", [finding.as_json() for finding in findings])
+    metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
+    write_json(folder / "result.json", _result(plan, result, metrics, len(plan.splits.sets["train"])))
+
+
+def _result(plan: Plan, result: FitResult, metrics: dict[str, Any], count: int) -> dict[str, Any]:
+    images_seen = len(result.history) * min(
+        count, (plan.recipe.training.steps_per_epoch or 0) * (plan.recipe.training.batch_size or 0)
+    )
+    return {
+        "model": plan.recipe.model.name,
+        "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+        "chosen_by": plan.recipe.callbacks.monitor,
+        "stop_reason": result.stop_reason,
+        "train_seconds": round(result.seconds, 3),
+        "images_per_second": round(images_seen / result.seconds, 1),
+        "splits": metrics,
+    }
+
+
+def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
+    findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
+    for warning in plan.splits.warnings:
+        findings.append(Finding("class-missing", "warning", {"warning": warning}, warning, "Add images of that class."))
+    return findings
+
+
+def make_run_folder(plan: Plan, out: Path, name: str | None, data_name: str) -> Path:
+    """The run's folder below `out`: `name`, or <data>-<model>."""
+    return create_run_folder(out, name or f"{data_name}-{plan.recipe.model.name}")
