@@ -96,7 +96,13 @@ def train(
 
 
 def _train_one(
-    plan: Plan, raw: RawData, parent: Path, run_name: str | None, out: Path, callbacks: list[Any], verbose: bool
+    plan: Plan,
+    raw: RawData,
+    parent: Path,
+    run_name: str | None,
+    out: Path,
+    callbacks: list[Any],
+    verbose: bool,
 ) -> Run:
     folder = create_run_folder(parent, run_name or _folder_name(raw, plan.recipe.model.name))
     say = say_on(sys.stderr) if verbose else _say_nothing
@@ -201,7 +207,9 @@ def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions
 
 
 def summary(
-    model: str | list[Any] | nn.Module = "small", image_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
+    model: str | list[Any] | nn.Module = "small",
+    image_shape: tuple[int, int, int] = (28, 28, 1),
+    num_classes: int = 10,
 ) -> Summary:
     """The table of a net: layer, output shape, parameters, multiply-adds of one image.
 

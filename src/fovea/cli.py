@@ -104,7 +104,7 @@ def train(
 ) -> None:
     """Train on DATA, test once, and leave a run folder."""
     from fovea import api
-    from fovea.reporting.console import result_lines, study_lines
+    from fovea.reporting.console import result_lines
     from fovea.settings import parse_assignments
 
     given = {
@@ -113,13 +113,11 @@ def train(
     }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"val_data": val_data, "test_data": test_data, "out": out, "name": name}
-    found = api.train(
-        data, model=model, seeds=seeds, **options, **(settings | parse_assignments(assignments or []))
-    )  # type: ignore[call-overload]
+    found = api.train(data, model=model, seeds=seeds, **options, **(settings | parse_assignments(assignments or [])))
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     else:
-        typer.echo(study_lines(found) if seeds is not None else result_lines(found))
+        typer.echo(result_lines(found))
 
 
 @app.command()

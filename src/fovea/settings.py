@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fovea.errors import SettingsError
 from fovea.registry import nearest_name, unknown_name
@@ -22,9 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Metric = Literal[
-    "train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy"
-]
+Metric = Literal["train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy"]
 
 
 def _as_size(value: Any) -> Any:
@@ -47,6 +45,8 @@ class Section(BaseModel):
 
 
 class DataSettings(Section):
+    """Where the images come from and how they are split."""
+
     source: str | None = None  # a catalog name or a path; None where arrays were given
     val_data: str | None = None
     test_data: str | None = None
@@ -56,6 +56,8 @@ class DataSettings(Section):
 
 
 class PreprocessingSettings(Section):
+    """From a raw image to the net's input, in the order given here."""
+
     image_size: Size | None = None  # height, width in pixels; None: as the images are
     rescale: Positive = 1 / 255
     samplewise_center: bool = False
@@ -86,12 +88,23 @@ class AugmentationSettings(Section):
 
 
 class ModelSettings(Section):
+    """The net: a name of the zoo or a layer list."""
+
     name: str = "small"
     layers: list[Any] | None = None  # a layer list instead of a name
     initializer: str | None = None  # of every layer that names none
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_layers(cls, values: Any) -> Any:
+        """A layer list without a name is called "layers"."""
+        unnamed = isinstance(values, dict) and values.get("layers") is not None and "name" not in values
+        return {**values, "name": "layers"} if unnamed else values
+
 
 class OptimizerSettings(Section):
+    """The optimizer; each uses the values that it knows."""
+
     name: str = "auto"  # muon for the net "small", adam for any other
     lr: Positive | None = None  # None: the optimizer's own default
     weight_decay: NotNegative = 0.0
@@ -104,6 +117,8 @@ class OptimizerSettings(Section):
 
 
 class ScheduleSettings(Section):
+    """How the learning rate runs over the steps."""
+
     name: str = "cosine"
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps; constant, step, cosine
     final_fraction: NotNegative = 0.0  # of the learning rate, reached at the end
@@ -118,6 +133,8 @@ class ScheduleSettings(Section):
 
 
 class TrainingSettings(Section):
+    """Epochs, batches, seed, and what the hardware is asked to do."""
+
     epochs: Count | None = None
     batch_size: Count | None = None
     steps_per_epoch: Count | None = None  # None: every image once
@@ -133,6 +150,8 @@ class TrainingSettings(Section):
 
 
 class CallbackSettings(Section):
+    """Which weights are kept, and when training stops early."""
+
     monitor: Metric = "val_accuracy"  # chooses the best weights; early stopping watches it too
     patience: Count | None = None  # epochs without a gain before training stops; None: off
     min_delta: NotNegative = 0.0
@@ -142,6 +161,8 @@ class CallbackSettings(Section):
 
 
 class EvaluationSettings(Section):
+    """How the trained net is judged."""
+
     test: bool = True  # False leaves the test split closed
     eval_batch_size: Count = 1000
     confidence: Fraction = 0.95
@@ -224,9 +245,10 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     values = recipe.model_dump()
     for name, value in changes.items():
         section, field = setting_path(name).split(".")
-        values[section] = {**values[section], field: value}
-        if (section, field) == ("model", "name") and "layers" not in changes:
-            values[section]["layers"] = None  # a name asked for replaces an earlier layer list
+        kept = dict(values[section])
+        if section == "model" and field in {"name", "layers"}:
+            kept.pop("layers" if field == "name" else "name", None)  # the one asked for replaces the other
+        values[section] = {**kept, field: value}
     return parse_recipe(values, where="the settings given")
 
 

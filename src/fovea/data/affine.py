@@ -43,11 +43,19 @@ def affine_matrices(parameters: AffineParameters) -> torch.Tensor:
     shift_rows, shift_columns = parameters.shift_rows, parameters.shift_columns
     # rotation @ shift has the linear part of the rotation and the rotated shift; shear = [[1, -sin], [0, cos]].
     rows = torch.stack(
-        [cos * zoom_rows, (-cos * sin_shear - sin * cos_shear) * zoom_columns, cos * shift_rows - sin * shift_columns],
+        [
+            cos * zoom_rows,
+            (-cos * sin_shear - sin * cos_shear) * zoom_columns,
+            cos * shift_rows - sin * shift_columns,
+        ],
         dim=1,
     )
     columns = torch.stack(
-        [sin * zoom_rows, (-sin * sin_shear + cos * cos_shear) * zoom_columns, sin * shift_rows + cos * shift_columns],
+        [
+            sin * zoom_rows,
+            (-sin * sin_shear + cos * cos_shear) * zoom_columns,
+            sin * shift_rows + cos * shift_columns,
+        ],
         dim=1,
     )
     return torch.stack([rows, columns], dim=1)

@@ -124,7 +124,12 @@ def draw_affine(
 ) -> AffineParameters | None:
     """One affine transform for each image; None where the settings ask for none."""
     low, high = _zoom_pair(settings.zoom_range)
-    asked = (settings.rotation_range, settings.shear_range, settings.width_shift_range, settings.height_shift_range)
+    asked = (
+        settings.rotation_range,
+        settings.shear_range,
+        settings.width_shift_range,
+        settings.height_shift_range,
+    )
     if not any(asked) and (low, high) == (1.0, 1.0):
         return None
     rotation, shear = settings.rotation_range or 0.0, settings.shear_range or 0.0

@@ -14,7 +14,18 @@ from fovea.data.readers.npz import read_npz
 from fovea.errors import DataError
 from fovea.registry import Registry
 
-_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -31,7 +42,9 @@ CATALOG: Registry[CatalogEntry] = Registry(
     "data set",
     {
         "digits": CatalogEntry(
-            tuple("0123456789"), "characters", "1,797 grey 8x8 digits, embedded in scikit-learn: no file needed"
+            tuple("0123456789"),
+            "characters",
+            "1,797 grey 8x8 digits, embedded in scikit-learn: no file needed",
         ),
         "mnist": CatalogEntry(tuple("0123456789"), "characters", "60,000 + 10,000 grey 28x28 handwritten digits"),
         "fashion-mnist": CatalogEntry(_FASHION, "photos", "60,000 + 10,000 grey 28x28 articles of clothing"),
@@ -79,4 +92,6 @@ def _read_digits() -> RawData:
 
     bunch = load_digits()
     images = np.asarray(bunch.images)
-    return RawData("digits", "scikit-learn", {"train": RawSet(images, np.asarray(bunch.target), np.arange(len(images)))})
+    return RawData(
+        "digits", "scikit-learn", {"train": RawSet(images, np.asarray(bunch.target), np.arange(len(images)))}
+    )

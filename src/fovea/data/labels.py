@@ -30,12 +30,13 @@ def flat_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
         labels = _from_one_hot(labels, where)
     if labels.ndim != 1:
         raise DataError(
-            f"The labels of {where} have shape {labels.shape}: expected one label an image, (N,), (N, 1) or one-hot (N, K)."
+            f"The labels of {where} have shape {labels.shape}: "
+            "expected one label an image, (N,), (N, 1) or one-hot (N, K)."
         )
     if labels.dtype.kind in "OUS":
         return _text_labels(labels, where)
     if labels.dtype.kind == "b":
-        return labels.astype(np.int64)
+        return np.asarray(labels, np.int64)
     return _whole_numbers(labels, where)
 
 
@@ -46,14 +47,16 @@ def _from_one_hot(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
             f"The labels of {where} have shape {labels.shape} but are not one-hot: "
             "each row needs a single 1 and zeros elsewhere."
         )
-    return labels.argmax(axis=1).astype(np.int64)
+    return np.asarray(labels.argmax(axis=1), np.int64)
 
 
 def _text_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
     texts = [label.decode() if isinstance(label, bytes) else label for label in labels.tolist()]
     bad = [i for i, label in enumerate(texts) if label is None or label != label or str(label).strip() == ""]
     if bad:
-        raise DataError(f"The label of image {bad[0]} in {where} is missing ({len(bad)} in all): give every image a class.")
+        raise DataError(
+            f"The label of image {bad[0]} in {where} is missing ({len(bad)} in all): give every image a class."
+        )
     return np.array([str(label) for label in texts])
 
 

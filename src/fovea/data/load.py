@@ -60,7 +60,8 @@ def read_raw(data: Any, image_size: Size = None) -> RawData:
     if isinstance(data, Sequence) and len(data) == 2:
         return RawData("arrays", "arrays", {"train": set_from_arrays(data[0], data[1], "the arrays")})
     raise DataError(
-        f"Data of type {type(data).__name__} cannot be read: expected a catalog name, a path, or a pair (images, labels)."
+        f"Data of type {type(data).__name__} cannot be read: "
+        "expected a catalog name, a path, or a pair (images, labels)."
     )
 
 
@@ -95,7 +96,9 @@ def _read_path_or_name(source: str, image_size: Size) -> RawData:
 
 def _is_other_data(path: Path, name: str) -> bool:
     """Whether a folder in the working folder bears a catalog name but is not where the catalog finds that set."""
-    own = any((folder / name).exists() and path.exists() and path.samefile(folder / name) for folder in search_folders())
+    own = any(
+        (folder / name).exists() and path.exists() and path.samefile(folder / name) for folder in search_folders()
+    )
     return path.is_dir() and not own and any(recognises(path) for recognises, _ in READERS.values())
 
 
@@ -111,11 +114,11 @@ def only_part(raw: RawData, role: str) -> RawSet:
         return raw.parts[role]
     if len(raw.parts) == 1:
         return next(iter(raw.parts.values()))
-    raise DataError(f"{raw.name} has the parts {', '.join(raw.parts)}: which of them is the {role} data cannot be told.")
+    raise DataError(
+        f"{raw.name} has the parts {', '.join(raw.parts)}: which of them is the {role} data cannot be told."
+    )
 
 
 def with_part(raw: RawData, role: str, other: RawData) -> RawData:
     """`raw` with its part `role` taken from `other`."""
     return replace(raw, parts={**raw.parts, role: only_part(other, role)}, notes=raw.notes + other.notes)
-
-

@@ -43,7 +43,7 @@ def check_images(images: Any, where: str) -> NDArray[Any]:
             f"The images of {where} hold NaN or infinite values in {len(bad)} of {len(images)} images, first in "
             f"image {bad[0]}: repair or remove them."
         )
-    return images
+    return np.asarray(images)
 
 
 def value_range(images: NDArray[Any]) -> Range | None:

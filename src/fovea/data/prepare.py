@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import ImageSet, RawData, RawSet
+from fovea.data.imageset import ImageSet, RawData
 from fovea.data.labels import class_map, encode_labels, flat_labels
 from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
 from fovea.data.split import Split, make_split
@@ -37,7 +37,10 @@ class Splits:
 
 
 def prepare_splits(
-    raw: RawData, settings: DataSettings, image_size: tuple[int, int] | None = None, split: Split | None = None
+    raw: RawData,
+    settings: DataSettings,
+    image_size: tuple[int, int] | None = None,
+    split: Split | None = None,
 ) -> Splits:
     """Check the parts, cut the splits and map the images to uint8.
 
@@ -56,7 +59,10 @@ def prepare_splits(
     notes: list[str] = []
     if split is None:
         split, notes = make_split(
-            labels, val_split=settings.val_split, test_split=settings.test_split, split_seed=settings.split_seed
+            labels,
+            val_split=settings.val_split,
+            test_split=settings.test_split,
+            split_seed=settings.split_seed,
         )
     train_rows = images[split.sources["train"]][split.indices["train"]]
     input_range = value_range(train_rows)
@@ -95,7 +101,9 @@ def _encode(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]
     if raw.classes is not None:
         mapping = _named(raw, flat["train"], mapping)
     if len(mapping) < 2:
-        raise DataError(f"{raw.name} has one class only ({next(iter(mapping.values()))}): a classifier needs two or more.")
+        raise DataError(
+            f"{raw.name} has one class only ({next(iter(mapping.values()))}): a classifier needs two or more."
+        )
     if len(mapping) == len(flat["train"]) and len(mapping) > 2:
         raise DataError(
             f"Each of the {len(mapping):,} training images of {raw.name} has a label of its own: these are no classes."

@@ -172,5 +172,5 @@ def _zca_matrix(images: NDArray[np.uint8], preprocessor: Preprocessor, epsilon: 
         flat = batch.permute(0, 2, 3, 1).flatten(1).double()
         moments += flat.T @ flat
     values, vectors = torch.linalg.eigh(moments / len(images))
-    whitening = (vectors / (values.clamp(min=0) + epsilon).sqrt()) @ vectors.T
+    whitening: torch.Tensor = (vectors / (values.clamp(min=0) + epsilon).sqrt()) @ vectors.T
     return whitening.to(torch.float32).numpy()

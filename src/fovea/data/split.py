@@ -38,7 +38,11 @@ class Split:
     def as_json(self) -> dict[str, Any]:
         """The split as plain values, as split.json holds it."""
         splits = {
-            name: {"part": self.sources[name], "count": len(self.indices[name]), "indices": self.indices[name].tolist()}
+            name: {
+                "part": self.sources[name],
+                "count": len(self.indices[name]),
+                "indices": self.indices[name].tolist(),
+            }
             for name in self.indices
         }
         return {"split_seed": self.split_seed, "fingerprint": self.fingerprint, "splits": splits}
@@ -93,7 +97,9 @@ def make_split(
         if not stratified:
             notes.append(f"{name} split: too few images to keep the class shares; drawn at random")
         if name == "test":
-            notes.append(f"no test images came with the data: {len(cut):,} were cut off for the test (test_split {fraction:g})")
+            notes.append(
+                f"no test images came with the data: {len(cut):,} were cut off for the test (test_split {fraction:g})"
+            )
     indices["train"] = rest
     return Split(sources, indices, split_seed), notes
 

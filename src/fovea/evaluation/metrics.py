@@ -25,7 +25,13 @@ class ClassScore:
 
     def as_json(self) -> dict[str, Any]:
         recall = None if self.recall is None else self.recall.as_json()
-        return {"class": self.name, "count": self.count, "precision": self.precision, "recall": recall, "f1": self.f1}
+        return {
+            "class": self.name,
+            "count": self.count,
+            "precision": self.precision,
+            "recall": recall,
+            "f1": self.f1,
+        }
 
 
 def accuracy(predictions: Predictions, confidence: float = 0.95) -> Score:

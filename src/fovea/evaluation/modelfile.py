@@ -30,7 +30,10 @@ class LoadedModel:
 
 
 def model_as_bytes(
-    weights: dict[str, torch.Tensor], model: ModelSettings, preprocessor: Preprocessor, classes: tuple[str, ...]
+    weights: dict[str, torch.Tensor],
+    model: ModelSettings,
+    preprocessor: Preprocessor,
+    classes: tuple[str, ...],
 ) -> bytes:
     """The content of best.safetensors: a function of its arguments alone, so equal weights give equal bytes."""
     header = {

@@ -68,7 +68,12 @@ def mcnemar(first: Predictions, second: Predictions) -> McNemarResult:
 
 
 def paired_bootstrap(
-    first: Predictions, second: Predictions, *, num_resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    first: Predictions,
+    second: Predictions,
+    *,
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Score:
     """accuracy(second) - accuracy(first) with a percentile interval from resampling images.
 

@@ -49,7 +49,7 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most likely class of each image: int64 [N]."""
-        return self.logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @property
     def names(self) -> list[str]:
@@ -130,10 +130,8 @@ def read_predictions(path: Path) -> Predictions:
         DataError: when it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Predictions(
-                archive["logits"], archive["labels"], archive["ids"], tuple(archive["classes"].tolist())
-            )
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return Predictions(archive["logits"], archive["labels"], archive["ids"], tuple(archive["classes"].tolist()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"The predictions {path} cannot be read: {error}.") from None
 

@@ -16,8 +16,7 @@ from fovea.settings import ModelSettings
 def complete_model(settings: ModelSettings, image_shape: tuple[int, int, int]) -> ModelSettings:
     """Settings with the layer list and the initialiser written out, so that they need no zoo to be read again."""
     if settings.layers is not None:
-        name = "layers" if settings.name in MODELS else settings.name
-        return ModelSettings(name=name, layers=settings.layers, initializer=settings.initializer or "glorot_uniform")
+        return settings.model_copy(update={"initializer": settings.initializer or "glorot_uniform"})
     entry = MODELS[settings.name]
     return ModelSettings(
         name=settings.name,

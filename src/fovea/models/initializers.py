@@ -40,6 +40,10 @@ def _dirac(weight: torch.Tensor) -> None:
         nn.init.dirac_(weight.data[: weight.shape[1]])
 
 
+def _zeros(weight: torch.Tensor) -> None:
+    nn.init.zeros_(weight)
+
+
 INITIALIZERS: Registry[Callable[[torch.Tensor], None]] = Registry(
     "initializer",
     {
@@ -50,6 +54,6 @@ INITIALIZERS: Registry[Callable[[torch.Tensor], None]] = Registry(
         "lecun_uniform": lambda weight: _uniform(weight, 1 / _fans(weight)[0]),
         "lecun_normal": lambda weight: _normal(weight, 1 / _fans(weight)[0]),
         "dirac": _dirac,
-        "zeros": lambda weight: nn.init.zeros_(weight) and None,
+        "zeros": _zeros,
     },
 )

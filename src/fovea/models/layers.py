@@ -191,9 +191,7 @@ def _padding(words: Words, size: tuple[int, int], kernel: tuple[int, int], strid
     return sides[0], sides[1]
 
 
-def _window(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Any
-) -> tuple[int, int]:
+def _window(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Any) -> tuple[int, int]:
     """The output height and width of a convolution or pool.
 
     Raises:
@@ -236,7 +234,7 @@ def _conv(words: Words, shape: Shape, context: Context) -> Built:
     bias = not words.option("nobias")
     conv = nn.Conv2d(channels, filters, kernel, stride, tuple(p[0] for p in padding) if even else 0, bias=bias)
     _initialized(words, context, conv.weight, conv.bias)
-    modules = [conv] if even else [_Pad(*padding, 0.0), conv]
+    modules = [conv] if even else [_Pad(padding[0], padding[1], 0.0), conv]
     return [*modules, *_activated(words)], (filters, *out)
 
 
@@ -256,12 +254,12 @@ def _pool(words: Words, shape: Shape, _: Context) -> Built:
         if padded:
             raise ModelError("an average pool with same padding is not supported: its edges would count the padding")
         return [nn.AvgPool2d(kernel, stride)], (channels, *out)
-    pads: list[nn.Module] = [_Pad(*padding, float("-inf"))] if padded else []
+    pads: list[nn.Module] = [_Pad(padding[0], padding[1], float("-inf"))] if padded else []
     return [*pads, nn.MaxPool2d(kernel, stride)], (channels, *out)
 
 
 def _global_pool(words: Words, shape: Shape, _: Context) -> Built:
-    channels, _, _ = _need_map(shape)
+    channels = _need_map(shape)[0]
     return [GlobalPool("average" if words.kind == "globalavgpool" else "maximum")], (channels,)
 
 
@@ -319,7 +317,9 @@ LAYERS: Registry[Callable[[Words, Shape, Context], Built]] = Registry(
 )
 
 
-def build_layers(layers: LayerList, image_shape: tuple[int, int, int], num_classes: int, initializer: str) -> nn.Sequential:
+def build_layers(
+    layers: LayerList, image_shape: tuple[int, int, int], num_classes: int, initializer: str
+) -> nn.Sequential:
     """Build a net from a layer list. Weights are drawn from torch's global generator.
 
     Args:
@@ -379,7 +379,9 @@ def _build_layer(layer: Any, shape: Shape, context: Context, where: str) -> Buil
 
 def _build_residual(layer: dict[str, Any], shape: Shape, context: Context, where: str) -> Built:
     if set(layer) - {"residual", "shortcut"} or not layer.get("residual"):
-        raise ModelError(f"In {where} ({layer!r}): a block is written residual: [...] with, if needed, shortcut: [...].")
+        raise ModelError(
+            f"In {where} ({layer!r}): a block is written residual: [...] with, if needed, shortcut: [...]."
+        )
     block, out = _build_chain(layer["residual"], shape, context, f"{where}, residual layer")
     shortcut, aside = _build_chain(layer.get("shortcut") or [], shape, context, f"{where}, shortcut layer")
     if out != aside:

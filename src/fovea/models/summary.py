@@ -52,7 +52,13 @@ class Summary:
         cells.append(("total", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
         widths = [max(len(line[column]) for line in [head, *cells]) for column in range(4)]
         rule = "-" * (sum(widths) + 6)
-        lines = [_line(head, widths), rule, *(_line(line, widths) for line in cells[:-1]), rule, _line(cells[-1], widths)]
+        lines = [
+            _line(head, widths),
+            rule,
+            *(_line(line, widths) for line in cells[:-1]),
+            rule,
+            _line(cells[-1], widths),
+        ]
         if self.trainable != self.parameters:
             lines.append(f"trainable parameters: {self.trainable:,}")
         return "\n".join(lines)

@@ -34,7 +34,13 @@ def _small(shape: ImageShape) -> list[Any]:
             break
         width = widths[min(group, len(widths) - 1)]
         norm = ["batchnorm momentum .6 epsilon 1e-5 noscale", "gelu"]
-        layers += [f"conv {width} 3x3 same nobias", "maxpool 2", *norm, f"conv {width} 3x3 same nobias", *norm]
+        layers += [
+            f"conv {width} 3x3 same nobias",
+            "maxpool 2",
+            *norm,
+            f"conv {width} 3x3 same nobias",
+            *norm,
+        ]
         side //= 2
     return [*layers, "globalmaxpool", "dense classes nobias init glorot_uniform", "scale .2"]
 

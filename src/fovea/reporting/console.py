@@ -39,8 +39,12 @@ def say_on(stream: TextIO) -> Callable[[str, str], None]:
         width = max(terminal_width(stream), 40)
         indent = " " * TOPIC_WIDTH
         wrapped = textwrap.wrap(
-            line, width - 1, initial_indent=f"{topic:<{TOPIC_WIDTH}}", subsequent_indent=indent,
-            break_on_hyphens=False, break_long_words=False,
+            line,
+            width - 1,
+            initial_indent=f"{topic:<{TOPIC_WIDTH}}",
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
         )
         print("\n".join(wrapped), file=stream, flush=True)
 
@@ -102,7 +106,10 @@ class EpochLines(Callback):
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         wipe = "\r\x1b[2K" if self.live else ""
         if state.epoch == 1:
-            print(wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()), file=self.stream)
+            print(
+                wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()),
+                file=self.stream,
+            )
             wipe = ""
         before = state.history[-2]["time"] if len(state.history) > 1 else 0.0
         rate = self.images_per_epoch / max(metrics["time"] - before, 1e-9)
@@ -142,8 +149,12 @@ def _left(passed_seconds: float, done: int, total: int) -> str:
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
-def result_lines(run: Run) -> str:
-    """The result of a run for stdout: the accuracies with their intervals, then the path."""
+def result_lines(found: Run | SeedStudy) -> str:
+    """The result for stdout: the accuracies with their intervals, then the path."""
+    return _study_lines(found) if isinstance(found, SeedStudy) else _run_lines(found)
+
+
+def _run_lines(run: Run) -> str:
     level = f"{run.recipe.evaluation.confidence:.0%} interval"
     lines = []
     test = run.test_accuracy
@@ -157,15 +168,13 @@ def result_lines(run: Run) -> str:
     return "\n".join([*lines, str(run.path)])
 
 
-def study_lines(study: SeedStudy) -> str:
-    """The result of several seeds for stdout."""
+def _study_lines(study: SeedStudy) -> str:
     lines = []
     if study.test_accuracy is not None:
         lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
     lines.append(f"validation accuracy  {study.val_accuracy}")
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
     return "\n".join([*lines, str(study.path)])
-
 
 
 def evaluation_lines(predictions: Predictions, looks: int, as_json: bool) -> str:

@@ -38,7 +38,14 @@ def draw_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
 def _draw_metric(axes: Axes, history: dict[str, list[float]], metric: str, best_epoch: int) -> None:
     epochs = range(1, len(history["val_loss"]) + 1)
     marker = "o" if len(epochs) <= 30 else ""
-    axes.plot(epochs, history[f"running_{metric}"], color=GREY, linewidth=1, linestyle=":", label="training, augmented (running)")
+    axes.plot(
+        epochs,
+        history[f"running_{metric}"],
+        color=GREY,
+        linewidth=1,
+        linestyle=":",
+        label="training, augmented (running)",
+    )
     axes.plot(epochs, history[f"train_{metric}"], color=BLUE, marker=marker, markersize=3.5, label="training")
     axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=marker, markersize=3.5, label="validation")
     axes.axvline(best_epoch, color=GREY, linewidth=0.8, zorder=0)

@@ -58,7 +58,12 @@ class SeedStudy:
             "val_accuracy": self.val_accuracy.as_json(),
             "standard_deviation": self.standard_deviation if len(self.runs) > 1 else None,
             "seeds": [
-                {"seed": seed, "run": str(run.path), "val_accuracy": run.val_accuracy.as_json(), "test_accuracy": _json(run)}
+                {
+                    "seed": seed,
+                    "run": str(run.path),
+                    "val_accuracy": run.val_accuracy.as_json(),
+                    "test_accuracy": _json(run),
+                }
                 for seed, run in zip(self.seeds, self.runs, strict=True)
             ],
         }

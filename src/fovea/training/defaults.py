@@ -75,6 +75,5 @@ def _complete_training(settings: TrainingSettings, count: int) -> tuple[Training
 
 def _batch_size(count: int) -> int:
     """About forty steps an epoch for small sets, up to 512 images."""
-    return min(512, max(16, 2 ** round(math.log2(max(count / 40, 1)))))
-
-
+    exponent = round(math.log2(max(count / 40, 1)))
+    return min(512, max(16, 1 << exponent))

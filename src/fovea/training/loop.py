@@ -79,6 +79,8 @@ def fit(
                 "lr": optimizers[0].param_groups[0]["lr"],
                 "time": time.monotonic() - start,
             }
+            if not math.isfinite(metrics["val_loss"]):
+                raise _diverged(metrics["val_loss"], state)
             state.history.append(metrics)
             if _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
@@ -98,7 +100,7 @@ def _memory_format(device: Device) -> torch.memory_format:
 def _moving_average(net: nn.Module, decay: float) -> AveragedModel | None:
     if decay == 0:
         return None
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 def _train_epoch(
@@ -126,7 +128,11 @@ def _train_epoch(
             raise _non_finite(loss, state, batch, optimizers, loss_sum / max(count, 1))
         if average is not None:
             average.update_parameters(net)
-        loss_sum, num_correct, count = loss_sum + loss * len(batch.labels), num_correct + batch_correct, count + len(batch.labels)
+        loss_sum, num_correct, count = (
+            loss_sum + loss * len(batch.labels),
+            num_correct + batch_correct,
+            count + len(batch.labels),
+        )
         for callback in callbacks:
             callback.on_step(state)
         if state.stop_reason is not None:
@@ -172,6 +178,13 @@ def _is_best(state: TrainingState, monitor: str) -> bool:
     return is_gain(monitor, last[monitor], best.get(monitor, worst_value(monitor)), 0.0)
 
 
+def _diverged(val_loss: float, state: TrainingState) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"The validation loss became {val_loss} after step {state.step} (epoch {state.epoch}). Likely cause: the "
+        f"learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1."
+    )
+
+
 def _non_finite(
     loss: float, state: TrainingState, batch: Batch, optimizers: list[Optimizer], running_loss: float
 ) -> NonFiniteLossError:
@@ -179,12 +192,12 @@ def _non_finite(
     if not torch.isfinite(batch.inputs).all():
         cause = "the inputs of this batch are not finite: check the preprocessing and the images"
     elif state.step == 1:
-        cause = "the loss was not finite before any update: the model's initial weights or its output layer are at fault"
+        cause = (
+            "the loss was not finite before any update: the model's initial weights or its output layer are at fault"
+        )
     else:
         cause = f"the learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1"
     return NonFiniteLossError(
         f"The loss became {loss} at step {state.step} (epoch {state.epoch}), learning rate {lr:.3g}, running loss "
         f"{running_loss:.4g} before. Likely cause: {cause}."
     )
-
-

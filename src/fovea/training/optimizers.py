@@ -24,7 +24,7 @@ def newton_schulz(gradient: torch.Tensor, num_iterations: int = 3) -> torch.Tens
     Source: the quintic iteration of Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = gradient / (gradient.norm() + 1e-7)
+    x: torch.Tensor = gradient / (gradient.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(num_iterations):
@@ -40,10 +40,14 @@ class Muon(Optimizer):
     batch norm undoes anyway. Source: Jordan, airbench94_muon (arXiv 2404.00498 and its repository).
     """
 
-    def __init__(
-        self, params: Iterable[Any], lr: float = 0.24, momentum: float = 0.6, nesterov: bool = True
-    ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.0, "renormalize": False}
+    def __init__(self, params: Iterable[Any], lr: float = 0.24, momentum: float = 0.6, nesterov: bool = True) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": 0.0,
+            "renormalize": False,
+        }
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -112,7 +116,8 @@ REST_LR_SHARE = 0.05  # the rate of Adam on biases, norms and the head, as a sha
 
 def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     """Muon on the convolution kernels, Adam on everything else."""
-    renormalized, plain = [], []
+    renormalized: list[torch.Tensor] = []
+    plain: list[torch.Tensor] = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
             # A convolution without a bias has a norm behind it: its scale is free.

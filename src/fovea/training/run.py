@@ -40,6 +40,10 @@ from fovea.training.loop import FitResult, fit
 Say = Callable[[str, str], None]  # (topic, line)
 
 
+def _say_nothing(topic: str, line: str) -> None:
+    """Takes the place of a terminal."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that is decided before the first step: nothing is written until all of it holds."""
@@ -79,7 +83,11 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan
 
 
 def train_run(
-    plan: Plan, folder: Path, ledger_folder: Path, callbacks: Sequence[Callback] = (), say: Say = lambda topic, line: None
+    plan: Plan,
+    folder: Path,
+    ledger_folder: Path,
+    callbacks: Sequence[Callback] = (),
+    say: Say = _say_nothing,
 ) -> None:
     """Train, evaluate and fill the run folder.
 
@@ -102,8 +110,8 @@ def train_run(
         try:
             result = fit(
                 plan.net,
-                _train_batches(plan),
-                _train_sample(plan),
+                train_batches(plan),
+                train_sample(plan),
                 splits.sets["val"],
                 recipe,
                 plan.hardware.target,
@@ -121,7 +129,8 @@ def train_run(
     write_manifest(folder)
 
 
-def _train_batches(plan: Plan) -> TrainBatches:
+def train_batches(plan: Plan) -> TrainBatches:
+    """The training batches of a plan."""
     training = plan.recipe.training
     assert training.batch_size is not None
     assert training.steps_per_epoch is not None
@@ -135,7 +144,7 @@ def _train_batches(plan: Plan) -> TrainBatches:
     )
 
 
-def _train_sample(plan: Plan) -> ImageSet:
+def train_sample(plan: Plan) -> ImageSet:
     """The fixed training images, as many as validation has, that train accuracy is measured on."""
     train, count = plan.splits.sets["train"], len(plan.splits.sets["val"])
     order = random_order(len(train), plan.recipe.data.split_seed, "train sample")
@@ -180,7 +189,10 @@ def _predict_splits(plan: Plan, folder: Path, ledger_folder: Path, say: Say) -> 
         entry = {"run": folder.name, "purpose": "train", "count": len(images)}
         looks = record_test_look(ledger_folder, images.fingerprint, entry)
         if looks > 1:
-            say("test", f"this test set was opened for the {_ordinal(looks)} time (test_ledger.jsonl): do not choose by it")
+            say(
+                "test",
+                f"this test set was opened for the {_ordinal(looks)} time (test_ledger.jsonl): do not choose by it",
+            )
     else:
         say("test", "the test split stayed closed")
     return predictions

@@ -18,7 +18,14 @@ from fovea.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 64  # for images of unequal size, where no image_size is set
 
@@ -37,7 +44,9 @@ def read_folder(path: Path, image_size: tuple[int, int] | None) -> RawData:
     Raises:
         DataError: lists every file that cannot be decoded; names empty classes and unequal class folders.
     """
-    splits = {SPLIT_FOLDERS[entry.name.lower()]: entry for entry in _subfolders(path) if entry.name.lower() in SPLIT_FOLDERS}
+    splits = {
+        SPLIT_FOLDERS[entry.name.lower()]: entry for entry in _subfolders(path) if entry.name.lower() in SPLIT_FOLDERS
+    }
     if splits and "train" not in splits:
         raise DataError(f"{path} has the folder {next(iter(splits.values())).name} but no train folder.")
     folders = splits or {"train": path}
@@ -156,4 +165,6 @@ def _refuse(root: Path, headers: list[Header]) -> None:
     problems = [problem for _, _, problem in headers if problem]
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise DataError(f"{len(problems)} image{'s' if len(problems) > 1 else ''} below {root} cannot be decoded:\n  {shown}")
+        raise DataError(
+            f"{len(problems)} image{'s' if len(problems) > 1 else ''} below {root} cannot be decoded:\n  {shown}"
+        )

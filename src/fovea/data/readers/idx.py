@@ -43,7 +43,9 @@ def read_idx_folder(path: Path) -> RawData:
         if match:
             found.setdefault(_PARTS[match[1].lower()], {})[match[2].lower()] = entry
     if "train" not in found:
-        raise DataError(f"{path} has IDX files but no train-images-idx3-ubyte: expected MNIST's four files, plain or .gz.")
+        raise DataError(
+            f"{path} has IDX files but no train-images-idx3-ubyte: expected MNIST's four files, plain or .gz."
+        )
     return RawData(path.name, "IDX files", {part: _read_pair(path, part, files) for part, files in found.items()})
 
 
@@ -72,7 +74,9 @@ def read_idx(path: Path) -> NDArray[Any]:
 def _parse(file: Any, path: Path) -> NDArray[Any]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or magic[3] == 0:
-        raise DataError(f"{path} is no IDX file: it begins with {magic.hex(' ')}, expected 00 00, a type and the number of axes.")
+        raise DataError(
+            f"{path} is no IDX file: it begins with {magic.hex(' ')}, expected 00 00, a type and the number of axes."
+        )
     axes = file.read(4 * magic[3])
     if len(axes) < 4 * magic[3]:
         raise DataError(f"{path} is cut short inside its header.")
@@ -84,6 +88,8 @@ def _parse(file: Any, path: Path) -> NDArray[Any]:
     content = file.read(expected + 1)  # one more than allowed shows what is too long, without reading it all
     if len(content) != expected:
         found = "more" if len(content) > expected else f"only {len(content):,}"
-        raise DataError(f"{path} should hold {expected:,} bytes of values {shape}, but holds {found}. Download it again.")
+        raise DataError(
+            f"{path} should hold {expected:,} bytes of values {shape}, but holds {found}. Download it again."
+        )
     values = np.frombuffer(content, dtype).reshape(shape)
     return values if dtype.itemsize == 1 else values.astype(dtype.newbyteorder("="))

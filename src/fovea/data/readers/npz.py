@@ -25,10 +25,10 @@ def read_npz(path: Path) -> RawData:
     Raises:
         DataError: when it is damaged, holds Python objects, or has other names in it.
     """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} cannot be read: it is no NumPy archive (.npz), or it is cut short.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array, not an archive with x_train and y_train.")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             pairs = {part: (f"x_{part}", f"y_{part}") for part in ("train", "val", "test")}
             present = {part: names for part, names in pairs.items() if names[0] in archive.files}
             if "train" not in present:

@@ -1,0 +1,60 @@
+"""Fixtures: small generated images, an empty working folder for every test, and the real data where it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fovea.data.imageset import ImageSet
+
+torch.set_num_threads(1)  # the nets here are too small for more to pay
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in a folder of its own, finds no data by accident and sees no user's settings."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("FOVEA_DATA", "OMP_NUM_THREADS", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+_REAL = os.environ.get("FOVEA_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the real MNIST and Fashion-MNIST, named to Fovea; skips where it is not there."""
+    folder = Path(_REAL)
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"the real data is not here: set FOVEA_DATA to a folder with mnist/ in it (looked in {folder})")
+    monkeypatch.setenv("FOVEA_DATA", str(folder))
+    return folder
+
+
+def bars(count: int, side: int = 8, num_classes: int = 3, seed: int = 0) -> Arrays:
+    """Noisy grey images with one bright row, whose place is the class: easy to learn, not to confuse."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % num_classes
+    images = rng.integers(0, 60, (count, side, side), dtype=np.uint8)
+    images[np.arange(count), 1 + labels * 2] += 180
+    return images, labels.astype(np.int64)
+
+
+@pytest.fixture
+def toy() -> Arrays:
+    return bars(150)
+
+
+@pytest.fixture
+def toy_set() -> ImageSet:
+    images, labels = bars(150)
+    return ImageSet(images[..., None], labels, ("a", "b", "c"), np.arange(len(labels)))

@@ -1,0 +1,85 @@
+"""From raw parts to three sets: only training images decide anything, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fovea.data.imageset import RawData, RawSet
+from fovea.data.load import read_raw, with_part
+from fovea.data.prepare import Splits, prepare_splits
+from fovea.errors import DataError
+from fovea.settings import DataSettings
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def prepared(images: object, labels: object) -> Splits:
+    return prepare_splits(read_raw((images, labels)), DataSettings())
+
+
+def test_images_labels_and_ids_stay_together(toy: Arrays) -> None:
+    splits = prepared(*toy)
+    assert sum(len(images) for images in splits.sets.values()) == 150
+    for images in splits.sets.values():
+        assert np.array_equal(images.images[..., 0], toy[0][images.ids])
+        assert np.array_equal(images.labels, toy[1][images.ids])
+        assert images.classes == ("0", "1", "2")
+
+
+def test_the_value_range_is_fitted_on_training_images_alone(toy: Arrays) -> None:
+    images = toy[0].astype(np.float64) / 100
+    first = prepare_splits(read_raw((images, toy[1])), DataSettings())
+    images[first.split.indices["test"]] *= 50
+    assert prepare_splits(read_raw((images, toy[1])), DataSettings()).input_range == first.input_range
+
+
+def test_one_hot_and_named_labels_give_the_same_sets(toy: Arrays) -> None:
+    plain, one_hot = prepared(*toy), prepared(toy[0], np.eye(3)[toy[1]])
+    named = prepared(toy[0], np.array(["x", "y", "z"])[toy[1]])
+    for name in plain.sets:
+        assert plain.sets[name].fingerprint == one_hot.sets[name].fingerprint
+        assert np.array_equal(plain.sets[name].labels, named.sets[name].labels)
+    assert named.sets["val"].classes == ("x", "y", "z")
+
+
+def parts(**given: tuple[np.ndarray, np.ndarray]) -> RawData:
+    found = {name: RawSet(images, labels, np.arange(len(images))) for name, (images, labels) in given.items()}
+    return RawData("set", "arrays", found)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y: {"train": (x, y), "test": (x[:, :4], y)}, "differ in height x width x channels"),
+        (lambda x, y: {"train": (x, y), "test": (x, y + 1)}, r"set \(test\) has labels .*: 3"),
+        (lambda x, y: {"train": (x, y * 0)}, "one class only"),
+        (lambda x, y: {"train": (x, np.arange(len(y)))}, "a label of its own"),
+        (lambda x, y: {"train": (x, np.eye(5)[y])}, "No training image of class 3, 4"),
+        (lambda x, y: {"train": (x / np.where(y == 1, 0, 1)[:, None, None], y)}, "NaN or infinite"),
+    ],
+    ids=["sizes", "strange class", "one class", "ids as labels", "class never seen", "nan"],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_data_that_cannot_be_used_is_refused(toy: Arrays, change: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        prepare_splits(parts(**change(*toy)), DataSettings())  # type: ignore[operator]
+
+
+def test_a_class_missing_from_validation_is_a_warning(toy: Arrays) -> None:
+    raw = with_part(read_raw(toy), "val", read_raw((toy[0][:2], toy[1][:2])))
+    splits = prepare_splits(raw, DataSettings())
+    assert splits.warnings == ["no val image of class 2: the val figures say nothing about it"]
+
+
+def test_a_saved_split_is_used_again(toy: Arrays) -> None:
+    raw = read_raw(toy)
+    first = prepare_splits(raw, DataSettings(split_seed=5))
+    again = prepare_splits(raw, DataSettings(), split=first.split)
+    assert again.sets["test"].fingerprint == first.sets["test"].fingerprint
+
+
+def test_an_image_size_is_applied_to_every_part(toy: Arrays) -> None:
+    raw = with_part(read_raw(toy), "test", read_raw((np.zeros((3, 20, 20), np.uint8), toy[1][:3])))
+    splits = prepare_splits(raw, DataSettings(), image_size=(16, 12))
+    assert {images.image_shape for images in splits.sets.values()} == {(16, 12, 1)}

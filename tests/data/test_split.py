@@ -1,0 +1,69 @@
+"""Splits: disjoint, stratified, a function of split_seed alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fovea.data.split import Split, make_split, split_from_json
+from fovea.errors import DataError, SettingsError
+
+LABELS = {"train": np.repeat(np.arange(4), [400, 300, 200, 100])}
+
+
+def cut(labels: dict[str, np.ndarray] = LABELS, seed: int = 0) -> tuple[Split, list[str]]:
+    return make_split(labels, val_split=0.1, test_split=0.2, split_seed=seed)
+
+
+def test_the_three_splits_are_disjoint_and_complete() -> None:
+    split, notes = cut()
+    together = np.concatenate([split.indices[name] for name in ("train", "val", "test")])
+    assert np.array_equal(np.sort(together), np.arange(1000))
+    assert [len(split.indices[name]) for name in ("train", "val", "test")] == [720, 80, 200]
+    assert "200 were cut off for the test" in notes[0]
+
+
+def test_class_shares_are_kept() -> None:
+    split, _ = cut()
+    for name, count in (("val", 80), ("test", 200)):
+        shares = np.bincount(LABELS["train"][split.indices[name]]) / count
+        assert np.allclose(shares, [0.4, 0.3, 0.2, 0.1], atol=0.01)
+
+
+def test_the_split_depends_on_its_seed_alone() -> None:
+    assert cut(seed=3)[0].fingerprint == cut(seed=3)[0].fingerprint
+    assert cut(seed=3)[0].fingerprint != cut(seed=4)[0].fingerprint
+
+
+def test_parts_that_are_given_are_taken_whole() -> None:
+    split, notes = cut({**LABELS, "test": np.array([0, 1, 2, 3]), "val": np.array([1, 2])})
+    assert split.sources == {"train": "train", "val": "val", "test": "test"}
+    assert [len(split.indices[name]) for name in ("train", "val", "test")] == [1000, 2, 4]
+    assert notes == []
+
+
+def test_a_class_with_one_image_keeps_it_for_training() -> None:
+    split, _ = cut({"train": np.array([0] * 50 + [1] * 50 + [2])})
+    assert 100 in split.indices["train"]
+
+
+def test_too_few_images_for_shares_are_drawn_at_random_and_said_so() -> None:
+    split, notes = cut({"train": np.arange(20) % 10})
+    assert len(split.indices["val"]) == 2
+    assert any("too few images to keep the class shares" in note for note in notes)
+
+
+def test_nothing_left_to_train_on_is_refused() -> None:
+    with pytest.raises(SettingsError, match="too few to cut a test split"):
+        cut({"train": np.array([0])})
+
+
+def test_a_split_survives_json_and_damage_is_noticed() -> None:
+    split, _ = cut()
+    value = json.loads(json.dumps(split.as_json()))
+    assert split_from_json(value).fingerprint == split.fingerprint
+    value["splits"]["val"]["indices"][0] += 1
+    with pytest.raises(DataError, match="damaged"):
+        split_from_json(value)

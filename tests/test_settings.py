@@ -1,0 +1,103 @@
+"""Recipes: frozen, checked, YAML both ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from fovea.errors import SettingsError
+from fovea.settings import (
+    Recipe,
+    named_recipes,
+    parse_assignments,
+    read_recipe,
+    recipe_as_yaml,
+    setting_path,
+    with_settings,
+)
+
+
+def test_a_bare_name_reaches_its_section() -> None:
+    recipe = with_settings(Recipe(), {"lr": 0.5, "epochs": 3, "optimizer": "adam", "data.val_split": 0.2})
+    assert (recipe.optimizer.lr, recipe.training.epochs, recipe.optimizer.name) == (0.5, 3, "adam")
+    assert recipe.data.val_split == 0.2
+
+
+def test_a_model_by_name_and_a_layer_list_replace_each_other() -> None:
+    listed = with_settings(Recipe(), {"layers": ["flatten", "dense 2"]})
+    assert listed.model.name == "layers"
+    named = with_settings(listed, {"model": "lenet5"})
+    assert (named.model.name, named.model.layers) == ("lenet5", None)
+
+
+def test_names_of_other_tools_are_understood() -> None:
+    assert setting_path("learning_rate") == "optimizer.lr"
+    assert setting_path("validation_split") == "data.val_split"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epoch": 3}, ["Unknown setting 'epoch'", "Did you mean 'epochs'"]),
+        ({"epochs": 0}, ["training.epochs = 0", "greater than or equal to 1"]),
+        ({"val_split": 1.0}, ["data.val_split = 1.0", "less than 1"]),
+        ({"lr": float("nan")}, ["optimizer.lr", "finite"]),
+        ({"lr": "fast"}, ["optimizer.lr = 'fast'", "number"]),
+        ({"monitor": "val_acuracy"}, ["callbacks.monitor", "val_accuracy"]),
+        ({"fill_mode": "mirror"}, ["augmentation.fill_mode", "nearest"]),
+        ({"epochs": 0, "lr": -1}, ["training.epochs", "optimizer.lr"]),
+    ],
+)
+def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        with_settings(Recipe(), changes)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_recipe_survives_yaml_and_its_record_is_left_out(tmp_path: Path) -> None:
+    recipe = with_settings(Recipe(), {"zoom_range": (0.5, 2.0), "image_size": 32, "layers": ["flatten", "dense 2"]})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_as_yaml(recipe, {"why": "because"}), encoding="utf-8")
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["record"] == {"why": "because"}
+    assert read_recipe(path) == recipe
+
+
+def test_an_unknown_section_or_setting_in_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optimizr: {lr: 1}\ntraining: {epoch: 3}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"recipe.yaml.*'optimizr', did you mean 'optimizer'") as caught:
+        read_recipe(path)
+    assert "'training.epoch', did you mean 'epochs'" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "just words", "\x00"])
+def test_what_is_no_recipe_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"recipe\.yaml"):
+        read_recipe(path)
+
+
+def test_assignments_are_read_as_yaml() -> None:
+    assert parse_assignments(["lr=1e-2", "test=false", "zoom_range=[0.5, 2]"]) == {
+        "lr": "1e-2",
+        "test": False,
+        "zoom_range": [0.5, 2],
+    }
+    with pytest.raises(SettingsError, match="key=value"):
+        parse_assignments(["lr"])
+
+
+def test_a_recipe_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError):
+        Recipe().training.epochs = 3  # type: ignore[misc]
+
+
+def test_every_named_recipe_reads_and_says_what_it_is() -> None:
+    assert named_recipes()
+    for path in named_recipes().values():
+        assert read_recipe(path).description
