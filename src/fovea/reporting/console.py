@@ -137,7 +137,7 @@ def _columns(width: int) -> dict[str, int]:
     """Title -> width of the columns that fit; the last listed here are dropped first."""
     every = {"epoch": 7, "train loss": 10, "train acc": 9, "val loss": 8, "val acc": 7, "best": 4, "lr": 7}
     every |= {"images/s": 8, "left": 7}
-    for dropped in ("lr", "images/s", "train loss"):
+    for dropped in ("lr", "images/s", "train loss", "val loss", "left"):
         if sum(every.values()) + 2 * (len(every) - 1) < width:
             break
         every.pop(dropped)
