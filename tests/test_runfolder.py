@@ -85,5 +85,7 @@ def test_a_registry_refuses_duplicates_and_offers_the_nearest_name() -> None:
     registry = Registry("model", {"lenet5": 1, "resnet20": 2})
     with pytest.raises(KeyError):
         registry["lenet5"] = 3
-    with pytest.raises(SettingsError, match=r"Unknown model 'lenet'. Did you mean 'lenet5'\? Choices: lenet5, resnet20"):
+    with pytest.raises(
+        SettingsError, match=r"Unknown model 'lenet'. Did you mean 'lenet5'\? Choices: lenet5, resnet20"
+    ):
         registry["lenet"]

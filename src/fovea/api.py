@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -18,14 +17,14 @@ from fovea.evaluation.run import Run
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.registry import unknown_name
-from fovea.reporting.console import EpochLines, plan_lines, say_on
+from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
 from fovea.runfolder import create_run_folder
 from fovea.settings import ModelSettings, Recipe, named_recipes, read_recipe, with_settings
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.seeds import SeedStudy, run_seeds
 from fovea.training.callbacks import as_callback
-from fovea.training.run import Plan, plan_run, train_run
+from fovea.training.run import Plan, plan_run, say_nothing, train_run
 
 
 @overload
@@ -105,18 +104,15 @@ def _train_one(
     verbose: bool,
 ) -> Run:
     folder = create_run_folder(parent, run_name or _folder_name(raw, plan.recipe.model.name))
-    say = say_on(sys.stderr) if verbose else _say_nothing
+    stream = progress_stream()
+    say = say_on(stream) if verbose else say_nothing
     for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form)]:
         say(topic, line)
-    shown = [EpochLines(plan, sys.stderr)] if verbose else []
+    shown = [EpochLines(plan, stream)] if verbose else []
     train_run(plan, folder, out, [*shown, *callbacks], say)
     run = Run(folder, plan.net if plan.own_net else None)
     write_figures(run)
     return run
-
-
-def _say_nothing(topic: str, line: str) -> None:
-    """Takes the place of the terminal where verbose is False."""
 
 
 def _folder_name(raw: RawData, model: str) -> str:

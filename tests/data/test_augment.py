@@ -146,7 +146,7 @@ def test_a_given_value_wins_over_the_preset_and_an_unknown_preset_is_refused() -
     complete = complete_augmentation(AugmentationSettings(rotation_range=45), "digits")
     assert complete.rotation_range == 45
     assert complete.zoom_range == 0.1
-    with pytest.raises(SettingsError, match="Unknown augmentation preset 'digit'. Did you mean 'digits'"):
+    with pytest.raises(SettingsError, match=r"Unknown augmentation preset 'digit'\. Did you mean 'digits'"):
         choose_preset("digit", ("0", "1"), None)
 
 

@@ -15,7 +15,9 @@ from fovea.settings import PreprocessingSettings
 
 def images(count: int = 400, side: int = 6, channels: int = 3) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 200, (count, side, side, channels), dtype=np.uint8) + np.arange(channels, dtype=np.uint8) * 20
+    return (
+        rng.integers(0, 200, (count, side, side, channels), dtype=np.uint8) + np.arange(channels, dtype=np.uint8) * 20
+    )
 
 
 def fitted(pixels: np.ndarray, **settings: object) -> Preprocessor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from tests.conftest import bars
 from torch import nn
 
 from fovea.data.load import read_raw
@@ -12,7 +13,6 @@ from fovea.reporting.console import EpochLines, _columns, say_on, terminal_width
 from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import TrainingState
 from fovea.training.run import plan_run
-from tests.conftest import bars
 
 METRICS = {
     "train_loss": 0.5,
@@ -49,7 +49,7 @@ def test_a_pipe_gets_one_line_an_epoch_and_no_control_characters(monkeypatch: py
     assert "\r" not in text
     assert "\x1b" not in text
     header, line = text.splitlines()
-    assert header.split() == "epoch train loss train acc val loss val acc best lr images/s left".split()
+    assert " ".join(header.split()) == "epoch train loss train acc val loss val acc best lr images/s left"
     assert line.split() == ["1/3", "0.5000", "90.00%", "0.5500", "87.50%", "*", "0.05", "11", "20s"]
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tests.conftest import bars
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -20,7 +21,6 @@ import fovea
 from fovea.cli import app
 from fovea.evaluation.run import Run
 from fovea.runfolder import file_digest
-from tests.conftest import bars
 
 FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "verbose": False}
 FILES = {

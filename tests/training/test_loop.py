@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import bars
 from torch import nn
 
 from fovea.data.imageset import RawData
@@ -17,7 +18,6 @@ from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
 from fovea.training.loop import FitResult, fit
 from fovea.training.run import Plan, plan_run, train_batches, train_sample
-from tests.conftest import bars
 
 FAST: dict[str, Any] = {"epochs": 3, "batch_size": 32, "threads": 1, "device": "cpu", "augmentation": "none"}
 DROPOUT = ["conv 8 3x3 same relu", "maxpool 2", "dropout .3", "flatten", "dense classes"]
@@ -74,9 +74,7 @@ EXACT = [
 
 
 @pytest.mark.parametrize("settings", EXACT, ids=str)
-def test_the_same_settings_give_the_same_bits_whatever_was_drawn_before(
-    raw: RawData, settings: dict[str, Any]
-) -> None:
+def test_the_same_settings_give_the_same_bits_whatever_was_drawn_before(raw: RawData, settings: dict[str, Any]) -> None:
     first = run(plan(raw, **settings))
     torch.rand(7)
     second = run(plan(raw, **settings))

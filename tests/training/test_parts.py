@@ -119,7 +119,9 @@ def test_weight_decay_spares_biases_and_norms() -> None:
 
 
 def test_settings_reach_torch() -> None:
-    (optimizer,) = make_optimizers(net_for("p4-conv1"), OptimizerSettings(name="rmsprop", lr=0.1, rho=0.7, epsilon=1e-3))
+    (optimizer,) = make_optimizers(
+        net_for("p4-conv1"), OptimizerSettings(name="rmsprop", lr=0.1, rho=0.7, epsilon=1e-3)
+    )
     assert (optimizer.defaults["alpha"], optimizer.defaults["eps"]) == (0.7, 1e-3)
     set_learning_rate([optimizer], 0.25)
     assert optimizer.param_groups[0]["lr"] == 0.025

@@ -80,6 +80,12 @@ class Device:
         return batch.to(self.name).contiguous(memory_format=layout)
 
 
+def cpu_has_bf16() -> str | None:
+    """The CPU feature that makes bf16 fast ("amx_bf16", "avx512_bf16"), or None."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return next((name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)), None)
+
+
 def predict(
     net: nn.Module, images: ImageSet, preprocessor: Preprocessor, device: Device, batch_size: int = 1000
 ) -> Predictions:

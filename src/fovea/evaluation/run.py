@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 from torch import nn
 
 from fovea.data.imageset import ImageSet
 from fovea.data.split import Split, split_from_json
-from fovea.errors import DataError, SettingsError
+from fovea.errors import DataError
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
-from fovea.evaluation.predictions import Device, Predictions, predict, read_predictions
+from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.registry import unknown_name
 from fovea.runfolder import read_json
 from fovea.settings import Recipe, read_recipe
@@ -156,10 +157,9 @@ class Run:
 
     def evaluate(self, images: ImageSet) -> Predictions:
         """Predictions for a prepared set, on the CPU or the device of the run, in the precision of the run."""
-        settings = self.recipe.evaluation
-        return predict(
-            self.model.net, images, self.model.preprocessor, self.device, batch_size=settings.eval_batch_size
-        )
+        device = self.device
+        net = self.model.net.to(device.name)
+        return predict(net, images, self.model.preprocessor, device, self.recipe.evaluation.eval_batch_size)
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain values: what `fovea train --json` prints."""
@@ -175,15 +175,16 @@ class Run:
 
     @property
     def device(self) -> Device:
-        """The run's own device and precision; the CPU where its GPU is not here."""
-        import torch
-
+        """The run's own device and precision, or the CPU and float32 where they are not to be had here."""
         training = self.recipe.training
-        if training.device != "cpu" and not torch.cuda.is_available():
-            return Device("cpu", "fp32")
-        if training.precision not in ("fp32", "bf16"):
-            raise SettingsError(f"{self.path / 'config.yaml'} does not say which precision the run used.")
-        return Device(training.device, training.precision, training.memory_format)
+        wanted = torch.device(training.device)
+        name = training.device
+        if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+            name = "cpu"
+        if wanted.type == "mps" and not torch.backends.mps.is_available():
+            name = "cpu"
+        slow = name == "cpu" and cpu_has_bf16() is None
+        return Device(name, "fp32" if slow else training.precision, training.memory_format)
 
     def __repr__(self) -> str:
         score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"

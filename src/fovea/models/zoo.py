@@ -21,19 +21,19 @@ class ZooEntry:
 
 
 def _small(shape: ImageShape) -> list[Any]:
-    """Pooled groups of two convolutions until the map is 3 to 5 pixels wide.
+    """Groups of two convolutions, the first of them pooled, until the map is 3 to 5 pixels wide; at least two groups.
 
     After the airbench nets (Jordan, arXiv 2404.00498): pool before norm and activation, dirac initialisation,
     norms without a gain, a global maximum at the end and a scaled head.
     """
     side = min(shape[0], shape[1])
     widths = [32, 64, 64] if shape[2] == 1 else [64, 128, 128]
-    layers: list[Any] = [f"conv {widths[0] // 2} 3x3 same nobias", "batchnorm momentum .6 noscale", "gelu"]
+    norm = ["batchnorm momentum .6 epsilon 1e-5 noscale", "gelu"]
+    layers: list[Any] = []
     for group in range(6):
-        if side < 6:
+        if side < (4 if group < 2 else 6):
             break
         width = widths[min(group, len(widths) - 1)]
-        norm = ["batchnorm momentum .6 epsilon 1e-5 noscale", "gelu"]
         layers += [
             f"conv {width} 3x3 same nobias",
             "maxpool 2",

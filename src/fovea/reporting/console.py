@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -30,6 +31,11 @@ def terminal_width(stream: TextIO) -> int:
     if asked > 0:
         return asked
     return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
+
+
+def progress_stream() -> TextIO:
+    """stderr; in a notebook stdout, because notebooks show stderr as if it were an error."""
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
 def say_on(stream: TextIO) -> Callable[[str, str], None]:

@@ -23,14 +23,18 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 def draw_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
     """Loss above accuracy, training and validation, with the chosen epoch marked."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, metric in ((above, "loss"), (below, "accuracy")):
         _draw_metric(axes, history, metric, best_epoch)
+    above.set_yscale("log")  # the end of training is where runs differ, and where a linear axis shows nothing
+    above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    above.legend(frameon=False, fontsize=8, loc="upper right")
     below.yaxis.set_major_formatter(PercentFormatter(1.0))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.set_xlim(0.5, len(history["val_loss"]) + 0.5)
     below.set_xlabel("epoch")
     return figure
 
@@ -48,21 +52,9 @@ def _draw_metric(axes: Axes, history: dict[str, list[float]], metric: str, best_
     )
     axes.plot(epochs, history[f"train_{metric}"], color=BLUE, marker=marker, markersize=3.5, label="training")
     axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=marker, markersize=3.5, label="validation")
-    axes.axvline(best_epoch, color=GREY, linewidth=0.8, zorder=0)
-    axes.annotate(
-        f"epoch {best_epoch} kept",
-        (best_epoch, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if best_epoch > len(epochs) / 2 else 4, -4),
-        textcoords="offset points",
-        ha="right" if best_epoch > len(epochs) / 2 else "left",
-        va="top",
-        fontsize=8,
-        color=GREY,
-    )
+    axes.axvline(best_epoch, color=GREY, linewidth=0.8, zorder=0, label=f"epoch {best_epoch}, whose weights are kept")
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, loc="center right")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -13,8 +13,8 @@ from fovea.settings import OptimizerSettings, Recipe, TrainingSettings
 from fovea.training.optimizers import OPTIMIZERS
 from fovea.training.schedules import SCHEDULES
 
-IMAGES_TO_SEE = 540_000  # ten epochs of MNIST's 54,000
-MIN_EPOCHS, MAX_EPOCHS = 8, 60
+IMAGES_TO_SEE = 380_000  # seven epochs of MNIST's 54,000
+MIN_EPOCHS, MAX_EPOCHS = 7, 60
 
 
 def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:

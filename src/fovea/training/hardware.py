@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fovea.errors import SettingsError
-from fovea.evaluation.predictions import Device
+from fovea.evaluation.predictions import Device, cpu_has_bf16
 from fovea.settings import TrainingSettings
 
 
@@ -80,12 +80,6 @@ def _choose_device(asked: str) -> Choice:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("The device 'mps' is not here: it needs a Mac with Apple silicon. Use --device cpu.")
     return Choice(asked, "as asked")
-
-
-def cpu_has_bf16() -> str | None:
-    """The CPU feature that makes bf16 fast ("amx_bf16", "avx512_bf16"), or None."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return next((name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)), None)
 
 
 def _choose_precision(asked: str, device: str) -> Choice:

@@ -149,7 +149,7 @@ OPTIMIZERS: Registry[tuple[Maker, float]] = Registry(
         "adam": (_adam, 0.001),
         "adamw": (_adamw, 0.001),
         "rmsprop": (_rmsprop, 0.001),
-        "muon": (_muon, 0.1),
+        "muon": (_muon, 0.05),
     },
 )
 

@@ -40,7 +40,7 @@ from fovea.training.loop import FitResult, fit
 Say = Callable[[str, str], None]  # (topic, line)
 
 
-def _say_nothing(topic: str, line: str) -> None:
+def say_nothing(topic: str, line: str) -> None:
     """Takes the place of a terminal."""
 
 
@@ -87,7 +87,7 @@ def train_run(
     folder: Path,
     ledger_folder: Path,
     callbacks: Sequence[Callback] = (),
-    say: Say = _say_nothing,
+    say: Say = say_nothing,
 ) -> None:
     """Train, evaluate and fill the run folder.
 
