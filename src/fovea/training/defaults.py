@@ -14,7 +14,7 @@ from fovea.training.optimizers import OPTIMIZERS
 from fovea.training.schedules import SCHEDULES
 
 IMAGES_TO_SEE = 380_000  # seven epochs of MNIST's 54,000
-MIN_EPOCHS, MAX_EPOCHS = 7, 60
+MIN_EPOCHS, MAX_EPOCHS = 7, 40
 
 
 def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
