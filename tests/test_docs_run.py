@@ -48,7 +48,7 @@ def test_every_option_that_the_pages_name_exists() -> None:
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     options = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
-    others = {"--version", "--help", "--index-url"}
+    others = {"--version", "--help", "--index-url", "--strict"}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         assert named <= options | others, f"{page.name} names {named - options - others}"
