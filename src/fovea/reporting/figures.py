@@ -23,14 +23,16 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 def draw_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
     """Loss above accuracy, training and validation, with the chosen epoch marked."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, metric in ((above, "loss"), (below, "accuracy")):
         _draw_metric(axes, history, metric, best_epoch)
     above.set_yscale("log")  # the end of training is where runs differ, and where a linear axis shows nothing
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    above.yaxis.set_minor_formatter(NullFormatter())
     above.legend(frameon=False, fontsize=8, loc="upper right")
     below.yaxis.set_major_formatter(PercentFormatter(1.0))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
