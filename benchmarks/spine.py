@@ -85,6 +85,7 @@ def training(data: str, num_seeds: int) -> dict[str, Any]:
         "epochs": runs[0]["epochs"],
         "parameters": runs[0]["parameters"],
         "same_bytes_twice": digests[0] == digests[1],
+        "sha256_of_seed_0": digests[0],
     }
 
 

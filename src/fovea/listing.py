@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from fovea.settings import named_recipes, read_recipe
 
+# A test holds that these are the keys of the section `augmentation`.
+AUGMENTATION_KEYS = {
+    "rotation_range": "degrees, either way",
+    "width_shift_range": "below 1 a fraction of the width, else pixels; an int or a list gives the choices",
+    "height_shift_range": "the same for the height",
+    "shear_range": "degrees, either way",
+    "zoom_range": "z for 1 - z to 1 + z, or a pair; height and width apart; below 1 magnifies",
+    "channel_shift_range": "added to all values, in 0..255 units",
+    "brightness_range": "a pair of factors",
+    "contrast_range": "a pair of factors, about the image's mean",
+    "horizontal_flip": "true mirrors half of the images left to right",
+    "vertical_flip": "true mirrors half of the images top to bottom",
+    "cutout": "side of a square, in pixels, that is covered with the image's mean",
+    "fill_mode": "nearest, constant, reflect or wrap: what lies outside the image",
+    "cval": "the value outside for fill_mode constant, in 0..255 units",
+}
+
 
 def descriptions(kind: str) -> dict[str, str]:
     """Name -> description of all "datasets", "models", "recipes" or "augmentations"."""
@@ -27,4 +44,4 @@ def _augmentations() -> dict[str, str]:
         name: ", ".join(f"{key} {value}" for key, value in values.items()) or "images as they are"
         for name, values in PRESETS.items()
     }
-    return {"auto": "digits for characters, photos for the rest", **shown}
+    return {"auto": "digits for characters, photos for the rest", **shown, **AUGMENTATION_KEYS}

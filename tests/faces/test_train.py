@@ -20,7 +20,9 @@ from typer.testing import CliRunner, Result
 import fovea
 from fovea.cli import app
 from fovea.evaluation.run import Run
+from fovea.listing import AUGMENTATION_KEYS
 from fovea.runfolder import file_digest
+from fovea.settings import AugmentationSettings
 
 FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "verbose": False}
 FILES = {
@@ -363,6 +365,10 @@ def test_list_shows_every_name_with_a_line_about_it(kind: str, names: list[str])
     for name in names:
         assert any(line.split()[0] == name and len(line.split()) > 1 for line in lines)
     assert set(names) <= set(json.loads(shell("list", kind, "--json").stdout))
+
+
+def test_list_augmentations_names_every_key_of_the_section() -> None:
+    assert set(AUGMENTATION_KEYS) == set(AugmentationSettings.model_fields) - {"preset"}
 
 
 def test_the_summary_of_a_name_a_list_and_a_module() -> None:
