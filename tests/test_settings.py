@@ -33,6 +33,20 @@ def test_a_model_by_name_and_a_layer_list_replace_each_other() -> None:
     assert (named.model.name, named.model.layers) == ("lenet5", None)
 
 
+def test_a_changed_setting_takes_back_what_was_derived_from_it() -> None:
+    derived = {"augmentation": "digits", "rotation_range": 10.0, "optimizer": "muon", "lr": 0.05, "batch_size": 32}
+    config = with_settings(Recipe(), {**derived, "steps_per_epoch": 41, "layers": ["flatten"], "initializer": "dirac"})
+    changed = with_settings(
+        config, {"augmentation": "none", "optimizer": "adam", "batch_size": 64, "model": "lenet5", "cval": 3}
+    )
+    assert changed.augmentation.rotation_range is None
+    assert changed.augmentation.cval == 3
+    assert (changed.optimizer.lr, changed.training.steps_per_epoch) == (None, None)
+    assert (changed.model.name, changed.model.layers, changed.model.initializer) == ("lenet5", None, None)
+    kept = with_settings(config, {"epochs": 3})
+    assert (kept.augmentation.rotation_range, kept.optimizer.lr, kept.training.steps_per_epoch) == (10.0, 0.05, 41)
+
+
 def test_names_of_other_tools_are_understood() -> None:
     assert setting_path("learning_rate") == "optimizer.lr"
     assert setting_path("validation_split") == "data.val_split"

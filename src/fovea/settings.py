@@ -207,6 +207,24 @@ ALIASES = {
 }
 
 
+# A run's config.yaml holds derived values too: a setting that is changed takes these back to "derive it".
+_EPOCH_LENGTH = ("training.steps_per_epoch",)
+DEPENDENTS = {
+    "augmentation.preset": tuple(
+        f"augmentation.{field}" for field in AugmentationSettings.model_fields if field != "preset"
+    ),
+    "model.name": ("model.layers", "model.initializer"),
+    "model.layers": ("model.name", "model.initializer"),
+    "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
+    "training.batch_size": _EPOCH_LENGTH,
+    "data.val_split": _EPOCH_LENGTH,
+    "data.test_split": _EPOCH_LENGTH,
+    "data.val_data": _EPOCH_LENGTH,
+    "data.test_data": _EPOCH_LENGTH,
+    "data.source": _EPOCH_LENGTH,
+}
+
+
 def _setting_paths() -> dict[str, str]:
     """Every accepted name of a setting -> "section.field"; a field's bare name where only one section has it."""
     sections = {name: Recipe.model_fields[name].annotation for name in SECTIONS}
@@ -243,12 +261,17 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         SettingsError: for every unknown name and every bad value at once.
     """
     values = recipe.model_dump()
+    paths: dict[str, Any] = {}
     for name, value in changes.items():
         section, field = setting_path(name).split(".")
-        kept = dict(values[section])
-        if section == "model" and field in {"name", "layers"}:
-            kept.pop("layers" if field == "name" else "name", None)  # the one asked for replaces the other
-        values[section] = {**kept, field: value}
+        paths[f"{section}.{field}"] = value
+    for path in paths:  # what was derived from a setting that changes is derived again
+        for dependent in DEPENDENTS.get(path, ()):
+            section, field = dependent.split(".")
+            values[section].pop(field, None)
+    for path, value in paths.items():
+        section, field = path.split(".")
+        values[section][field] = value
     return parse_recipe(values, where="the settings given")
 
 

@@ -49,6 +49,12 @@ def test_a_class_with_one_image_keeps_it_for_training() -> None:
     assert 100 in split.indices["train"]
 
 
+def test_a_random_cut_leaves_an_image_of_each_class_to_train_on() -> None:
+    for seed in range(20):
+        split, _ = cut({"train": np.arange(20) % 10}, seed)
+        assert len(np.unique((np.arange(20) % 10)[split.indices["train"]])) == 10
+
+
 def test_too_few_images_for_shares_are_drawn_at_random_and_said_so() -> None:
     split, notes = cut({"train": np.arange(20) % 10})
     assert len(split.indices["val"]) == 2

@@ -118,6 +118,13 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         assert all((parameter.dim() > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
 
 
+def test_muon_decays_the_head_and_renormalizes_only_kernels_with_a_norm_behind_them() -> None:
+    muon, adam = make_optimizers(net_for("wideresnet16-4"), OptimizerSettings(name="muon", lr=0.1, weight_decay=0.01))
+    sizes = {group["renormalize"]: len(group["params"]) for group in muon.param_groups}
+    assert sizes == {True: 6, False: 1 + 3 + 6}  # stem, projections and the last convolution of each block add up
+    assert {group["weight_decay"] for group in adam.param_groups} == {0.01, 0.0}
+
+
 def test_settings_reach_torch() -> None:
     (optimizer,) = make_optimizers(
         net_for("p4-conv1"), OptimizerSettings(name="rmsprop", lr=0.1, rho=0.7, epsilon=1e-3)

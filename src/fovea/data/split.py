@@ -121,11 +121,11 @@ def _cut(
     pool = rest[~alone]
     num_classes = len(np.unique(labels[pool]))
     stratified = len(pool) - count >= num_classes and count >= num_classes
-    stays, cut = train_test_split(
-        pool if stratified else rest,
-        test_size=count,
-        random_state=split_seed % 2**32,
-        stratify=labels[pool] if stratified else None,
+    if not stratified:  # then at least one image of each class stays, whatever is drawn
+        _, first = np.unique(labels[rest], return_index=True)
+        pool = np.delete(rest, first) if len(rest) - len(first) >= count + 1 else rest
+    _, cut = train_test_split(
+        pool, test_size=count, random_state=split_seed % 2**32, stratify=labels[pool] if stratified else None
     )
-    stays = np.concatenate([stays, rest[alone]]) if stratified else stays
+    stays = np.setdiff1d(rest, cut)
     return np.sort(stays), np.sort(cut), stratified

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -76,37 +77,37 @@ class Muon(Optimizer):
         parameter.add_(update, alpha=-group["lr"])
 
 
-def _decay_groups(net: nn.Module, weight_decay: float) -> ParamGroups:
+def _decay_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> ParamGroups:
     """Kernels and matrices decay, biases and norms do not."""
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
 def _sgd(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     momentum = 0.9 if settings.momentum is None else settings.momentum
-    groups = _decay_groups(net, settings.weight_decay)
+    groups = _decay_groups(net.parameters(), settings.weight_decay)
     nesterov = settings.nesterov and momentum > 0
     return [torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)]
 
 
 def _adam(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
-    groups = _decay_groups(net, settings.weight_decay)
+    groups = _decay_groups(net.parameters(), settings.weight_decay)
     return [torch.optim.Adam(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
 
 
 def _adamw(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
-    groups = _decay_groups(net, settings.weight_decay)
+    groups = _decay_groups(net.parameters(), settings.weight_decay)
     return [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
 
 
 def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
-    groups = _decay_groups(net, settings.weight_decay)
+    groups = _decay_groups(net.parameters(), settings.weight_decay)
     momentum = settings.momentum or 0.0
     return [torch.optim.RMSprop(groups, lr=lr, alpha=settings.rho, eps=settings.epsilon, momentum=momentum)]
 
@@ -114,20 +115,29 @@ def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Opt
 REST_LR_SHARE = 0.05  # the rate of Adam on biases, norms and the head, as a share of Muon's
 
 
+def kernels_before_norms(net: nn.Module) -> set[int]:
+    """The ids of convolution kernels whose scale a batch norm right behind them (or behind their pool) undoes."""
+    found = set()
+    for chain in net.modules():
+        if not isinstance(chain, nn.Sequential):
+            continue
+        modules = [module for module in chain if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d)]
+        for module, following in itertools.pairwise(modules):
+            if isinstance(module, nn.Conv2d) and module.bias is None and isinstance(following, nn.BatchNorm2d):
+                found.add(id(module.weight))
+    return found
+
+
 def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     """Muon on the convolution kernels, Adam on everything else."""
-    renormalized: list[torch.Tensor] = []
-    plain: list[torch.Tensor] = []
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
-            # A convolution without a bias has a norm behind it: its scale is free.
-            (renormalized if module.bias is None else plain).append(module.weight)
-    kernels = {id(weight) for weight in renormalized + plain}
-    rest = [p for p in net.parameters() if p.requires_grad and id(p) not in kernels]
+    free = kernels_before_norms(net)
+    kernels = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
+    ids = {id(weight) for weight in kernels}
+    rest = _decay_groups([p for p in net.parameters() if id(p) not in ids], settings.weight_decay)
     momentum = 0.6 if settings.momentum is None else settings.momentum
-    groups = [
-        {"params": renormalized, "renormalize": True},
-        {"params": plain, "weight_decay": settings.weight_decay},
+    groups: ParamGroups = [
+        {"params": [w for w in kernels if id(w) in free], "renormalize": True},
+        {"params": [w for w in kernels if id(w) not in free], "weight_decay": settings.weight_decay},
     ]
     groups = [group for group in groups if group["params"]]
     optimizers: list[Optimizer] = []

@@ -78,7 +78,8 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan
         built = net
         complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
     check_net(built, train.image_shape, num_classes)
-    preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
+    with applied(hardware):  # sums depend on the number of threads in their last bits
+        preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
     return Plan(complete, splits, preprocessor, hardware, built, net is not None, lines)
 
 
