@@ -19,7 +19,9 @@ from fovea.runfolder import (
     read_json_lines,
     record_test_look,
     write_bytes,
+    write_json,
     write_manifest,
+    write_text,
 )
 
 
@@ -54,6 +56,24 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_half_written(
         write_bytes(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_signal_while_writing_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "state", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xff.png")
+    write_text(tmp_path / "a.csv", name)
+    write_json(tmp_path / "a.json", [name])
+    assert (tmp_path / "a.csv").read_bytes() == b"b\\udcff.png"
+    assert json.loads((tmp_path / "a.json").read_text()) == [name]
 
 
 def test_the_manifest_holds_the_digest_of_every_file(tmp_path: Path) -> None:

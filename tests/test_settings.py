@@ -60,7 +60,7 @@ def test_names_of_other_tools_are_understood() -> None:
         ({"val_split": 1.0}, ["data.val_split = 1.0", "less than 1"]),
         ({"lr": float("nan")}, ["optimizer.lr", "finite"]),
         ({"lr": "fast"}, ["optimizer.lr = 'fast'", "number"]),
-        ({"monitor": "val_acuracy"}, ["callbacks.monitor", "val_accuracy"]),
+        ({"monitor": "val_acuracy"}, ["callbacks.monitor", "Did you mean 'val_accuracy'"]),
         ({"fill_mode": "mirror"}, ["augmentation.fill_mode", "nearest"]),
         ({"epochs": 0, "lr": -1}, ["training.epochs", "optimizer.lr"]),
     ],
@@ -70,6 +70,11 @@ def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, obj
         with_settings(Recipe(), changes)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_keras_old_metric_names_are_understood() -> None:
+    recipe = with_settings(Recipe(), {"monitor": "val_acc", "stop_monitor": "acc"})
+    assert (recipe.callbacks.monitor, recipe.callbacks.stop_monitor) == ("val_accuracy", "train_accuracy")
 
 
 def test_a_recipe_survives_yaml_and_its_record_is_left_out(tmp_path: Path) -> None:

@@ -26,9 +26,13 @@ from fovea.studies.seeds import SeedStudy, run_seeds
 from fovea.training.callbacks import as_callback
 from fovea.training.run import Plan, plan_run, say_nothing, train_run
 
+ARRAYS = "<arrays>"  # what config.yaml says of val_data or test_data that were arrays
+
 
 @overload
 def train(data: Any, *, seeds: None = None, **options: Any) -> Run: ...
+
+
 @overload
 def train(data: Any, *, seeds: int, **options: Any) -> SeedStudy: ...
 
@@ -76,11 +80,13 @@ def train(
     for role, given in (("val_data", val_data), ("test_data", test_data)):
         if isinstance(given, str | Path):
             changes[role] = str(given)
+        elif given is not None:
+            changes[role] = ARRAYS
     recipe = with_settings(recipe, changes)
     raw = _read_all(recipe, source, val_data, test_data)
     recipe = _with_places(recipe, source)
     net = model if isinstance(model, nn.Module) else None
-    users = [as_callback(callback) for callback in callbacks]
+    users = [as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks)]
 
     def train_one(one: Recipe, parent: Path, run_name: str | None) -> Run:
         return _train_one(plan_run(one, raw, net), raw, parent, run_name, Path(out), users, verbose)
@@ -109,7 +115,11 @@ def _train_one(
     for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form)]:
         say(topic, line)
     shown = [EpochLines(plan, stream)] if verbose else []
-    train_run(plan, folder, out, [*shown, *callbacks], say)
+    try:
+        train_run(plan, folder, out, [*shown, *callbacks], say)
+    except BaseException:
+        say("broken off", str(folder))
+        raise
     run = Run(folder, plan.net if plan.own_net else None)
     write_figures(run)
     return run
@@ -130,6 +140,8 @@ def resolve_data(data: Any) -> tuple[Recipe, Any]:
     if not isinstance(data, str | Path):
         return Recipe(), data
     text = str(data)
+    if not text.strip():
+        raise SettingsError("DATA is empty: name a data set, a path or a recipe.")
     recipes = named_recipes()
     is_file = Path(text).suffix in {".yaml", ".yml"}
     if text in recipes and is_known_data(text):
@@ -158,6 +170,8 @@ def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> Raw
     named = {"val": recipe.data.val_data, "test": recipe.data.test_data}
     for role in ("val", "test"):
         other = given[role] if given[role] is not None else named[role]
+        if isinstance(other, str) and other == ARRAYS:
+            raise SettingsError(f"The {role}_data of this recipe were arrays: pass them again in Python.")
         if other is not None:
             raw = with_part(raw, role, read_raw(other, size))
     return raw
@@ -166,12 +180,13 @@ def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> Raw
 def _with_places(recipe: Recipe, source: Any) -> Recipe:
     """The recipe with its data's places written in, absolute, so that config.yaml holds from any folder."""
     places = {"source": source, "val_data": recipe.data.val_data, "test_data": recipe.data.test_data}
-    absolute = {
-        name: str(Path(place).expanduser().resolve()) if is_known_data(place) == "path" else place
-        for name, place in places.items()
-        if isinstance(place, str | Path)
-    }
+    absolute = {name: data_place(place) for name, place in places.items() if isinstance(place, str | Path)}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+
+
+def data_place(data: str | Path) -> str:
+    """A catalog name as it is, a path made absolute."""
+    return str(Path(data).expanduser().resolve()) if is_known_data(data) == "path" else str(data)
 
 
 def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
@@ -196,7 +211,7 @@ def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions
         DataError: when the data is not there, has changed, or does not fit the run's classes.
     """
     run = Run(path)
-    if data is not None:
+    if data is not None and data_place(data) != run.recipe.data.source:
         return evaluate_other_data(run, read_raw(data, run.model.preprocessor.image_shape[:2]))
     recipe = run.recipe
     return evaluate_test_split(run, _read_all(recipe, recipe.data.source, None, None))

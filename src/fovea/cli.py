@@ -34,6 +34,8 @@ class Kind(StrEnum):
     AUGMENTATIONS = "augmentations"
 
 
+# Not settings of a recipe but arguments of fovea.train, which have options of their own.
+RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -112,8 +114,9 @@ def train(
         "seed": seed, "device": device, "precision": precision, "test": False if no_test else None,
     }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
-    options: dict[str, Any] = {"val_data": val_data, "test_data": test_data, "out": out, "name": name}
-    found = api.train(data, model=model, seeds=seeds, **options, **(settings | parse_assignments(assignments or [])))
+    options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
+    options |= {"seeds": seeds, "out": out, "name": name}
+    found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     else:

@@ -59,9 +59,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # a signal too must leave nothing half-written
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise RunFailedError(
             f"{path} ({len(content):,} bytes) could not be written: {error.strerror}. "
             "What was written before it stands; free the disk or choose another --out."
@@ -79,13 +81,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for text, as UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` for text, as UTF-8; the bytes of a file name that is not UTF-8 are written as \\udcXX."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` for a JSON value; keys stay in their order."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=not _is_utf8(value), allow_nan=False) + "\n")
+
+
+def _is_utf8(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> Any:
@@ -108,7 +118,7 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         RunFailedError: when the line could not be written.
     """
-    line = json.dumps(dict(value), ensure_ascii=False) + "\n"
+    line = json.dumps(dict(value)) + "\n"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

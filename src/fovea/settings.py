@@ -6,13 +6,14 @@ is itself a recipe: `fovea train runs/x/config.yaml` trains the same weights aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from fovea.errors import SettingsError
 from fovea.registry import nearest_name, unknown_name
@@ -22,7 +23,23 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Metric = Literal["train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy"]
+METRICS = ("train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy")
+METRIC_ALIASES = {
+    "acc": "train_accuracy",
+    "accuracy": "train_accuracy",
+    "loss": "train_loss",
+    "val_acc": "val_accuracy",
+}
+
+
+def _as_metric(name: str) -> str:
+    name = METRIC_ALIASES.get(name, name)
+    if name not in METRICS:
+        raise PydanticCustomError("metric", "{reason}", {"reason": str(unknown_name("metric", name, METRICS))[:-1]})
+    return name
+
+
+Metric = Annotated[str, AfterValidator(_as_metric)]
 
 
 def _as_size(value: Any) -> Any:
@@ -120,12 +137,12 @@ class ScheduleSettings(Section):
     """How the learning rate runs over the steps."""
 
     name: str = "cosine"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps; constant, step, cosine
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None  # of all steps; None: .1 for cosine and linear
     final_fraction: NotNegative = 0.0  # of the learning rate, reached at the end
     step_epochs: Count = 10  # step: the rate is multiplied by step_factor each so many epochs
     step_factor: Fraction = 0.1
     plateau_monitor: Metric = "val_loss"
-    plateau_patience: Count = 3
+    plateau_patience: Annotated[int, Field(ge=0)] = 3
     plateau_factor: Fraction = 0.5
     plateau_min_delta: NotNegative = 1e-4
     plateau_cooldown: Annotated[int, Field(ge=0)] = 0
@@ -153,7 +170,7 @@ class CallbackSettings(Section):
     """Which weights are kept, and when training stops early."""
 
     monitor: Metric = "val_accuracy"  # chooses the best weights; early stopping watches it too
-    patience: Count | None = None  # epochs without a gain before training stops; None: off
+    patience: Annotated[int, Field(ge=0)] | None = None  # epochs without a gain before training stops; None: off
     min_delta: NotNegative = 0.0
     start_from_epoch: Annotated[int, Field(ge=0)] = 0
     stop_monitor: Metric = "train_accuracy"
@@ -216,6 +233,7 @@ DEPENDENTS = {
     "model.name": ("model.layers", "model.initializer"),
     "model.layers": ("model.name", "model.initializer"),
     "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
+    "schedule.name": ("schedule.warmup_fraction",),
     "training.batch_size": _EPOCH_LENGTH,
     "data.val_split": _EPOCH_LENGTH,
     "data.test_split": _EPOCH_LENGTH,
@@ -258,7 +276,7 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: setting names, bare ("lr") or dotted ("optimizer.lr"), to values; a string is converted.
 
     Raises:
-        SettingsError: for every unknown name and every bad value at once.
+        SettingsError: for an unknown name, or for every bad value at once.
     """
     values = recipe.model_dump()
     paths: dict[str, Any] = {}
@@ -275,17 +293,24 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return parse_recipe(values, where="the settings given")
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+def parse_assignments(assignments: list[str], reserved: Collection[str] = ()) -> dict[str, Any]:
     """["lr=.01", "optimizer.momentum=0.9"] -> {"lr": ".01", ...}, values read as YAML.
 
+    Args:
+        reserved: names that have an option or argument of their own.
+
     Raises:
-        SettingsError: for an entry that is not key=value.
+        SettingsError: for an entry that is not key=value, or a reserved name.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise SettingsError(f"--set {assignment!r} is not of the form key=value, for example lr=0.01.")
+        if key.strip() in reserved:
+            raise SettingsError(
+                f"--set {assignment!r}: {key.strip()} is no setting of a recipe; see fovea train --help."
+            )
         try:
             changes[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:

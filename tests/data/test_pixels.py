@@ -39,6 +39,9 @@ def test_a_model_of_8_bit_images_takes_both_scales_and_refuses_others() -> None:
         assert range_of_new_images(EVERY_VALUE / 255, trained, "x") == (0.0, 1.0)
         with pytest.raises(DataError, match=r"range from -1 to 1, but the model was trained on 0..255"):
             range_of_new_images(np.array([-1.0, 1.0]), trained, "x")
+    zeros_and_ones = np.array([[0, 1, 1]], np.int64)
+    assert range_of_new_images(zeros_and_ones, (0.0, 1.0), "x") == (0.0, 1.0)  # trained on 0/1: they mean the same now
+    assert range_of_new_images(zeros_and_ones.astype(np.uint8), None, "x") is None
     with pytest.raises(DataError, match=r"from 0 to 255, but the model was trained on 0..16"):
         range_of_new_images(EVERY_VALUE, (0.0, 16.0), "x")
 

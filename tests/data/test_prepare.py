@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,19 @@ def test_a_class_missing_from_validation_is_a_warning(toy: Arrays) -> None:
     raw = with_part(read_raw(toy), "val", read_raw((toy[0][:2], toy[1][:2])))
     splits = prepare_splits(raw, DataSettings())
     assert splits.warnings == ["no val image of class 2: the val figures say nothing about it"]
+
+
+def test_two_sources_with_other_classes_are_refused() -> None:
+    digits = read_raw("digits")
+    clothes = replace(digits, name="clothes", classes=tuple("ABCDEFGHIJ"))
+    with pytest.raises(DataError, match="The test data clothes has other classes than digits: A, B"):
+        with_part(digits, "test", clothes)
+
+
+def test_a_saved_split_of_more_images_than_there_are_is_refused(toy: Arrays) -> None:
+    saved = prepared(*toy).split
+    with pytest.raises(DataError, match="fewer images than when it was split"):
+        prepare_splits(read_raw((toy[0][:100], toy[1][:100])), DataSettings(), split=saved)
 
 
 def test_a_saved_split_is_used_again(toy: Arrays) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fovea.data.load import read_raw
+from fovea.data.pixels import value_range
 from fovea.data.readers.folder import read_folder
 from fovea.data.readers.idx import read_idx, read_idx_folder
 from fovea.data.readers.npz import read_npz
@@ -175,6 +178,61 @@ def test_palette_alpha_16_bit_and_rotated_images_come_out_right(tmp_path: Path) 
         assert np.abs(images[row] - [200, 0, 0]).max() <= 3, row
     assert (images[3] == 255).all()  # transparent: white
     assert (images[4] == 200).all()  # 16-bit grey
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 100], [200, 250]], np.uint16) * 4, (0.0, 1000.0)),
+        (np.array([[0, 0.1], [0.2, 0.5]], np.float32), (0.0, 1.0)),
+    ],
+    ids=["16-bit", "float"],
+)
+def test_deep_images_keep_their_values_until_one_range_maps_them(
+    tmp_path: Path, values: np.ndarray, expected: tuple[float, float]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(values).save(tmp_path / "set" / name / "1.tif")
+    images = read_folder(tmp_path / "set", None).parts["train"].images
+    assert np.array_equal(images[0, ..., 0], values)
+    assert value_range(images) == expected
+
+
+def test_folders_called_test_that_hold_images_are_classes(tmp_path: Path) -> None:
+    for name in ("control", "test"):
+        paint(tmp_path / "set" / name / "1.png", 9)
+    assert read_raw(str(tmp_path / "set")).classes == ("control", "test")
+    for split in ("train", "val", "valid"):
+        paint(tmp_path / "other" / split / "a" / "1.png", 9)
+    with pytest.raises(DataError, match="two folders for the val split: val and valid"):
+        read_raw(str(tmp_path / "other"))
+
+
+def test_pipes_and_folders_with_image_names_are_no_images(tmp_path: Path) -> None:
+    paint(tmp_path / "set" / "a" / "1.png", 9)
+    paint(tmp_path / "set" / "b" / "odd.png" / "1.png", 9)
+    os.mkfifo(tmp_path / "set" / "a" / "pipe.png")
+    assert read_raw(str(tmp_path / "set")).parts["train"].ids.tolist() == ["a/1.png", "b/odd.png/1.png"]
+    (tmp_path / "set" / "a" / "link.png").symlink_to("nowhere.png")
+    with pytest.raises(DataError, match=r"link\.png"):
+        read_raw(str(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("source", ["~nosuchuser/x", "x/" + "y" * 300])
+def test_a_place_that_cannot_be_looked_at_is_named(source: str) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|does not exist"):
+        read_raw(source)
+
+
+def test_what_keras_load_data_returns_is_taken(toy: Arrays) -> None:
+    raw = read_raw((toy, (toy[0][:9], toy[1][:9])))
+    assert {part: len(found.labels) for part, found in raw.parts.items()} == {"train": 150, "test": 9}
+
+
+def test_tensors_are_taken_gradients_or_not(toy: Arrays) -> None:
+    images = torch.from_numpy(toy[0]).float().requires_grad_()
+    assert np.array_equal(read_raw((images, torch.from_numpy(toy[1]))).parts["train"].images, toy[0])
 
 
 def test_every_bad_image_is_listed(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def test_a_constant_answer_is_found_and_a_good_net_is_left_alone() -> None:
     mixed = Predictions(always.logits, np.array([0] * 7 + [1] * 3), always.ids, always.classes)
     assert constant_predictor_accuracy(mixed) == 0.7
     assert [finding.id for finding in find_in_predictions(mixed, "val")] == ["constant-predictor"]
+    assert find_in_predictions(always, "test") == []  # one true class: nothing can be told
     weak = predictions(count=30, num_classes=2, skill=0.1)
     assert [finding.id for finding in find_in_predictions(weak, "val")] == ["no-better-than-constant"]
     assert find_in_predictions(predictions(skill=3.0), "val") == []

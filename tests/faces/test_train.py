@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import fovea
 from fovea.cli import app
+from fovea.evaluation.modelfile import read_model
 from fovea.evaluation.run import Run
 from fovea.listing import AUGMENTATION_KEYS
 from fovea.runfolder import file_digest
@@ -290,6 +291,11 @@ BAD = [
     (["{npz}", "--name", "a/b"], "plain folder name"),
     (["{npz}", "--val-data", "digits"], "differ in"),
     (["gone.yaml"], "gone.yaml cannot be read"),
+    ([""], "DATA is empty"),
+    (["{npz}", "--set", "out=x"], "out is no setting"),
+    (["{npz}", "--set", "model=lenet"], "Did you mean 'lenet5'"),
+    (["{npz}", "--device", "meta"], "Unknown device 'meta'"),
+    (["{npz}", "-b", "1"], "batch_size 1 leaves a batch norm nothing to compute from"),
 ]
 
 
@@ -325,6 +331,56 @@ def test_arrays_that_cannot_be_used_are_refused_before_anything_is_written(data:
     with pytest.raises(fovea.DataError, match=words):
         fovea.train(data, **FAST)
     assert not Path("runs").exists()
+
+
+def test_a_run_that_is_broken_off_leaves_its_best_weights_and_says_so(archive: str) -> None:
+    def interrupt(state: fovea.Callback, metrics: object) -> None:
+        if state.epoch == 2:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train(archive, callbacks=interrupt, **FAST)
+    assert "KeyboardInterrupt" in Path("runs/set-small/log.jsonl").read_text().splitlines()[-1]
+    assert read_model(Path("runs/set-small/best.safetensors")).classes == ("0", "1", "2")
+    with pytest.raises(fovea.DataError, match="was broken off"):
+        fovea.load_run("runs/set-small")
+
+
+def test_images_of_zeros_and_ones_are_predicted_as_they_were_tested() -> None:
+    images, labels = bars(150)
+    binary = (images > 100).astype(np.int64)
+    run = fovea.train((binary, labels), **{**FAST, "epochs": 6})
+    stored = run.predictions("test")
+    assert np.array_equal(run.predict(binary[stored.ids]).logits, stored.logits)
+
+
+def test_a_runs_own_data_is_evaluated_on_its_test_split_alone() -> None:
+    assert shell("train", "digits", *QUICK, "--name", "d").exit_code == 0
+    found = json.loads(shell("evaluate", "runs/d", "--data", "digits", "--json").stdout)
+    assert found["test_accuracy"] == fovea.load_run("runs/d").test_accuracy.as_json()  # type: ignore[union-attr]
+
+
+def test_a_recipe_whose_validation_was_an_array_asks_for_it_again() -> None:
+    run = fovea.train("digits", val_data=bars(30), test_data=bars(30, seed=1), **FAST)
+    assert run.recipe.data.val_data == "<arrays>"
+    result = shell("train", str(run.path / "config.yaml"))
+    assert result.exit_code == 2
+    assert "were arrays: pass them again in Python" in result.stderr
+
+
+def test_a_folder_of_seeds_is_told_from_a_run(archive: str) -> None:
+    study = fovea.train(archive, seeds=2, **FAST)
+    with pytest.raises(fovea.DataError, match="one run a seed: name one of them"):
+        fovea.load_run(study.path)
+
+
+def test_the_fit_does_not_depend_on_the_threads_of_the_process(archive: str) -> None:
+    contents = set()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        run = fovea.train(archive, **FAST)
+        contents.add((run.path / "best.safetensors").read_bytes())
+    assert len(contents) == 1
 
 
 def test_a_run_that_diverges_exits_1_and_leaves_a_log(archive: str) -> None:

@@ -89,6 +89,10 @@ MISTAKES = [
     (["flatten", "dense 12"], "The net ends in 12 numbers, expected 10"),
     (["conv 3 3x3"], "The net ends in 26x26x3"),
     ([{"residual": ["conv 8 3x3 same"]}], "the block gives 28x28x8 and the shortcut 28x28x1"),
+    (["flatten", "dense inf"], "its number of units is 'inf', expected a number"),
+    (["flatten", "dense 10000000000000"], "whose input is 784 numbers"),
+    (["batchnorm momentum 5"], "must lie in [0, 1)"),
+    ([{"residual": "conv 3"}], "a block is written residual: [...]"),
     ([{"residul": []}], "a block is written residual: [...]"),
     ([], "holds at least one"),
     ("conv 3 3x3", "A layer list is a list"),
@@ -168,11 +172,19 @@ def test_the_default_net_suits_every_image_size(side: int) -> None:
     check_net(build_net(complete_model(ModelSettings(), shape), shape, 2, seed=0), shape, 2)
 
 
+class Broken(nn.Module):
+    """A user's module with a mistake in its forward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise KeyError("features")
+
+
 @pytest.mark.parametrize(
     ("net", "words"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), r"into \(2, 3\), expected \(2, 10\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(100, 10)), "fails on images of 28x28x1"),
+        (Broken(), "fails on images of 28x28x1: KeyError"),
         (nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10)), "no parameter that can be trained"),
     ],
 )
@@ -190,3 +202,21 @@ def test_the_summary_counts_multiply_adds_and_prints_a_table() -> None:
     assert lines[0].split() == ["layer", "output", "parameters", "multiply-adds"]
     assert "14x14x4" in str(table)
     assert lines[-1].split() == ["total", "7,890", "36,064"]
+
+
+def test_the_summary_counts_a_shared_layer_once_and_leaves_no_parameter_out() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice, self.head = nn.Linear(784, 784), nn.Linear(784, 10)
+            self.bare = nn.Parameter(torch.zeros(5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.twice(self.twice(x.flatten(1))))
+            return out
+
+    net = Shared()
+    table = summarize(net, SHAPE)
+    assert table.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert table.multiply_adds == 2 * 784 * 784 + 7840
+    assert "other parameters" in str(table)

@@ -232,5 +232,6 @@ def test_omp_num_threads_is_respected_and_a_quota_counts(monkeypatch: pytest.Mon
 def test_a_device_that_is_not_here_is_refused() -> None:
     with pytest.raises(SettingsError, match="'cuda:1' is not here: 0 CUDA devices"):
         choose_hardware(TrainingSettings(device="cuda:1"))
-    with pytest.raises(SettingsError, match="Unknown device 'gpu'"):
-        choose_hardware(TrainingSettings(device="gpu"))
+    for unknown in ("gpu", "meta", "xpu"):
+        with pytest.raises(SettingsError, match=f"Unknown device '{unknown}'"):
+            choose_hardware(TrainingSettings(device=unknown))

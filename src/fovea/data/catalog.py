@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,10 +56,11 @@ CATALOG: Registry[CatalogEntry] = Registry(
 
 def search_folders() -> list[Path]:
     """Where named data sets are looked for: FOVEA_DATA, then the cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    data = os.environ.get("FOVEA_DATA")
-    return ([Path(data)] if data else []) + [base / "fovea"]
+    data, cache = os.environ.get("FOVEA_DATA"), os.environ.get("XDG_CACHE_HOME", "")
+    folders = [Path(data)] if data else []
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        folders.append((Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "fovea")
+    return folders
 
 
 def read_named(name: str) -> RawData:

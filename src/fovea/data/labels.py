@@ -51,7 +51,9 @@ def _from_one_hot(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
 
 
 def _text_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
-    texts = [label.decode() if isinstance(label, bytes) else label for label in labels.tolist()]
+    texts = [
+        label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label for label in labels.tolist()
+    ]
     bad = [i for i, label in enumerate(texts) if label is None or label != label or str(label).strip() == ""]
     if bad:
         raise DataError(

@@ -30,9 +30,17 @@ READERS: Registry[Reader] = Registry(
 )
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; what cannot be looked at is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def is_path_like(source: str) -> bool:
     """Whether a text names a place on the disk rather than a catalog entry."""
-    return Path(source).exists() or any(mark in source for mark in ("/", "\\", ".")) or source.startswith("~")
+    return exists(Path(source)) or any(mark in source for mark in ("/", "\\", ".")) or source.startswith("~")
 
 
 def is_known_data(source: str | Path) -> Literal["name", "path"] | None:
@@ -46,7 +54,7 @@ def read_raw(data: Any, image_size: Size = None) -> RawData:
     """Read data of any form.
 
     Args:
-        data: a catalog name, a path, an ImageSet, or a pair (images, labels).
+        data: a catalog name, a path, an ImageSet, a pair (images, labels), or ((x_train, y_train), (x_test, y_test)).
         image_size: height, width that image files are decoded to; arrays keep theirs.
 
     Raises:
@@ -56,13 +64,28 @@ def read_raw(data: Any, image_size: Size = None) -> RawData:
     if isinstance(data, ImageSet):
         return _from_image_set(data)
     if isinstance(data, str | Path):
-        return _read_path_or_name(str(data), image_size)
+        try:
+            return _read_path_or_name(str(data), image_size)
+        except (OSError, RuntimeError) as error:  # no permission, a name too long, ~ of nobody
+            raise DataError(f"{data} cannot be read: {error}.") from None
+    if _is_keras_pairs(data):
+        parts = {
+            part: set_from_arrays(images, labels, f"the arrays ({part})")
+            for part, (images, labels) in zip(("train", "test"), data, strict=True)
+        }
+        return RawData("arrays", "arrays", parts)
     if isinstance(data, Sequence) and len(data) == 2:
         return RawData("arrays", "arrays", {"train": set_from_arrays(data[0], data[1], "the arrays")})
     raise DataError(
         f"Data of type {type(data).__name__} cannot be read: "
         "expected a catalog name, a path, or a pair (images, labels)."
     )
+
+
+def _is_keras_pairs(data: Any) -> bool:
+    """Whether data is ((x_train, y_train), (x_test, y_test)), as Keras' load_data returns it."""
+    pairs = isinstance(data, tuple) and len(data) == 2 and all(isinstance(p, tuple) and len(p) == 2 for p in data)
+    return pairs and getattr(data[0][0], "ndim", 0) >= 3
 
 
 def _from_image_set(images: ImageSet) -> RawData:
@@ -81,7 +104,7 @@ def _read_path_or_name(source: str, image_size: Size) -> RawData:
                 f"or call from another folder for the data set."
             )
         return read_named(source)
-    if not path.exists():
+    if not exists(path):
         if is_path_like(source):
             raise DataError(f"{source} does not exist (looked for it from {Path.cwd()}).")
         raise unknown_name("data set", source, CATALOG)
@@ -96,10 +119,10 @@ def _read_path_or_name(source: str, image_size: Size) -> RawData:
 
 def _is_other_data(path: Path, name: str) -> bool:
     """Whether a folder in the working folder bears a catalog name but is not where the catalog finds that set."""
-    own = any(
-        (folder / name).exists() and path.exists() and path.samefile(folder / name) for folder in search_folders()
-    )
-    return path.is_dir() and not own and any(recognises(path) for recognises, _ in READERS.values())
+    if not path.is_dir():
+        return False
+    own = any(exists(folder / name) and path.samefile(folder / name) for folder in search_folders())
+    return not own and any(recognises(path) for recognises, _ in READERS.values())
 
 
 def only_part(raw: RawData, role: str) -> RawSet:
@@ -120,5 +143,14 @@ def only_part(raw: RawData, role: str) -> RawSet:
 
 
 def with_part(raw: RawData, role: str, other: RawData) -> RawData:
-    """`raw` with its part `role` taken from `other`."""
+    """`raw` with its part `role` taken from `other`.
+
+    Raises:
+        DataError: when both state their class names and these differ.
+    """
+    if raw.classes and other.classes and not set(other.classes) <= set(raw.classes):
+        raise DataError(
+            f"The {role} data {other.name} has other classes than {raw.name}: {', '.join(other.classes[:10])} "
+            f"instead of {', '.join(raw.classes[:10])}."
+        )
     return replace(raw, parts={**raw.parts, role: only_part(other, role)}, notes=raw.notes + other.notes)

@@ -74,7 +74,8 @@ def range_of_new_images(images: NDArray[Any], trained: Range | None, where: str)
     low, high = float(images.min()), float(images.max())
     if trained in (None, (0.0, 1.0)):
         fits = low >= 0 and high <= 255
-        mapped = (0.0, 1.0) if images.dtype.kind == "f" and high <= 1 else None
+        fractions = images.dtype.kind == "f" or (trained is not None and images.dtype != np.uint8)
+        mapped = (0.0, 1.0) if fractions and high <= 1 else None
     else:
         assert trained is not None
         span = trained[1] - trained[0]
@@ -124,7 +125,10 @@ def fit_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=3)
-    return np.stack([np.asarray(Image.fromarray(image).convert("L"))[..., None] for image in images])
+    grey = np.empty((*images.shape[:3], 1), np.uint8)
+    for row, image in enumerate(images):
+        grey[row, ..., 0] = np.asarray(Image.fromarray(image).convert("L"))
+    return grey
 
 
 def from_array(image: NDArray[np.uint8]) -> Image.Image:

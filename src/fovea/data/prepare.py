@@ -64,6 +64,8 @@ def prepare_splits(
             test_split=settings.test_split,
             split_seed=settings.split_seed,
         )
+    else:
+        _check_saved_split(raw, labels, split)
     train_rows = images[split.sources["train"]][split.indices["train"]]
     input_range = value_range(train_rows)
     sets = {}
@@ -75,6 +77,13 @@ def prepare_splits(
         sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
     warnings = _check_class_presence(sets)
     return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], warnings)
+
+
+def _check_saved_split(raw: RawData, labels: dict[str, NDArray[np.int64]], split: Split) -> None:
+    for name, rows in split.indices.items():
+        part = split.sources[name]
+        if part not in labels or (len(rows) and rows.max() >= len(labels[part])):
+            raise DataError(f"{raw.name} has fewer images than when it was split: the {name} split is not all there.")
 
 
 def _where(raw: RawData, part: str) -> str:

@@ -157,7 +157,7 @@ def _moments(images: NDArray[np.uint8], preprocessor: Preprocessor) -> tuple[tup
 
 
 def _zca_matrix(images: NDArray[np.uint8], preprocessor: Preprocessor, epsilon: float) -> NDArray[np.float32]:
-    """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras' ImageDataGenerator.fit.
+    """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras 2.0's ImageDataGenerator.fit.
 
     Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, appendix A.
     """

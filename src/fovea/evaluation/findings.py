@@ -39,6 +39,8 @@ class Finding:
 
 def find_in_predictions(predictions: Predictions, split: str) -> list[Finding]:
     """The constant-predictor check: does the net know more than which class is most frequent?"""
+    if len(np.unique(predictions.labels)) < 2:
+        return []  # of one class, nothing can be told
     score = accuracy(predictions)
     bar = constant_predictor_accuracy(predictions)
     answered = np.bincount(predictions.predicted, minlength=len(predictions.classes))

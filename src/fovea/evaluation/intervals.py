@@ -58,14 +58,14 @@ def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Sc
 
 
 def mean_score(values: Sequence[float], confidence: float = 0.95) -> Score:
-    """The mean over seeds with Student's t interval; one value alone has none."""
+    """The mean of accuracies over seeds with Student's t interval, cut to [0, 1]; one value alone has none."""
     from scipy.stats import t
 
     mean = float(np.mean(values))
     if len(values) < 2:
         return Score(mean, None, None, len(values), "seeds", confidence)
     half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * standard_deviation(values) / math.sqrt(len(values))
-    return Score(mean, mean - half, mean + half, len(values), "seeds", confidence)
+    return Score(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(values), "seeds", confidence)
 
 
 def standard_deviation(values: Sequence[float]) -> float:

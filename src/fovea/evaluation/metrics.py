@@ -90,7 +90,7 @@ def constant_predictor_accuracy(predictions: Predictions) -> float:
 
 
 def all_metrics(predictions: Predictions, top_k: int, confidence: float) -> dict[str, Any]:
-    """Every metric of a split as plain values, as metrics-*.json and --json show them."""
+    """Every metric of a split as plain values, as result.json holds them."""
     result: dict[str, Any] = {
         "accuracy": accuracy(predictions, confidence).as_json(),
         "loss": cross_entropy(predictions),

@@ -22,22 +22,15 @@ from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.registry import unknown_name
 from fovea.runfolder import read_json
-from fovea.settings import Recipe, read_recipe
-
-HISTORY_ALIASES = {
-    "acc": "train_accuracy",
-    "accuracy": "train_accuracy",
-    "loss": "train_loss",
-    "val_acc": "val_accuracy",
-}
+from fovea.settings import METRIC_ALIASES, Recipe, read_recipe
 
 
 class History(dict[str, list[float]]):
     """Metric name -> one value an epoch; Keras' names `loss`, `acc`, `accuracy`, `val_acc` are understood."""
 
     def __missing__(self, name: str) -> list[float]:
-        if name in HISTORY_ALIASES:
-            return self[HISTORY_ALIASES[name]]
+        if name in METRIC_ALIASES:
+            return self[METRIC_ALIASES[name]]
         raise unknown_name("metric", name, self)
 
 
@@ -55,10 +48,17 @@ class Run:
     def __init__(self, path: str | Path, net: nn.Module | None = None) -> None:
         self.path = Path(path)
         self._net = net
+        if (self.path / "seeds.json").is_file():
+            raise DataError(f"{self.path} holds one run a seed: name one of them, such as {self.path / 'seed-0'}.")
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if not (self.path / "best.safetensors").is_file():
             raise DataError(f"The run {self.path} has no best.safetensors: it stopped before its first epoch ended.")
+        if not (self.path / "result.json").is_file():
+            raise DataError(
+                f"The run {self.path} was broken off (see its log.jsonl): best.safetensors holds the best weights "
+                "up to then, but there are no results."
+            )
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -147,7 +147,10 @@ class Run:
         Raises:
             DataError: for arrays that are no such images.
         """
-        array = images.images if isinstance(images, ImageSet) else np.asarray(images)
+        try:
+            array = images.images if isinstance(images, ImageSet) else np.asarray(images)
+        except ValueError:
+            raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
         if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
             array = array[None]
         pixels = self.model.preprocessor.to_uint8(array)

@@ -54,9 +54,9 @@ def check_net(net: nn.Module, image_shape: tuple[int, int, int], num_classes: in
     try:
         with torch.no_grad():
             out: Any = net.eval()(batch)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"The model fails on images of {height}x{width}x{channels}: {reason}.") from None
+    except Exception as error:  # whatever a user's own forward raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelError(f"The model fails on images of {height}x{width}x{channels}: {reason}.") from error
     finally:
         net.train(was_training)
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, num_classes):

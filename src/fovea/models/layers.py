@@ -19,6 +19,7 @@ logits: a final softmax may be written and is left to the loss and to the predic
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -167,9 +168,12 @@ class Words:
 
 def _number(text: str, what: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ModelError(f"its {what} is {text!r}, expected a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ModelError(f"its {what} is {text!r}, expected a number")
+    return value
 
 
 def _need_map(shape: Shape) -> tuple[int, int, int]:
@@ -266,6 +270,8 @@ def _global_pool(words: Words, shape: Shape, _: Context) -> Built:
 def _batch_norm(words: Words, shape: Shape, _: Context) -> Built:
     keep = _number(words.valued("momentum") or ".99", "momentum")
     epsilon = _number(words.valued("epsilon") or "1e-3", "epsilon")
+    if not 0 <= keep < 1 or epsilon <= 0:
+        raise ModelError(f"its momentum {keep:g} must lie in [0, 1) and its epsilon {epsilon:g} above 0")
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
     norm = kind(shape[0], eps=epsilon, momentum=1 - keep)  # Keras' momentum is the share that is kept
     if words.option("noscale"):
@@ -371,14 +377,19 @@ def _build_layer(layer: Any, shape: Shape, context: Context, where: str) -> Buil
             raise unknown_name("layer", words.kind, [*LAYERS, *ACTIVATIONS, "residual"])
         if words.left:
             raise ModelError(f"{' '.join(words.left)!r} is not understood there")
-    except FoveaError as error:
-        reason = str(error).rstrip(".")
+    except (FoveaError, RuntimeError, MemoryError) as error:  # torch cannot hold a layer of that size
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"In {where} ({layer!r}), whose input is {show_shape(shape)}: {reason}.") from None
     return built
 
 
 def _build_residual(layer: dict[str, Any], shape: Shape, context: Context, where: str) -> Built:
-    if set(layer) - {"residual", "shortcut"} or not layer.get("residual"):
+    chains = [layer.get("residual"), layer.get("shortcut") or []]
+    if (
+        set(layer) - {"residual", "shortcut"}
+        or not layer.get("residual")
+        or not all(isinstance(c, list) for c in chains)
+    ):
         raise ModelError(
             f"In {where} ({layer!r}): a block is written residual: [...] with, if needed, shortcut: [...]."
         )

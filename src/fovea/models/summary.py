@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,11 @@ class SummaryRow:
     parameters: int
     trainable: int
     multiply_adds: int
+
+    @property
+    def output(self) -> str:
+        """The output's shape as text."""
+        return show_shape(self.output_shape) if self.output_shape else ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,12 @@ class Summary:
         height, width, channels = self.input_shape
         cells = [("input", f"{height}x{width}x{channels}", "", "")]
         cells += [
-            (row.layer, show_shape(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+            (
+                row.layer,
+                show_shape(row.output_shape) if row.output_shape else "",
+                f"{row.parameters:,}",
+                f"{row.multiply_adds:,}",
+            )
             for row in self.rows
         ]
         cells.append(("total", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
@@ -78,9 +90,12 @@ def summarize(net: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     Buffers (a batch norm's running statistics) are no parameters here; Keras counts them as non-trainable.
     """
     rows: list[SummaryRow] = []
+    counted: set[int] = set()  # a layer used twice, or a tied weight, counts once
     height, width, channels = image_shape
     leaves = [module for module in net.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(lambda module, _, out: rows.append(_row(module, out))) for leaf in leaves]
+    hooks = [
+        leaf.register_forward_hook(lambda module, _, out: rows.append(_row(module, out, counted))) for leaf in leaves
+    ]
     was_training = net.training
     try:
         with torch.no_grad():
@@ -89,6 +104,9 @@ def summarize(net: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
         net.train(was_training)
         for hook in hooks:
             hook.remove()
+    others = [parameter for parameter in net.parameters() if id(parameter) not in counted]
+    if others:
+        rows.append(SummaryRow("other parameters", (), *_counts(others, counted), 0))
     return Summary(image_shape, tuple(rows))
 
 
@@ -97,16 +115,18 @@ def _device(net: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _row(module: nn.Module, out: Any) -> SummaryRow:
+def _row(module: nn.Module, out: Any, counted: set[int]) -> SummaryRow:
     shape = tuple(out.shape[1:]) if isinstance(out, torch.Tensor) else ()
-    parameters = list(module.parameters())
-    return SummaryRow(
-        layer=_name(module),
-        output_shape=shape,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        multiply_adds=_multiply_adds(module, shape),
-    )
+    parameters, trainable = _counts(module.parameters(), counted)
+    return SummaryRow(_name(module), shape, parameters, trainable, _multiply_adds(module, shape))
+
+
+def _counts(parameters: Iterable[nn.Parameter], counted: set[int]) -> tuple[int, int]:
+    """How many numbers are new in these parameters, and how many of them are trained."""
+    new = {id(parameter): parameter for parameter in parameters if id(parameter) not in counted}
+    counted.update(new)
+    trained = [parameter.numel() for parameter in new.values() if parameter.requires_grad]
+    return sum(parameter.numel() for parameter in new.values()), sum(trained)
 
 
 def _name(module: nn.Module) -> str:
@@ -123,4 +143,6 @@ def _name(module: nn.Module) -> str:
 def _multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> int:
     if isinstance(module, nn.Conv2d) and len(shape) == 3:
         return module.weight.numel() * shape[1] * shape[2]
-    return module.weight.numel() if isinstance(module, nn.Linear) else 0
+    if isinstance(module, nn.Linear):
+        return module.weight.numel() * math.prod(shape[:-1])
+    return 0

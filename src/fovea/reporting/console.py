@@ -42,6 +42,8 @@ def say_on(stream: TextIO) -> Callable[[str, str], None]:
     """A function (topic, line) that writes to `stream`, wrapped to its width."""
 
     def say(topic: str, line: str) -> None:
+        if stream.isatty() and os.environ.get("TERM") != "dumb":
+            print("\r\x1b[2K", end="", file=stream)  # a running line may stand there
         width = max(terminal_width(stream), 40)
         indent = " " * TOPIC_WIDTH
         wrapped = textwrap.wrap(
@@ -75,11 +77,12 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     parameters = sum(parameter.numel() for parameter in plan.net.parameters())
     lines.append(("model", f"{recipe.model.name}, {parameters:,} parameters"))
     training, optimizer = recipe.training, recipe.optimizer
+    warmup = f" after {recipe.schedule.warmup_fraction:.0%} warm-up" if recipe.schedule.warmup_fraction else ""
     lines.append(
         (
             "training",
             f"{training.epochs} epochs of {training.steps_per_epoch} steps, batch size {training.batch_size}, "
-            f"{optimizer.name} with lr {optimizer.lr:g}, {recipe.schedule.name} schedule, seed {training.seed}",
+            f"{optimizer.name} with lr {optimizer.lr:g}, {recipe.schedule.name} schedule{warmup}, seed {training.seed}",
         )
     )
     lines += [("", line) for line in plan.lines]

@@ -53,6 +53,7 @@ def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
     pixels = run.model.preprocessor.to_uint8(check_images(part.images, raw.name), raw.name)
     labels = flat_labels(part.labels, raw.name)
     if raw.classes is not None and labels.dtype.kind != "U":
+        labels = encode_labels(labels, dict(enumerate(raw.classes)), raw.name)
         labels = np.array(raw.classes)[labels]
     mapping = {name: name for name in run.classes}
     images = ImageSet(pixels, encode_labels(labels.astype(str), mapping, raw.name), run.classes, part.ids)

@@ -7,22 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from fovea.errors import SettingsError
 from fovea.settings import CallbackSettings, ScheduleSettings
 
 Metrics = Mapping[str, float]
-METRICS = (
-    "train_loss",
-    "train_accuracy",
-    "running_loss",
-    "running_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "lr",
-    "time",
-)
 
 
 @dataclass
@@ -35,6 +26,7 @@ class TrainingState:
         lr_scale: multiplies the schedule's learning rate.
         history: the metrics of the epochs so far.
         best_epoch: the epoch with the best weights so far, 0 before the first has ended.
+        best_weights: its weights, on the CPU, by parameter name.
         stop_reason: set it (see `stop`) to end training after this epoch or, from on_step, after this step.
     """
 
@@ -47,6 +39,7 @@ class TrainingState:
     lr_scale: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:

@@ -11,7 +11,7 @@ from fovea.errors import SettingsError
 from fovea.models.build import complete_model
 from fovea.settings import OptimizerSettings, Recipe, TrainingSettings
 from fovea.training.optimizers import OPTIMIZERS
-from fovea.training.schedules import SCHEDULES
+from fovea.training.schedules import complete_schedule
 
 IMAGES_TO_SEE = 380_000  # seven epochs of MNIST's 54,000
 MIN_EPOCHS, MAX_EPOCHS = 7, 40
@@ -32,7 +32,6 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
     if recipe.augmentation.preset == "auto":
         lines.append(f"augmentation {preset}: {reason}")
     model = complete_model(recipe.model, train.image_shape)
-    SCHEDULES[recipe.schedule.name]
     training, more = _complete_training(recipe.training, len(train))
     height, width, _ = train.image_shape
     complete = recipe.model_copy(
@@ -41,6 +40,7 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
             "augmentation": complete_augmentation(recipe.augmentation, preset),
             "model": model,
             "optimizer": _complete_optimizer(recipe.optimizer, model.name),
+            "schedule": complete_schedule(recipe.schedule),
             "training": training,
         }
     )

@@ -73,7 +73,9 @@ def _choose_device(asked: str) -> Choice:
     try:
         device = torch.device(asked)
     except RuntimeError:
-        raise SettingsError(f"Unknown device {asked!r}. Choices: auto, cpu, cuda, cuda:1 ..., mps.") from None
+        device = torch.device("meta")
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise SettingsError(f"Unknown device {asked!r}. Choices: auto, cpu, cuda, cuda:1 ..., mps.")
     if device.type == "cuda" and (not gpu_here or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if gpu_here else 0
         raise SettingsError(f"The device {asked!r} is not here: {count} CUDA devices were found. Use --device cpu.")

@@ -65,7 +65,6 @@ def fit(
     average = _moving_average(net, settings.ema_decay)
     judged: nn.Module = net if average is None else average.module
     state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr)
-    best_weights: Weights = {}
     start = time.monotonic()
 
     with torch.random.fork_rng(devices=[]):
@@ -84,13 +83,13 @@ def fit(
             state.history.append(metrics)
             if _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
-                best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
+                state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
             for callback in callbacks:
                 callback.on_epoch(state, metrics)
     for callback in callbacks:
         callback.on_end(state)
     seconds = time.monotonic() - start
-    return FitResult(best_weights, state.best_epoch, state.history, state.stop_reason, seconds)
+    return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, seconds)
 
 
 def _memory_format(device: Device) -> torch.memory_format:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from fovea.data.batches import TrainBatches
@@ -14,6 +15,7 @@ from fovea.data.draws import random_order
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
 from fovea.data.preprocess import Preprocessor, fit_preprocessor
+from fovea.errors import SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import model_as_bytes, read_model
@@ -21,7 +23,6 @@ from fovea.evaluation.predictions import Predictions, predict, predictions_as_np
 from fovea.models.build import build_net, check_net
 from fovea.runfolder import (
     append_json_line,
-    create_run_folder,
     csv_table,
     describe_environment,
     now_utc,
@@ -78,9 +79,27 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan
         built = net
         complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
     check_net(built, train.image_shape, num_classes)
+    _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
-    return Plan(complete, splits, preprocessor, hardware, built, net is not None, lines)
+    return Plan(complete, splits, preprocessor, hardware, built, net is not None, lines + _zca_note(preprocessor))
+
+
+def _zca_note(preprocessor: Preprocessor) -> list[str]:
+    gain = 0.0 if preprocessor.zca is None else float(np.linalg.norm(preprocessor.zca, 2))
+    if gain < 100:
+        return []
+    return [
+        f"zca_whitening multiplies pixels that hardly vary by up to {gain:,.0f}, and augmentation moves ink into them: "
+        "set zca_epsilon 0.01 or augmentation none"
+    ]
+
+
+def _check_batches(recipe: Recipe, net: nn.Module) -> None:
+    """A batch norm has no variance to compute from one image."""
+    has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    if recipe.training.batch_size == 1 and has_norm:
+        raise SettingsError("batch_size 1 leaves a batch norm nothing to compute from: set 2 or more.")
 
 
 def train_run(
@@ -105,7 +124,7 @@ def train_run(
     _write_plan(plan, folder)
     log = folder / "log.jsonl"
     append_json_line(log, {"time": now_utc(), "event": "start", "notes": splits.notes, "warnings": splits.warnings})
-    writer = _Writer(folder)
+    writer = _Writer(folder, plan)
     own = make_callbacks(recipe.callbacks, recipe.schedule)
     with applied(plan.hardware):
         try:
@@ -118,11 +137,10 @@ def train_run(
                 plan.hardware.target,
                 [*own, *callbacks, writer],
             )
-        except Exception as error:
-            append_json_line(log, {"time": now_utc(), "event": "failed", "reason": str(error)})
+        except BaseException as error:  # Ctrl-C and SIGTERM too: the log says how the run ended
+            reason = f"{type(error).__name__}: {error}"
+            append_json_line(log, {"time": now_utc(), "event": "failed", "reason": reason})
             raise
-        content = model_as_bytes(result.weights, recipe.model, plan.preprocessor, splits.sets["train"].classes)
-        write_bytes(folder / "best.safetensors", content)
         say("weights", _chosen_line(result, recipe))
         predictions = _predict_splits(plan, folder, ledger_folder, say)
     _write_results(plan, folder, result, predictions)
@@ -153,14 +171,18 @@ def train_sample(plan: Plan) -> ImageSet:
 
 
 class _Writer(Callback):
-    """Keeps metrics.csv and log.jsonl up to date."""
+    """Keeps metrics.csv, log.jsonl and best.safetensors up to date, so that a run that is broken off leaves them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         header = ["epoch", *metrics]
         rows = [[epoch, *(repr(value) for value in line.values())] for epoch, line in enumerate(state.history, 1)]
+        if state.best_epoch == state.epoch:
+            classes = self.plan.splits.sets["train"].classes
+            content = model_as_bytes(state.best_weights, self.plan.recipe.model, self.plan.preprocessor, classes)
+            write_bytes(self.folder / "best.safetensors", content)
         write_text(self.folder / "metrics.csv", csv_table(header, rows))
         event = {"time": now_utc(), "event": "epoch", "epoch": state.epoch, "step": state.step}
         append_json_line(self.folder / "log.jsonl", {**event, "best_epoch": state.best_epoch})
@@ -257,10 +279,7 @@ def _result(plan: Plan, result: FitResult, metrics: dict[str, Any], count: int) 
 def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
     findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
     for warning in plan.splits.warnings:
-        findings.append(Finding("class-missing", "warning", {"warning": warning}, warning, "Add images of that class."))
+        findings.append(
+            Finding("class-missing", "warning", {"warning": warning}, f"{warning}.", "Add images of that class.")
+        )
     return findings
-
-
-def make_run_folder(plan: Plan, out: Path, name: str | None, data_name: str) -> Path:
-    """The run's folder below `out`: `name`, or <data>-<model>."""
-    return create_run_folder(out, name or f"{data_name}-{plan.recipe.model.name}")

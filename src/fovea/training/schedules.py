@@ -49,9 +49,21 @@ SCHEDULES: Registry[Shape] = Registry(
 WITHOUT_WARMUP = {"onecycle", "plateau"}
 
 
+def complete_schedule(settings: ScheduleSettings) -> ScheduleSettings:
+    """Settings with the warm-up written out; schedules that fall to the end warm up unless told otherwise.
+
+    Raises:
+        SettingsError: for an unknown schedule.
+    """
+    SCHEDULES[settings.name]
+    if settings.warmup_fraction is not None and settings.name not in WITHOUT_WARMUP:
+        return settings
+    return settings.model_copy(update={"warmup_fraction": 0.1 if settings.name in {"cosine", "linear"} else 0.0})
+
+
 def learning_rate_factor(settings: ScheduleSettings, step: int, total_steps: int, steps_per_epoch: int) -> float:
     """The share of the full learning rate at a step, counted from 0."""
-    warmup = 0 if settings.name in WITHOUT_WARMUP else round(settings.warmup_fraction * total_steps)
+    warmup = round((settings.warmup_fraction or 0.0) * total_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(total_steps - warmup, 1)

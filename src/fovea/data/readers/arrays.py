@@ -20,6 +20,7 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
     Raises:
         DataError: when there are no images, or not one label for each.
     """
+    images, labels = _off_device(images), _off_device(labels)
     try:
         images, labels = np.asarray(images), np.asarray(labels)
     except ValueError:
@@ -33,3 +34,8 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
         count = 0 if labels.ndim == 0 else len(labels)
         raise DataError(f"{where} has {len(images):,} images but {count:,} labels: expected one label an image.")
     return RawSet(images, labels, np.arange(len(images)))
+
+
+def _off_device(array: Any) -> Any:
+    """A torch tensor without its gradient and on the CPU; anything else as it is."""
+    return array.detach().cpu() if hasattr(array, "detach") else array

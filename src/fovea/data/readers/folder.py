@@ -26,6 +26,8 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+DEEP_MODES = {"I;16", "I;16B", "I;16L", "I", "F"}
+GREY_MODES = {"1", "L", "LA"}
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 64  # for images of unequal size, where no image_size is set
 
@@ -44,9 +46,7 @@ def read_folder(path: Path, image_size: tuple[int, int] | None) -> RawData:
     Raises:
         DataError: lists every file that cannot be decoded; names empty classes and unequal class folders.
     """
-    splits = {
-        SPLIT_FOLDERS[entry.name.lower()]: entry for entry in _subfolders(path) if entry.name.lower() in SPLIT_FOLDERS
-    }
+    splits = _split_folders(path)
     if splits and "train" not in splits:
         raise DataError(f"{path} has the folder {next(iter(splits.values())).name} but no train folder.")
     folders = splits or {"train": path}
@@ -64,6 +64,19 @@ def read_folder(path: Path, image_size: tuple[int, int] | None) -> RawData:
     return RawData(path.resolve().name, "image folder", parts, classes, notes=[note] if note else [])
 
 
+def _split_folders(path: Path) -> dict[str, Path]:
+    """Split name -> folder. Folders called train or test that hold images and no folders are classes."""
+    splits: dict[str, Path] = {}
+    for entry in _subfolders(path):
+        split = SPLIT_FOLDERS.get(entry.name.lower())
+        if split is None or not _subfolders(entry):
+            continue
+        if split in splits:
+            raise DataError(f"{path} has two folders for the {split} split: {splits[split].name} and {entry.name}.")
+        splits[split] = entry
+    return splits
+
+
 def _subfolders(path: Path) -> list[Path]:
     junk = {"__macosx", "@eadir"}
     return sorted(
@@ -74,12 +87,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
-    classes = {
-        entry.name: sorted(
-            file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        )
-        for entry in _subfolders(folder)
-    }
+    classes = {entry.name: sorted(filter(_is_image_file, entry.rglob("*"))) for entry in _subfolders(folder)}
     if not classes:
         raise DataError(f"{folder} holds no class folders: expected one folder of images a class.")
     empty = [name for name, found in classes.items() if not found]
@@ -89,6 +97,12 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
             f"(looked for {', '.join(sorted(SUFFIXES))})."
         )
     return classes
+
+
+def _is_image_file(file: Path) -> bool:
+    """By name; a link that leads nowhere counts, so that it is reported."""
+    named = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    return named and (file.is_file() or file.is_symlink())
 
 
 def _check_classes(folder: Path, found: set[str], expected: set[str]) -> None:
@@ -107,16 +121,19 @@ def _decode(files: list[Path], root: Path, image_size: tuple[int, int] | None) -
         _refuse(root, headers)
         sizes = {size for size, _, _ in headers}
         size = image_size or (sizes.pop() if len(sizes) == 1 else (DEFAULT_SIDE, DEFAULT_SIDE))
-        mode = "L" if all(grey for _, grey, _ in headers) else "RGB"
-        pictures = np.empty((len(files), *size, 1 if mode == "L" else 3), np.uint8)
+        modes = {found for _, found, _ in headers}
+        # 16-bit and float images keep their values: they are mapped by one range fitted on the training images.
+        mode = "F" if modes <= DEEP_MODES else "L" if modes <= DEEP_MODES | GREY_MODES else "RGB"
+        dtype = np.float32 if mode == "F" else np.uint8
+        pictures = np.empty((len(files), *size, 3 if mode == "RGB" else 1), dtype)
         problems = list(pool.map(lambda i: _decode_into(pictures, i, files[i], mode), range(len(files))))
-    _refuse(root, [(size, False, problem) for problem in problems])
+    _refuse(root, [(size, "", problem) for problem in problems])
     differing = image_size is None and len({size for size, _, _ in headers}) > 1
     note = f"the images differ in size; all were resized to {size[0]}x{size[1]} (set image_size for another)"
     return pictures, note if differing else None
 
 
-Header = tuple[tuple[int, int], bool, str | None]
+Header = tuple[tuple[int, int], str, str | None]  # size, mode, what is wrong
 
 
 def _open(file: Path) -> Image.Image:
@@ -127,32 +144,38 @@ def _open(file: Path) -> Image.Image:
 
 
 def _header(file: Path) -> Header:
-    """(height, width) after EXIF rotation, whether grey, and what is wrong, without decoding the pixels."""
+    """(height, width) after EXIF rotation, Pillow's mode, and what is wrong, without decoding the pixels."""
     try:
         with _open(file) as picture:
             turned = picture.getexif().get(0x0112, 1) >= 5
             size = (picture.width, picture.height) if turned else (picture.height, picture.width)
-            return size, picture.mode in {"1", "L", "LA", "I;16", "I;16B", "I", "F"}, None
+            return size, picture.mode, None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return (0, 0), False, f"{file}: {error}"
+        return (0, 0), "", f"{file}: {error}"
 
 
-def _decode_into(pictures: NDArray[np.uint8], row: int, file: Path, mode: str) -> str | None:
+def _decode_into(pictures: NDArray[Any], row: int, file: Path, mode: str) -> str | None:
     height, width = pictures.shape[1:3]
     try:
         with _open(file) as picture:
             upright = ImageOps.exif_transpose(picture)
-            converted = _eight_bit(upright).convert(mode)
+            converted = _as_float(upright) if mode == "F" else _eight_bit(upright).convert(mode)
             if converted.size != (width, height):
                 converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-            pictures[row] = as_array(converted)
+            pictures[row] = np.asarray(converted)[..., None] if mode == "F" else as_array(converted)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{file}: {error}"
     return None
 
 
+def _as_float(picture: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(picture).astype(np.float32))
+
+
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """16-bit grey -> 8-bit by its high byte; transparent pixels -> on white."""
+    """A 16-bit image among 8-bit ones -> its high byte; transparent pixels -> on white."""
+    if picture.mode == "F":
+        raise ValueError("holds floats, the others whole numbers: convert them to one form")
     if picture.mode.startswith("I"):
         return Image.fromarray((np.asarray(picture).astype(np.uint32).clip(0, 65535) >> 8).astype(np.uint8))
     if picture.mode in {"LA", "RGBA", "PA"} or "transparency" in picture.info:
