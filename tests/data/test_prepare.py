@@ -71,7 +71,18 @@ def test_data_that_cannot_be_used_is_refused(toy: Arrays, change: object, words:
 def test_a_class_missing_from_validation_is_a_warning(toy: Arrays) -> None:
     raw = with_part(read_raw(toy), "val", read_raw((toy[0][:2], toy[1][:2])))
     splits = prepare_splits(raw, DataSettings())
-    assert splits.warnings == ["no val image of class 2: the val figures say nothing about it"]
+    (problem,) = [problem for problem in splits.problems if problem.id == "class-missing"]
+    assert problem.cause == "No val image of class 2: the val figures say nothing about it."
+
+
+def test_training_images_among_the_test_images_are_counted(toy: Arrays) -> None:
+    assert prepared(*toy).problems == []
+    raw = with_part(read_raw(toy), "test", read_raw((toy[0][:40], toy[1][:40])))
+    splits = prepare_splits(raw, DataSettings())
+    trained = set(splits.sets["train"].ids.tolist())
+    (problem,) = splits.problems
+    assert problem.id == "shared-images"
+    assert problem.cause.startswith(f"{len(trained & set(range(40)))} of 40 test images are training images too")
 
 
 def test_two_sources_with_other_classes_are_refused() -> None:

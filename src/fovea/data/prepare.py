@@ -16,6 +16,15 @@ from fovea.errors import DataError, SettingsError
 from fovea.settings import DataSettings
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Something about the splits that makes their figures say less than they seem to; training goes on."""
+
+    id: str
+    cause: str
+    cure: str
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """What training needs to know of the data.
@@ -25,7 +34,8 @@ class Splits:
         split: which raw images they are.
         input_range: how raw values were mapped to 0..255; None: they were 0..255.
         kind: "characters" or "photos" where known.
-        notes: lines to show; `warnings` are the more serious ones.
+        notes: lines to show.
+        problems: what the figures of these splits cannot tell.
     """
 
     sets: dict[str, ImageSet]
@@ -33,7 +43,7 @@ class Splits:
     input_range: Range | None
     kind: str | None
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def prepare_splits(
@@ -75,8 +85,8 @@ def prepare_splits(
         mapped = to_uint8(pixels, input_range)
         resized = fit_size(mapped, image_size) if image_size else mapped
         sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
-    warnings = _check_class_presence(sets)
-    return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], warnings)
+    problems = [*_check_class_presence(sets), *_check_shared_images(sets)]
+    return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], problems)
 
 
 def _check_saved_split(raw: RawData, labels: dict[str, NDArray[np.int64]], split: Split) -> None:
@@ -135,9 +145,9 @@ def _named(raw: RawData, train: NDArray[Any], found: dict[Any, str]) -> dict[Any
     return dict(enumerate(raw.classes))
 
 
-def _check_class_presence(sets: dict[str, ImageSet]) -> list[str]:
+def _check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
     """Refuse a class without training images; warn of one that validation or test cannot judge."""
-    warnings = []
+    problems = []
     for name, images in sets.items():
         missing = [label for label, count in images.class_counts().items() if count == 0]
         if not missing:
@@ -148,7 +158,23 @@ def _check_class_presence(sets: dict[str, ImageSet]) -> list[str]:
                 f"No training image of class {listed}: a class that is never seen cannot be learned. "
                 "Add images of it, or leave the class out."
             )
-        warnings.append(f"no {name} image of class {listed}: the {name} figures say nothing about it")
+        cause = f"No {name} image of class {listed}: the {name} figures say nothing about it."
+        problems.append(Problem("class-missing", cause, f"Give {name} images of that class."))
     if len(sets["train"]) < 2:
         raise SettingsError("Fewer than two training images are left.")
-    return warnings
+    return problems
+
+
+def _check_shared_images(sets: dict[str, ImageSet]) -> list[Problem]:
+    """Count the validation and test images that are, pixel by pixel, training images."""
+    trained = {hash(image.tobytes()) for image in sets["train"].images}
+    problems = []
+    for name in ("val", "test"):
+        shared = sum(hash(image.tobytes()) in trained for image in sets[name].images)
+        if shared:
+            cause = (
+                f"{shared:,} of {len(sets[name]):,} {name} images are training images too: what was seen in training "
+                f"is answered too well."
+            )
+            problems.append(Problem("shared-images", cause, f"Remove them from the {name} images."))
+    return problems

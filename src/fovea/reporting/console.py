@@ -73,7 +73,7 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
         )
     ]
     lines += [("", note) for note in plan.splits.notes]
-    lines += [("warning", warning) for warning in plan.splits.warnings]
+    lines += [("warning", problem.cause) for problem in plan.splits.problems]
     parameters = sum(parameter.numel() for parameter in plan.net.parameters())
     lines.append(("model", f"{recipe.model.name}, {parameters:,} parameters"))
     training, optimizer = recipe.training, recipe.optimizer

@@ -123,7 +123,15 @@ def train_run(
     recipe, splits = plan.recipe, plan.splits
     _write_plan(plan, folder)
     log = folder / "log.jsonl"
-    append_json_line(log, {"time": now_utc(), "event": "start", "notes": splits.notes, "warnings": splits.warnings})
+    append_json_line(
+        log,
+        {
+            "time": now_utc(),
+            "event": "start",
+            "notes": splits.notes,
+            "problems": [problem.cause for problem in splits.problems],
+        },
+    )
     writer = _Writer(folder, plan)
     own = make_callbacks(recipe.callbacks, recipe.schedule)
     with applied(plan.hardware):
@@ -138,8 +146,9 @@ def train_run(
                 [*own, *callbacks, writer],
             )
         except BaseException as error:  # Ctrl-C and SIGTERM too: the log says how the run ended
+            event = "failed" if isinstance(error, Exception) else "stopped"
             reason = f"{type(error).__name__}: {error}"
-            append_json_line(log, {"time": now_utc(), "event": "failed", "reason": reason})
+            append_json_line(log, {"time": now_utc(), "event": event, "reason": reason})
             raise
         say("weights", _chosen_line(result, recipe))
         predictions = _predict_splits(plan, folder, ledger_folder, say)
@@ -278,8 +287,6 @@ def _result(plan: Plan, result: FitResult, metrics: dict[str, Any], count: int) 
 
 def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
     findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
-    for warning in plan.splits.warnings:
-        findings.append(
-            Finding("class-missing", "warning", {"warning": warning}, f"{warning}.", "Add images of that class.")
-        )
+    for problem in plan.splits.problems:
+        findings.append(Finding(problem.id, "warning", {}, problem.cause, problem.cure))
     return findings
