@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +99,16 @@ def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.floa
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG at 150 dots an inch, whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes: no reason to fill the terminal.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
 
 
 def write_figures(run: Run) -> None:
     """Draw curves.png and confusion_matrix.png into the run folder and renew its manifest."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where its home cannot be written
     split = "test" if run.has_test else "val"
     found = run.predictions(split)
     save_figure(draw_curves(run.history, int(run.result["best_epoch"])), run.path / "curves.png")
