@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from torch import nn
 
+from fovea.data.catalog import CATALOG
 from fovea.data.imageset import RawData
 from fovea.data.load import is_known_data, read_raw, with_part
 from fovea.errors import SettingsError
@@ -93,11 +94,12 @@ def train(
 
     if seeds is None:
         return train_one(recipe, Path(out), name)
-    if seeds < 2:
-        raise SettingsError(f"seeds {seeds}: a spread needs two seeds or more; for one run use seed.")
-    plan_run(recipe, raw)  # a mistake shows before the study's folder is made
-    folder = create_run_folder(Path(out), name or f"{_folder_name(raw, recipe.model.name)}-seeds")
-    return run_seeds(recipe, seeds, folder, train_one)
+
+    def make_folder() -> Path:
+        plan_run(recipe, raw)  # a mistake shows before the study's folder is made
+        return create_run_folder(Path(out), name or f"{_folder_name(raw, recipe.model.name)}-seeds")
+
+    return run_seeds(recipe, seeds, make_folder, train_one)
 
 
 def _train_one(
@@ -150,15 +152,8 @@ def resolve_data(data: Any) -> tuple[Recipe, Any]:
         recipe = read_recipe(Path(text) if is_file else recipes[text])
         return recipe, recipe.data.source
     if not is_known_data(text) and Path(text).name == text:
-        raise unknown_name("data set or recipe", text, known_names())
+        raise unknown_name("data set or recipe", text, [*CATALOG, *recipes])
     return Recipe(), text
-
-
-def known_names() -> list[str]:
-    """What DATA can be by name: data sets and recipes."""
-    from fovea.data.catalog import CATALOG
-
-    return [*CATALOG, *named_recipes()]
 
 
 def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> RawData:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fovea.data.catalog import CATALOG, read_named, search_folders
 from fovea.data.imageset import ImageSet, RawData, RawSet
 from fovea.data.readers.arrays import set_from_arrays
@@ -89,8 +91,6 @@ def _is_keras_pairs(data: Any) -> bool:
 
 
 def _from_image_set(images: ImageSet) -> RawData:
-    import numpy as np
-
     names = np.array(images.classes)[images.labels]
     return RawData("arrays", "an ImageSet", {"train": RawSet(images.images, names, images.ids)}, images.classes)
 

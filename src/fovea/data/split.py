@@ -127,5 +127,4 @@ def _cut(
     _, cut = train_test_split(
         pool, test_size=count, random_state=split_seed % 2**32, stratify=labels[pool] if stratified else None
     )
-    stays = np.setdiff1d(rest, cut)
-    return np.sort(stays), np.sort(cut), stratified
+    return np.setdiff1d(rest, cut), np.sort(cut), stratified

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,14 @@ class Device:
         return batch.to(self.name).contiguous(memory_format=layout)
 
 
+def cpu_capabilities() -> Mapping[str, Any]:
+    """What torch knows of the CPU; nothing where this torch cannot tell."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
 def cpu_has_bf16() -> str | None:
     """The CPU feature that makes bf16 fast ("amx_bf16", "avx512_bf16"), or None."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    capabilities = cpu_capabilities()
     return next((name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)), None)
 
 

@@ -81,6 +81,11 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     return f"{left}  {cells[2]:>{widths[2]}}  {cells[3]:>{widths[3]}}".rstrip()
 
 
+def count_parameters(net: nn.Module) -> int:
+    """How many numbers the net's parameters hold, trained or not."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def summarize(net: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     """Run one zero image through the net and note each leaf module as it runs.
 

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from fovea.evaluation.findings import Finding
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.run import Run
+from fovea.models.summary import count_parameters
 from fovea.studies.seeds import SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.run import Plan
 
 TOPIC_WIDTH = 11
+WIPE = "\r\x1b[2K"  # back to the start of the line, and clear it
 
 
 def terminal_width(stream: TextIO) -> int:
@@ -33,6 +36,11 @@ def terminal_width(stream: TextIO) -> int:
     return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
 
 
+def is_live(stream: TextIO) -> bool:
+    """Whether a line can be wiped and written again there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def progress_stream() -> TextIO:
     """stderr; in a notebook stdout, because notebooks show stderr as if it were an error."""
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
@@ -42,8 +50,8 @@ def say_on(stream: TextIO) -> Callable[[str, str], None]:
     """A function (topic, line) that writes to `stream`, wrapped to its width."""
 
     def say(topic: str, line: str) -> None:
-        if stream.isatty() and os.environ.get("TERM") != "dumb":
-            print("\r\x1b[2K", end="", file=stream)  # a running line may stand there
+        if is_live(stream):
+            print(WIPE, end="", file=stream)  # a running line may stand there
         width = max(terminal_width(stream), 40)
         indent = " " * TOPIC_WIDTH
         wrapped = textwrap.wrap(
@@ -74,8 +82,7 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     ]
     lines += [("", note) for note in plan.splits.notes]
     lines += [("warning", problem.cause) for problem in plan.splits.problems]
-    parameters = sum(parameter.numel() for parameter in plan.net.parameters())
-    lines.append(("model", f"{recipe.model.name}, {parameters:,} parameters"))
+    lines.append(("model", f"{recipe.model.name}, {count_parameters(plan.net):,} parameters"))
     training, optimizer = recipe.training, recipe.optimizer
     warmup = f" after {recipe.schedule.warmup_fraction:.0%} warm-up" if recipe.schedule.warmup_fraction else ""
     lines.append(
@@ -95,11 +102,8 @@ class EpochLines(Callback):
     """One line an epoch; in a terminal also a line that shows the running step and is wiped again."""
 
     def __init__(self, plan: Plan, stream: TextIO) -> None:
-        training = plan.recipe.training
-        count = len(plan.splits.sets["train"])
-        self.images_per_epoch = min(count, (training.batch_size or 0) * (training.steps_per_epoch or 0))
-        self.monitor = plan.recipe.callbacks.monitor
-        self.stream, self.live = stream, stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.images_per_epoch = plan.images_per_epoch
+        self.stream, self.live = stream, is_live(stream)
         self.started = self.shown = time.monotonic()
         self.columns = _columns(terminal_width(stream))
 
@@ -110,10 +114,10 @@ class EpochLines(Callback):
         left = _left(self.shown - self.started, state.step, state.epochs * state.steps_per_epoch)
         step = state.step - (state.epoch - 1) * state.steps_per_epoch
         text = f"epoch {state.epoch}/{state.epochs}, step {step}/{state.steps_per_epoch}, {left} left"
-        print(f"\r\x1b[2K{text}", end="", file=self.stream, flush=True)
+        print(f"{WIPE}{text}", end="", file=self.stream, flush=True)
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
-        wipe = "\r\x1b[2K" if self.live else ""
+        wipe = WIPE if self.live else ""
         if state.epoch == 1:
             print(
                 wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()),
@@ -139,11 +143,11 @@ class EpochLines(Callback):
 
     def on_end(self, state: TrainingState) -> None:
         if self.live:
-            print("\r\x1b[2K", end="", file=self.stream, flush=True)
+            print(WIPE, end="", file=self.stream, flush=True)
 
 
 def _columns(width: int) -> dict[str, int]:
-    """Title -> width of the columns that fit; the last listed here are dropped first."""
+    """Title -> width of the columns that fit."""
     every = {"epoch": 7, "train loss": 10, "train acc": 9, "val loss": 8, "val acc": 7, "best": 4, "lr": 7}
     every |= {"images/s": 8, "left": 7}
     for dropped in ("lr", "images/s", "train loss", "val loss", "left"):
@@ -172,7 +176,7 @@ def _run_lines(run: Run) -> str:
     monitor = run.recipe.callbacks.monitor
     chose = ", which chose the epoch" if monitor.startswith("val") else ""
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
-    lines += [str(finding["severity"]) + ": " + finding["cause"] + " " + finding["cure"] for finding in run.findings]
+    lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     return "\n".join([*lines, str(run.path)])
 

@@ -74,15 +74,18 @@ def _json(run: Run) -> dict[str, Any] | None:
     return None if score is None else score.as_json()
 
 
-def run_seeds(recipe: Recipe, num_seeds: int, folder: Path, train_one: TrainOne) -> SeedStudy:
+def run_seeds(recipe: Recipe, num_seeds: int, make_folder: Callable[[], Path], train_one: TrainOne) -> SeedStudy:
     """Train with seeds s, s + 1, ... s + num_seeds - 1, s being the recipe's seed; the split stays the same.
+
+    Args:
+        make_folder: makes the folder of the study, once the number of seeds has been checked.
 
     Raises:
         SettingsError: for fewer than two seeds.
     """
     if num_seeds < 2:
         raise SettingsError(f"seeds {num_seeds}: a spread needs two seeds or more; for one run use seed.")
-    first = recipe.training.seed
+    folder, first = make_folder(), recipe.training.seed
     seeds = tuple(range(first, first + num_seeds))
     runs = tuple(train_one(with_settings(recipe, {"seed": seed}), folder, f"seed-{seed}") for seed in seeds)
     study = SeedStudy(folder, seeds, runs)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fovea.errors import SettingsError
-from fovea.evaluation.predictions import Device, cpu_has_bf16
+from fovea.evaluation.predictions import Device, cpu_capabilities, cpu_has_bf16
 from fovea.settings import TrainingSettings
 
 
@@ -118,8 +118,7 @@ def usable_cores() -> int:
     limits = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         limits.append(len(os.sched_getaffinity(0)))
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    limits.append(int(capabilities.get("num_physical_cores") or limits[0]))
+    limits.append(int(cpu_capabilities().get("num_physical_cores") or limits[0]))
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         if quota != "max":

@@ -20,7 +20,7 @@ from fovea.errors import NonFiniteLossError
 from fovea.evaluation.metrics import cross_entropy
 from fovea.evaluation.predictions import Device, predict
 from fovea.settings import Recipe
-from fovea.training.callbacks import Callback, TrainingState, is_gain, worst_value
+from fovea.training.callbacks import Callback, TrainingState, is_gain
 from fovea.training.optimizers import make_optimizers, set_learning_rate
 from fovea.training.schedules import learning_rate_factor
 
@@ -169,19 +169,23 @@ def _measure(
 def _is_best(state: TrainingState, monitor: str) -> bool:
     """Whether the last epoch is the best so far; between equals the one with the lower validation loss."""
     last = state.history[-1]
-    best = state.history[state.best_epoch - 1] if state.best_epoch else None
-    if best is None:
+    if state.best_epoch == 0:
         return True
+    best = state.history[state.best_epoch - 1]
     if last[monitor] == best[monitor]:
         return last["val_loss"] < best["val_loss"]
-    return is_gain(monitor, last[monitor], best.get(monitor, worst_value(monitor)), 0.0)
+    return is_gain(monitor, last[monitor], best[monitor], 0.0)
 
 
 def _diverged(val_loss: float, state: TrainingState) -> NonFiniteLossError:
     return NonFiniteLossError(
-        f"The validation loss became {val_loss} after step {state.step} (epoch {state.epoch}). Likely cause: the "
-        f"learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1."
+        f"The validation loss became {val_loss} after step {state.step} (epoch {state.epoch}). "
+        f"Likely cause: {_rate_too_high(state)}."
     )
+
+
+def _rate_too_high(state: TrainingState) -> str:
+    return f"the learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1"
 
 
 def _non_finite(
@@ -195,7 +199,7 @@ def _non_finite(
             "the loss was not finite before any update: the model's initial weights or its output layer are at fault"
         )
     else:
-        cause = f"the learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1"
+        cause = _rate_too_high(state)
     return NonFiniteLossError(
         f"The loss became {loss} at step {state.step} (epoch {state.epoch}), learning rate {lr:.3g}, running loss "
         f"{running_loss:.4g} before. Likely cause: {cause}."

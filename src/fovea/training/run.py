@@ -21,6 +21,7 @@ from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import model_as_bytes, read_model
 from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
 from fovea.models.build import build_net, check_net
+from fovea.models.summary import count_parameters
 from fovea.runfolder import (
     append_json_line,
     csv_table,
@@ -56,6 +57,13 @@ class Plan:
     net: nn.Module
     own_net: bool
     lines: list[str]
+
+    @property
+    def images_per_epoch(self) -> int:
+        """How many training images one epoch shows."""
+        training = self.recipe.training
+        count = len(self.splits.sets["train"])
+        return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
 
 
 def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan:
@@ -265,16 +273,14 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
     metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
-    write_json(folder / "result.json", _result(plan, result, metrics, len(plan.splits.sets["train"])))
+    write_json(folder / "result.json", _result(plan, result, metrics))
 
 
-def _result(plan: Plan, result: FitResult, metrics: dict[str, Any], count: int) -> dict[str, Any]:
-    images_seen = len(result.history) * min(
-        count, (plan.recipe.training.steps_per_epoch or 0) * (plan.recipe.training.batch_size or 0)
-    )
+def _result(plan: Plan, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
+    images_seen = len(result.history) * plan.images_per_epoch
     return {
         "model": plan.recipe.model.name,
-        "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),
+        "parameters": count_parameters(plan.net),
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
         "chosen_by": plan.recipe.callbacks.monitor,

@@ -28,6 +28,7 @@ SPLIT_FOLDERS = {
 }
 DEEP_MODES = {"I;16", "I;16B", "I;16L", "I", "F"}
 GREY_MODES = {"1", "L", "LA"}
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 64  # for images of unequal size, where no image_size is set
 
@@ -115,20 +116,20 @@ def _check_classes(folder: Path, found: set[str], expected: set[str]) -> None:
 
 
 def _decode(files: list[Path], root: Path, image_size: tuple[int, int] | None) -> tuple[NDArray[Any], str | None]:
-    """All files as one uint8 array [N, H, W, C], and a line on what was resized."""
+    """All files as one array [N, H, W, C], uint8 or (16-bit and float images) float32; a line on what was resized."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         headers = list(pool.map(_header, files))
-        _refuse(root, headers)
+        _refuse(root, [problem for _, _, problem in headers])
         sizes = {size for size, _, _ in headers}
-        size = image_size or (sizes.pop() if len(sizes) == 1 else (DEFAULT_SIDE, DEFAULT_SIDE))
+        size = image_size or (next(iter(sizes)) if len(sizes) == 1 else (DEFAULT_SIDE, DEFAULT_SIDE))
         modes = {found for _, found, _ in headers}
         # 16-bit and float images keep their values: they are mapped by one range fitted on the training images.
         mode = "F" if modes <= DEEP_MODES else "L" if modes <= DEEP_MODES | GREY_MODES else "RGB"
         dtype = np.float32 if mode == "F" else np.uint8
         pictures = np.empty((len(files), *size, 3 if mode == "RGB" else 1), dtype)
         problems = list(pool.map(lambda i: _decode_into(pictures, i, files[i], mode), range(len(files))))
-    _refuse(root, [(size, "", problem) for problem in problems])
-    differing = image_size is None and len({size for size, _, _ in headers}) > 1
+    _refuse(root, problems)
+    differing = image_size is None and len(sizes) > 1
     note = f"the images differ in size; all were resized to {size[0]}x{size[1]} (set image_size for another)"
     return pictures, note if differing else None
 
@@ -150,7 +151,7 @@ def _header(file: Path) -> Header:
             turned = picture.getexif().get(0x0112, 1) >= 5
             size = (picture.width, picture.height) if turned else (picture.height, picture.width)
             return size, picture.mode, None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DECODE_ERRORS as error:
         return (0, 0), "", f"{file}: {error}"
 
 
@@ -163,7 +164,7 @@ def _decode_into(pictures: NDArray[Any], row: int, file: Path, mode: str) -> str
             if converted.size != (width, height):
                 converted = converted.resize((width, height), Image.Resampling.BILINEAR)
             pictures[row] = np.asarray(converted)[..., None] if mode == "F" else as_array(converted)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DECODE_ERRORS as error:
         return f"{file}: {error}"
     return None
 
@@ -184,8 +185,8 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _refuse(root: Path, headers: list[Header]) -> None:
-    problems = [problem for _, _, problem in headers if problem]
+def _refuse(root: Path, found: list[str | None]) -> None:
+    problems = [problem for problem in found if problem]
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise DataError(
