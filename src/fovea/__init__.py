@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fovea.api import load_run, summary, train
+    from fovea.api import load_data, load_run, summary, train
     from fovea.data.imageset import ImageSet
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
@@ -48,6 +48,7 @@ _HOMES = {
     "SettingsError": "fovea.errors",
     "Split": "fovea.data.split",
     "UserError": "fovea.errors",
+    "load_data": "fovea.api",
     "load_run": "fovea.api",
     "summary": "fovea.api",
     "train": "fovea.api",
@@ -71,6 +72,7 @@ __all__ = [
     "SettingsError",
     "Split",
     "UserError",
+    "load_data",
     "load_run",
     "summary",
     "train",

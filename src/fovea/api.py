@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from torch import nn
 
+from fovea.data.audit import DataFacts, describe
 from fovea.data.catalog import CATALOG
-from fovea.data.imageset import RawData
+from fovea.data.imageset import ImageSet, RawData
 from fovea.data.load import is_known_data, read_raw, with_part
+from fovea.data.options import ReadOptions
 from fovea.errors import SettingsError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.run import Run
@@ -19,7 +22,8 @@ from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.registry import unknown_name
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
-from fovea.reporting.figures import write_figures
+from fovea.reporting.figures import draw_samples, save_figure, write_figures
+from fovea.reporting.progress import ProgressBar
 from fovea.runfolder import create_run_folder
 from fovea.settings import ModelSettings, Recipe, named_recipes, read_recipe, with_settings
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
@@ -128,7 +132,11 @@ def _train_one(
 
 
 def _folder_name(raw: RawData, model: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"{raw.name}-{model}").strip(".-") or "run"
+    return _file_name(f"{raw.name}-{model}")
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
 def resolve_data(data: Any) -> tuple[Recipe, Any]:
@@ -159,8 +167,8 @@ def resolve_data(data: Any) -> tuple[Recipe, Any]:
 def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> RawData:
     if source is None:
         raise SettingsError("This recipe names no data (it was trained on arrays): pass the arrays in Python.")
-    size = recipe.preprocessing.image_size
-    raw = read_raw(source, size)
+    options = read_options(recipe)
+    raw = read_raw(source, options)
     given = {"val": val_data, "test": test_data}
     named = {"val": recipe.data.val_data, "test": recipe.data.test_data}
     for role in ("val", "test"):
@@ -168,8 +176,57 @@ def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> Raw
         if isinstance(other, str) and other == ARRAYS:
             raise SettingsError(f"The {role}_data of this recipe were arrays: pass them again in Python.")
         if other is not None:
-            raw = with_part(raw, role, read_raw(other, size))
+            raw = with_part(raw, role, read_raw(other, options))
     return raw
+
+
+def read_options(recipe: Recipe) -> ReadOptions:
+    """How the data of a recipe is read, with a progress bar where there is a terminal."""
+    data = recipe.data
+    return ReadOptions(
+        image_size=recipe.preprocessing.image_size,
+        skip_bad=data.skip_bad,
+        label_column=data.label_column,
+        outside_paths=data.outside_paths,
+        progress=ProgressBar(progress_stream()),
+    )
+
+
+def load_data(data: Any, **settings: Any) -> dict[str, ImageSet]:
+    """Read data as training would, without training.
+
+    Args:
+        data: what `train` takes: a catalog name, a path, arrays.
+        settings: image_size, label_column, skip_bad, outside_paths, as in a recipe.
+
+    Returns:
+        Part ("train", and where the data has them "val" and "test") -> its images, uint8 [N, H, W, C], and labels.
+
+    Raises:
+        UserError: for data that cannot be used.
+    """
+    return describe_data(data, **settings).sets
+
+
+def describe_data(data: Any, **settings: Any) -> DataFacts:
+    """What is in data: counts, shapes, value ranges, whether it is the published set.
+
+    Args and errors: as `load_data`.
+    """
+    recipe, source = resolve_data(data)
+    recipe = with_settings(recipe, settings)
+    return describe(read_raw(source, read_options(recipe)))
+
+
+def write_samples(facts: DataFacts, folder: Path) -> Path:
+    """Draw some images of data as <folder>/<name>-samples.png."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
+    path = folder / f"{_file_name(facts.name)}-samples.png"
+    save_figure(draw_samples(facts.sets), path)
+    return path
 
 
 def _with_places(recipe: Recipe, source: Any) -> Recipe:
@@ -207,7 +264,8 @@ def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions
     """
     run = Run(path)
     if data is not None and data_place(data) != run.recipe.data.source:
-        return evaluate_other_data(run, read_raw(data, run.model.preprocessor.image_shape[:2]))
+        options = replace(read_options(run.recipe), image_size=run.model.preprocessor.image_shape[:2])
+        return evaluate_other_data(run, read_raw(data, options))
     recipe = run.recipe
     return evaluate_test_split(run, _read_all(recipe, recipe.data.source, None, None))
 

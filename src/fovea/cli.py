@@ -94,6 +94,7 @@ def train(
     val_split: Annotated[float | None, typer.Option(help="Share of the training images for validation.")] = None,
     val_data: Annotated[str | None, typer.Option(help="Validation images of their own.")] = None,
     test_data: Annotated[str | None, typer.Option(help="Test images of their own.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
     no_test: Annotated[bool, typer.Option("--no-test", help="Leave the test split closed.")] = False,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Train so many times; report mean and spread.")] = None,
@@ -112,6 +113,7 @@ def train(
     given = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "augmentation": augmentation, "val_split": val_split,
         "seed": seed, "device": device, "precision": precision, "test": False if no_test else None,
+        "skip_bad": skip_bad or None,
     }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
@@ -121,6 +123,26 @@ def train(
         typer.echo(json.dumps(found.as_json()))
     else:
         typer.echo(result_lines(found))
+
+
+@app.command("data")
+@friendly
+def show_data(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, a path, or a recipe.")],
+    out: Annotated[Path, typer.Option(help="The folder for the picture of samples.")] = Path(),
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of a recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in DATA before any training; draw some of its images."""
+    from fovea import api
+    from fovea.reporting.dataview import data_as_json, data_lines
+    from fovea.settings import parse_assignments
+
+    settings = parse_assignments(assignments or [], reserved=RESERVED)
+    facts = api.describe_data(data, **(settings | ({"skip_bad": True} if skip_bad else {})))
+    picture = api.write_samples(facts, out)
+    typer.echo(json.dumps(data_as_json(facts, picture)) if as_json else data_lines(facts, picture))
 
 
 @app.command()

@@ -70,6 +70,9 @@ class DataSettings(Section):
     val_split: Fraction = 0.1  # of the training images
     test_split: Fraction = 0.2  # used only where the data brings no test images
     split_seed: Seed = 0
+    label_column: str | int | None = None  # of a table, by name or number from 0; of CIFAR-100 fine or coarse
+    skip_bad: bool = False  # leave images out that cannot be decoded
+    outside_paths: bool = False  # let the paths in a table lead out of its folder
 
 
 class PreprocessingSettings(Section):

@@ -14,12 +14,21 @@ from PIL import Image
 
 from fovea.data.load import read_raw
 from fovea.data.pixels import value_range
-from fovea.data.readers.folder import read_folder
-from fovea.data.readers.idx import read_idx, read_idx_folder
-from fovea.data.readers.npz import read_npz
+from fovea.data.imageset import RawData
+from fovea.data.options import ReadOptions
+from fovea.data.readers import idx
+from fovea.data.tree import file_tree
 from fovea.errors import DataError, SettingsError
 
 Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    return idx.read_idx(file_tree(path), path.name)
+
+
+def read_folder(path: Path, size: tuple[int, int] | None) -> RawData:
+    return read_raw(path, ReadOptions(image_size=size))
 
 
 def idx_bytes(array: np.ndarray, type_code: int = 8) -> bytes:
@@ -60,7 +69,7 @@ def damage(content: bytes) -> dict[str, bytes]:
         "cut short inside its header": content[:9],
         "holds only": content[:-1],
         "holds more": content + b"x",
-        "more than any IDX file": content[:4] + b"\xff" * 12 + content[16:],
+        "far more than a file of its size": content[:4] + b"\xff" * 12 + content[16:],
     }
 
 
@@ -84,11 +93,11 @@ def test_missing_or_unequal_idx_files_are_named(tmp_path: Path, toy: Arrays) -> 
     write_idx(tmp_path / "set", toy)
     (tmp_path / "set" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte but not the labels"):
-        read_idx_folder(tmp_path / "set")
+        read_raw(tmp_path / "set")
     (tmp_path / "set" / "t10k-images-idx3-ubyte").unlink()
     (tmp_path / "set" / "train-labels-idx1-ubyte").write_bytes(idx_bytes(toy[1][:-1].astype(np.uint8)))
     with pytest.raises(DataError, match="150 images but 149 labels"):
-        read_idx_folder(tmp_path / "set")
+        read_raw(tmp_path / "set")
 
 
 def test_keras_archives_are_read_labels_as_columns_too(tmp_path: Path, toy: Arrays) -> None:
@@ -101,8 +110,7 @@ def test_keras_archives_are_read_labels_as_columns_too(tmp_path: Path, toy: Arra
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": np.zeros(3)}, "holds the arrays images: expected x_train and y_train"),
-        ({"x_train": np.zeros((3, 4, 4))}, "x_train but not y_train"),
+        ({"pictures": np.zeros(3)}, "holds the arrays pictures: expected x_train and y_train"),
         ({"x_train": np.array([object()] * 3), "y_train": np.zeros(3)}, "Python objects, which are never loaded"),
         ({"x_train": np.zeros((3, 4, 4)), "y_train": np.zeros(2)}, "3 images but 2 labels"),
     ],
@@ -110,13 +118,13 @@ def test_keras_archives_are_read_labels_as_columns_too(tmp_path: Path, toy: Arra
 def test_an_archive_of_another_content_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=words):
-        read_npz(tmp_path / "a.npz")
+        read_raw(tmp_path / "a.npz")
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK nonsense")
     with pytest.raises(DataError, match=r"a\.npz cannot be read"):
-        read_npz(tmp_path / "a.npz")
+        read_raw(tmp_path / "a.npz")
 
 
 def paint(path: Path, value: int, size: tuple[int, int] = (9, 7), mode: str = "L", **options: object) -> None:
@@ -211,9 +219,10 @@ def test_folders_called_test_that_hold_images_are_classes(tmp_path: Path) -> Non
 
 def test_pipes_and_folders_with_image_names_are_no_images(tmp_path: Path) -> None:
     paint(tmp_path / "set" / "a" / "1.png", 9)
-    paint(tmp_path / "set" / "b" / "odd.png" / "1.png", 9)
+    paint(tmp_path / "set" / "b" / "1.png", 9)
+    (tmp_path / "set" / "b" / "odd.png").mkdir()
     os.mkfifo(tmp_path / "set" / "a" / "pipe.png")
-    assert read_raw(str(tmp_path / "set")).parts["train"].ids.tolist() == ["a/1.png", "b/odd.png/1.png"]
+    assert read_raw(str(tmp_path / "set")).parts["train"].ids.tolist() == ["a/1.png", "b/1.png"]
     (tmp_path / "set" / "a" / "link.png").symlink_to("nowhere.png")
     with pytest.raises(DataError, match=r"link\.png"):
         read_raw(str(tmp_path / "set"))
@@ -254,7 +263,7 @@ def test_every_bad_image_is_listed(tmp_path: Path) -> None:
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c, which the train folder lacks"),
         (["val/a/1.png"], "no train folder"),
         (["a/1.png", "b/note.txt"], "No images in the class folder b"),
-        (["1.png"], "holds nothing that Fovea can read"),
+        (["1.png"], "images \\(1\\) but no class folders"),
     ],
 )
 def test_a_folder_of_another_layout_is_refused(tmp_path: Path, files: list[str], words: str) -> None:
@@ -281,7 +290,7 @@ def test_a_named_set_that_is_not_there_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOVEA_DATA", str(tmp_path / "here"))
-    with pytest.raises(DataError, match=r"'mnist' was not found in .*here, .*cache/fovea.*FOVEA_DATA"):
+    with pytest.raises(DataError, match=r"FOVEA_OFFLINE is set. It was looked for in .*here, .*cache/fovea"):
         read_raw("mnist")
 
 

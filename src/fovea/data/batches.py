@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fovea.data.augment import augment_batch
 from fovea.data.draws import random_order
-from fovea.data.imageset import ImageSet
+from fovea.data.imageset import ImageSet, Pixels
 from fovea.data.preprocess import Preprocessor
 from fovea.settings import AugmentationSettings
 
@@ -58,6 +58,6 @@ class TrainBatches:
             yield Batch(self.preprocessor.to_input(augmented), labels, indices)
 
 
-def gather(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> torch.Tensor:
+def gather(images: Pixels, indices: NDArray[np.int64]) -> torch.Tensor:
     """uint8 [N, H, W, C] at `indices` -> float32 [B, C, H, W] in channels_last order."""
     return torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(torch.float32)

@@ -3,12 +3,69 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of an array or of a memory map, copied only when they are asked for.
+
+    Attributes:
+        array: [M, ...].
+        rows: int64 [N], which of its rows, in this order.
+    """
+
+    array: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As an array's."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """As an array's."""
+        return self.array.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As an array's."""
+        return self.array.dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if isinstance(key, tuple) or key is Ellipsis or key is None:
+            return np.asarray(self)[key]
+        return np.asarray(self.array[self.rows[key]])
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[row] for row in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.rows], dtype)
+
+
+Pixels = NDArray[Any] | Rows
+SLICE = 4096  # images that are worked on at a time where a whole set may not fit into memory
+
+
+def take_rows(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
+    """Some rows of images, not copied; `rows` ascending or in any order."""
+    if isinstance(images, Rows):
+        return Rows(images.array, images.rows[rows])
+    if len(rows) == len(images) and (len(rows) == 0 or (rows[0] == 0 and (np.diff(rows) == 1).all())):
+        return images
+    return Rows(images, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,12 +74,12 @@ class RawSet:
 
     Attributes:
         images: [N, H, W] or [N, H, W, C], any numeric dtype.
-        labels: [N] integers or strings, [N, 1], or one-hot [N, K].
+        labels: [N] integers or strings, [N, 1], or one-hot [N, K]; None: the source has none.
         ids: file names or row numbers, [N].
     """
 
-    images: NDArray[Any]
-    labels: NDArray[Any]
+    images: Pixels
+    labels: NDArray[Any] | None
     ids: NDArray[Any]
 
 
@@ -37,6 +94,9 @@ class RawData:
         classes: the class names in label order, where the source states them.
         kind: "characters" or "photos" where it is known; it guides `augmentation: auto`.
         notes: lines that the user should see.
+        files: the files that were read, by their names in the folder or archive.
+        place: the folder, file or archive; None for what was in memory.
+        known: whether the content is the published one; None where there is nothing to hold it against.
     """
 
     name: str
@@ -45,6 +105,9 @@ class RawData:
     classes: tuple[str, ...] | None = None
     kind: str | None = None
     notes: list[str] = field(default_factory=list)
+    files: tuple[str, ...] = ()
+    place: Path | None = None
+    known: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +115,13 @@ class ImageSet:
     """Labelled images.
 
     Attributes:
-        images: uint8 [N, H, W, C].
+        images: uint8 [N, H, W, C]; an array, a memory map, or rows of one.
         labels: int64 [N], indices into `classes`.
         classes: the class names.
         ids: file names or row numbers, [N].
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     ids: NDArray[Any]
@@ -76,7 +139,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """sha256 (hex) of images, labels and class names: equal contents have equal fingerprints."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        for start in range(0, len(self), SLICE):
+            digest.update(np.ascontiguousarray(self.images[start : start + SLICE]).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
@@ -87,4 +151,4 @@ class ImageSet:
 
     def take(self, indices: NDArray[np.int64]) -> ImageSet:
         """The images at `indices` (int64 [M]), in that order, as a new set."""
-        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.ids[indices])
+        return ImageSet(take_rows(self.images, indices), self.labels[indices], self.classes, self.ids[indices])

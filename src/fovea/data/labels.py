@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 
 from fovea.errors import DataError
 
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sorting key that puts "10" after "2" and leaves other names in alphabetical order."""

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from fovea.data.catalog import CATALOG, read_named, search_folders
+from fovea.data.catalog import CATALOG, read_named
+from fovea.data.folders import search_folders
 from fovea.data.imageset import ImageSet, RawData, RawSet
+from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.readers.folder import read_folder, recognises_folder
-from fovea.data.readers.idx import read_idx_folder, recognises_idx
-from fovea.data.readers.npz import read_npz, recognises_npz
-from fovea.errors import DataError
-from fovea.registry import Registry, unknown_name
-
-Size = tuple[int, int] | None
-Reader = tuple[Callable[[Path], bool], Callable[[Path, Size], RawData]]
-
-# Asked in this order: who recognises a path reads it.
-READERS: Registry[Reader] = Registry(
-    "reader",
-    {
-        "npz": (recognises_npz, lambda path, _: read_npz(path)),
-        "idx": (recognises_idx, lambda path, _: read_idx_folder(path)),
-        "folder": (recognises_folder, read_folder),
-    },
-)
+from fovea.data.readers.recognise import read_path, recognised
+from fovea.errors import DataError, FoveaError
+from fovea.registry import unknown_name
 
 
 def exists(path: Path) -> bool:
     """Whether something is there; what cannot be looked at is not."""
     try:
         return path.exists()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -52,23 +39,29 @@ def is_known_data(source: str | Path) -> Literal["name", "path"] | None:
     return "path" if is_path_like(str(source)) else None
 
 
-def read_raw(data: Any, image_size: Size = None) -> RawData:
+def read_raw(data: Any, options: ReadOptions | None = None) -> RawData:
     """Read data of any form.
 
     Args:
-        data: a catalog name, a path, an ImageSet, a pair (images, labels), or ((x_train, y_train), (x_test, y_test)).
-        image_size: height, width that image files are decoded to; arrays keep theirs.
+        data: a catalog name, a path, an ImageSet, a dict of ImageSets by part, a pair (images, labels), or
+            ((x_train, y_train), (x_test, y_test)).
 
     Raises:
         DataError: when nothing readable is there.
         SettingsError: when a name is neither a data set nor a path.
+        RunFailedError: when a data set of the catalog cannot be downloaded.
     """
+    options = options or ReadOptions()
     if isinstance(data, ImageSet):
-        return _from_image_set(data)
+        return _from_image_sets({"train": data})
+    if isinstance(data, Mapping) and data and all(isinstance(images, ImageSet) for images in data.values()):
+        return _from_image_sets(dict(data))
     if isinstance(data, str | Path):
         try:
-            return _read_path_or_name(str(data), image_size)
-        except (OSError, RuntimeError) as error:  # no permission, a name too long, ~ of nobody
+            return _read_path_or_name(str(data), options)
+        except (OSError, RuntimeError, ValueError) as error:  # no permission, a name too long, ~ of nobody
+            if isinstance(error, FoveaError):
+                raise
             raise DataError(f"{data} cannot be read: {error}.") from None
     if _is_keras_pairs(data):
         parts = {
@@ -90,12 +83,17 @@ def _is_keras_pairs(data: Any) -> bool:
     return pairs and getattr(data[0][0], "ndim", 0) >= 3
 
 
-def _from_image_set(images: ImageSet) -> RawData:
-    names = np.array(images.classes)[images.labels]
-    return RawData("arrays", "an ImageSet", {"train": RawSet(images.images, names, images.ids)}, images.classes)
+def _from_image_sets(sets: dict[str, ImageSet]) -> RawData:
+    if "train" not in sets:
+        raise DataError(f"The parts are called {', '.join(sets)}: expected 'train', and perhaps 'val' and 'test'.")
+    parts = {
+        part: RawSet(images.images, np.array(images.classes)[images.labels], images.ids)
+        for part, images in sets.items()
+    }
+    return RawData("arrays", "an ImageSet", parts, sets["train"].classes)
 
 
-def _read_path_or_name(source: str, image_size: Size) -> RawData:
+def _read_path_or_name(source: str, options: ReadOptions) -> RawData:
     path = Path(source).expanduser()
     if source in CATALOG:
         if _is_other_data(path, source):
@@ -103,18 +101,12 @@ def _read_path_or_name(source: str, image_size: Size) -> RawData:
                 f"{source!r} is both a data set of the catalog and a folder here: write ./{source} for the folder, "
                 f"or call from another folder for the data set."
             )
-        return read_named(source)
+        return read_named(source, options)
     if not exists(path):
         if is_path_like(source):
             raise DataError(f"{source} does not exist (looked for it from {Path.cwd()}).")
         raise unknown_name("data set", source, CATALOG)
-    for recognises, read in READERS.values():
-        if recognises(path):
-            return read(path, image_size)
-    raise DataError(
-        f"{source} holds nothing that Fovea can read: expected a folder of class folders with images, a folder with "
-        "MNIST's IDX files, or a .npz with x_train and y_train."
-    )
+    return read_path(path, options)
 
 
 def _is_other_data(path: Path, name: str) -> bool:
@@ -122,7 +114,7 @@ def _is_other_data(path: Path, name: str) -> bool:
     if not path.is_dir():
         return False
     own = any(exists(folder / name) and path.samefile(folder / name) for folder in search_folders())
-    return not own and any(recognises(path) for recognises, _ in READERS.values())
+    return not own and recognised(path)
 
 
 def only_part(raw: RawData, role: str) -> RawSet:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fovea.data.imageset import SLICE, Pixels, Rows
 from fovea.errors import DataError
 
 Range = tuple[float, float]
 
 
-def check_images(images: Any, where: str) -> NDArray[Any]:
-    """Give images the shape [N, H, W, C].
+def check_images(images: Any, where: str) -> Pixels:
+    """Give images the shape [N, H, W, C]; rows of a memory map stay where they are.
 
     Raises:
         DataError: for unequal sizes, a wrong number of axes or channels, a dtype without numbers, or NaN.
     """
     try:
-        images = np.asarray(images)
+        images = images if isinstance(images, Rows) else np.asarray(images)
     except ValueError:
         images = np.empty(0, object)
     if images.dtype == object:
@@ -29,7 +31,7 @@ def check_images(images: Any, where: str) -> NDArray[Any]:
             "number of channels. Resize them first, or give a folder of image files with --set image_size=64."
         )
     if images.ndim == 3:
-        images = images[..., None]
+        images = Rows(images.array[..., None], images.rows) if isinstance(images, Rows) else images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:3]:
         raise DataError(
             f"The images of {where} have shape {images.shape}: expected (N, height, width) or "
@@ -37,23 +39,41 @@ def check_images(images: Any, where: str) -> NDArray[Any]:
         )
     if images.dtype.kind not in "biuf":
         raise DataError(f"The images of {where} are of type {images.dtype}: expected numbers.")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+    if images.dtype.kind == "f" and (bad := _not_finite(images)):
         raise DataError(
             f"The images of {where} hold NaN or infinite values in {len(bad)} of {len(images)} images, first in "
             f"image {bad[0]}: repair or remove them."
         )
-    return np.asarray(images)
+    return images  # type: ignore[no-any-return]
 
 
-def value_range(images: NDArray[Any]) -> Range | None:
+def _not_finite(images: Pixels) -> list[int]:
+    bad: list[int] = []
+    for start, part in slices(images):
+        bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=(1, 2, 3)))).tolist()
+    return bad
+
+
+def slices(images: Pixels) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(first row, images) of consecutive parts that fit into memory."""
+    for start in range(0, len(images), SLICE):
+        yield start, images[start : start + SLICE]
+
+
+def extremes(images: Pixels) -> tuple[float, float]:
+    """The lowest and the highest value."""
+    found = [(float(part.min()), float(part.max())) for _, part in slices(images)]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def value_range(images: Pixels) -> Range | None:
     """The range that is mapped to 0..255, fitted on the training images; None where values are 0..255 already.
 
     Floats within 0..1 are taken as k / 255, so that k / 255 becomes k exactly.
     """
     if images.dtype == np.uint8 or len(images) == 0:
         return None
-    low, high = float(images.min()), float(images.max())
+    low, high = extremes(images)
     if low >= 0 and high <= 1:
         return (0.0, 1.0)
     if low >= 0 and 127 < high <= 255:
@@ -61,7 +81,7 @@ def value_range(images: NDArray[Any]) -> Range | None:
     return (min(low, 0.0), high if high > low else low + 1.0)
 
 
-def range_of_new_images(images: NDArray[Any], trained: Range | None, where: str) -> Range | None:
+def range_of_new_images(images: Pixels, trained: Range | None, where: str) -> Range | None:
     """How images that come after training are mapped to 0..255 by a model whose own range is `trained`.
 
     A model of 8-bit images takes uint8 and k / 255 alike; any other keeps the range that it was trained with.
@@ -71,7 +91,7 @@ def range_of_new_images(images: NDArray[Any], trained: Range | None, where: str)
     """
     if len(images) == 0:
         return trained
-    low, high = float(images.min()), float(images.max())
+    low, high = extremes(images)
     if trained in (None, (0.0, 1.0)):
         fits = low >= 0 and high <= 255
         fractions = images.dtype.kind == "f" or (trained is not None and images.dtype != np.uint8)
@@ -90,7 +110,7 @@ def range_of_new_images(images: NDArray[Any], trained: Range | None, where: str)
     return mapped
 
 
-def to_uint8(images: NDArray[Any], input_range: Range | None) -> NDArray[np.uint8]:
+def to_uint8(images: Pixels, input_range: Range | None) -> Pixels:
     """Map images to 0..255 by `input_range`; values outside it are clipped.
 
     Args:
@@ -101,13 +121,13 @@ def to_uint8(images: NDArray[Any], input_range: Range | None) -> NDArray[np.uint
         return images
     low, high = input_range or (0.0, 255.0)
     mapped = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), 4096):  # in slices: float copies of a whole set are large
-        part = images[start : start + 4096].astype(np.float64)
-        mapped[start : start + 4096] = np.rint(((part - low) * (255 / (high - low))).clip(0, 255))
+    for start, part in slices(images):  # float copies of a whole set are large
+        values = part.astype(np.float64)
+        mapped[start : start + len(part)] = np.rint(((values - low) * (255 / (high - low))).clip(0, 255))
     return mapped
 
 
-def fit_size(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def fit_size(images: Pixels, size: tuple[int, int]) -> Pixels:
     """Resize images to (height, width), bilinear with antialiasing as Pillow does it.
 
     Args:
@@ -115,16 +135,18 @@ def fit_size(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     """
     if images.shape[1:3] == size:
         return images
-    resized = [as_array(from_array(image).resize(size[::-1], Image.Resampling.BILINEAR)) for image in images]
-    return np.stack(resized) if resized else np.empty((0, *size, images.shape[3]), np.uint8)
+    resized = np.empty((len(images), *size, images.shape[3]), np.uint8)
+    for row, image in enumerate(images):
+        resized[row] = as_array(from_array(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    return resized
 
 
-def fit_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def fit_channels(images: Pixels, channels: int) -> Pixels:
     """Grey images as colour (channels 3) or colour images as grey (channels 1, ITU-R 601 luma)."""
     if images.shape[3] == channels:
         return images
     if channels == 3:
-        return np.repeat(images, 3, axis=3)
+        return np.repeat(np.asarray(images), 3, axis=3)
     grey = np.empty((*images.shape[:3], 1), np.uint8)
     for row, image in enumerate(images):
         grey[row, ..., 0] = np.asarray(Image.fromarray(image).convert("L"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import ImageSet, RawData
+from fovea.data.imageset import ImageSet, Pixels, RawData, RawSet, take_rows
 from fovea.data.labels import class_map, encode_labels, flat_labels
 from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
 from fovea.data.split import Split, make_split
@@ -65,7 +65,7 @@ def prepare_splits(
     """
     images = {part: check_images(found.images, _where(raw, part)) for part, found in raw.parts.items()}
     _check_shapes(raw, images, image_size)
-    labels, classes = _encode(raw)
+    labels, classes = encode_parts(raw)
     notes: list[str] = []
     if split is None:
         split, notes = make_split(
@@ -76,17 +76,33 @@ def prepare_splits(
         )
     else:
         _check_saved_split(raw, labels, split)
-    train_rows = images[split.sources["train"]][split.indices["train"]]
+    train_rows = take_rows(images[split.sources["train"]], split.indices["train"])
     input_range = value_range(train_rows)
     sets = {}
     for name, rows in split.indices.items():
         part = split.sources[name]
-        pixels = train_rows if name == "train" else images[part][rows]
+        pixels = take_rows(images[part], rows)
         mapped = to_uint8(pixels, input_range)
         resized = fit_size(mapped, image_size) if image_size else mapped
         sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
-    problems = [*_check_class_presence(sets), *_check_shared_images(sets)]
+    if len(sets["train"]) < 2:
+        raise SettingsError("Fewer than two training images are left.")
+    problems = [*check_class_presence(sets), *check_shared_images(sets)]
     return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], problems)
+
+
+def labels_of(found: RawSet, where: str) -> NDArray[Any]:
+    """The labels of a part, raw.
+
+    Raises:
+        DataError: when it has none.
+    """
+    if found.labels is None:
+        raise DataError(
+            f"{where} has no labels, which training and evaluation need: a column called 'label' (or another one that "
+            "--set data.label_column=NAME names), or y_train beside x_train in a .npz."
+        )
+    return found.labels
 
 
 def _check_saved_split(raw: RawData, labels: dict[str, NDArray[np.int64]], split: Split) -> None:
@@ -100,7 +116,7 @@ def _where(raw: RawData, part: str) -> str:
     return raw.name if len(raw.parts) == 1 else f"{raw.name} ({part})"
 
 
-def _check_shapes(raw: RawData, images: dict[str, NDArray[Any]], image_size: tuple[int, int] | None) -> None:
+def _check_shapes(raw: RawData, images: dict[str, Pixels], image_size: tuple[int, int] | None) -> None:
     shapes = {part: found.shape[1:] for part, found in images.items()}
     comparable = {shape[2:] if image_size else shape for shape in shapes.values()}
     if len(comparable) > 1:
@@ -111,9 +127,11 @@ def _check_shapes(raw: RawData, images: dict[str, NDArray[Any]], image_size: tup
         )
 
 
-def _encode(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
+def encode_parts(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
     """Class indices of each part, and the class names; the training part decides which classes there are."""
-    flat = {part: flat_labels(found.labels, _where(raw, part)) for part, found in raw.parts.items()}
+    flat = {
+        part: flat_labels(labels_of(found, _where(raw, part)), _where(raw, part)) for part, found in raw.parts.items()
+    }
     train = np.asarray(raw.parts["train"].labels)
     width = train.shape[1] if train.ndim == 2 and train.shape[1] > 1 else None
     mapping = class_map(flat["train"], one_hot_width=width)
@@ -145,9 +163,9 @@ def _named(raw: RawData, train: NDArray[Any], found: dict[Any, str]) -> dict[Any
     return dict(enumerate(raw.classes))
 
 
-def _check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
+def check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
     """Refuse a class without training images; warn of one that validation or test cannot judge."""
-    problems = []
+    problems: list[Problem] = []
     for name, images in sets.items():
         missing = [label for label, count in images.class_counts().items() if count == 0]
         if not missing:
@@ -160,16 +178,14 @@ def _check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
             )
         cause = f"No {name} image of class {listed}: the {name} figures say nothing about it."
         problems.append(Problem("class-missing", cause, f"Give {name} images of that class."))
-    if len(sets["train"]) < 2:
-        raise SettingsError("Fewer than two training images are left.")
     return problems
 
 
-def _check_shared_images(sets: dict[str, ImageSet]) -> list[Problem]:
+def check_shared_images(sets: dict[str, ImageSet]) -> list[Problem]:
     """Count the validation and test images that are, pixel by pixel, training images."""
     trained = {hash(image.tobytes()) for image in sets["train"].images}
     problems = []
-    for name in ("val", "test"):
+    for name in [name for name in ("val", "test") if name in sets]:
         shared = sum(hash(image.tobytes()) in trained for image in sets[name].images)
         if shared:
             cause = (

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fovea.data.imageset import Pixels
 from fovea.data.pixels import Range, check_images, fit_channels, fit_size, range_of_new_images, to_uint8
 from fovea.errors import DataError, ModelError
 from fovea.settings import PreprocessingSettings
@@ -40,7 +41,7 @@ class Preprocessor:
     std: tuple[float, ...] | None
     zca: NDArray[np.float32] | None
 
-    def to_uint8(self, images: Any, where: str = "the images") -> NDArray[np.uint8]:
+    def to_uint8(self, images: Any, where: str = "the images") -> Pixels:
         """Any raw images [N, H, W] or [N, H, W, C] -> uint8 of this preprocessor's size and channels.
 
         Raises:
@@ -106,9 +107,7 @@ def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
         raise DataError(f"The stored preprocessing is damaged: {error}.") from None
 
 
-def fit_preprocessor(
-    images: NDArray[np.uint8], settings: PreprocessingSettings, input_range: Range | None
-) -> Preprocessor:
+def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_range: Range | None) -> Preprocessor:
     """Fit a preprocessor on the training images.
 
     Args:
@@ -135,14 +134,14 @@ def fit_preprocessor(
     return replace(fitted, zca=_zca_matrix(images, fitted, settings.zca_epsilon)) if settings.zca_whitening else fitted
 
 
-def _inputs(images: NDArray[np.uint8], preprocessor: Preprocessor) -> Any:
+def _inputs(images: Pixels, preprocessor: Preprocessor) -> Any:
     """The net's inputs in slices of 4,096 images: float32 [n, C, H, W]."""
     for start in range(0, len(images), 4096):
-        batch = torch.from_numpy(images[start : start + 4096]).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(np.array(images[start : start + 4096])).permute(0, 3, 1, 2)
         yield preprocessor.to_input(batch.to(torch.float32))
 
 
-def _moments(images: NDArray[np.uint8], preprocessor: Preprocessor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(images: Pixels, preprocessor: Preprocessor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel, summed in float64."""
     total = torch.zeros(images.shape[3], dtype=torch.float64)
     squares, count = torch.zeros_like(total), 0
@@ -156,7 +155,7 @@ def _moments(images: NDArray[np.uint8], preprocessor: Preprocessor) -> tuple[tup
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _zca_matrix(images: NDArray[np.uint8], preprocessor: Preprocessor, epsilon: float) -> NDArray[np.float32]:
+def _zca_matrix(images: Pixels, preprocessor: Preprocessor, epsilon: float) -> NDArray[np.float32]:
     """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras 2.0's ImageDataGenerator.fit.
 
     Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, appendix A.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.imageset import ImageSet
 from fovea.evaluation.run import Run
 from fovea.runfolder import write_bytes, write_manifest
 
@@ -96,8 +97,41 @@ def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.floa
             axes.text(column, row, str(cell), ha="center", va="center", color=colour, fontsize=size)
 
 
+MAX_CLASSES_SHOWN, SAMPLES_SHOWN = 25, 10
+
+
+def draw_samples(sets: dict[str, ImageSet]) -> Figure:
+    """Some images of the first part: a row a class, ten images spread over those of the class."""
+    from matplotlib.figure import Figure
+
+    part, images = next(iter(sets.items()))
+    present = [label for label in range(len(images.classes)) if (images.labels == label).any()]
+    shown = present[:MAX_CLASSES_SHOWN]
+    figure = Figure(figsize=(8, 0.5 + 0.72 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), SAMPLES_SHOWN, squeeze=False)
+    for row, label in zip(grid, shown, strict=True):
+        of_class = np.flatnonzero(images.labels == label)
+        picked = of_class[np.linspace(0, len(of_class) - 1, SAMPLES_SHOWN).astype(int)]
+        for column, axes in enumerate(row):
+            axes.set_axis_off()
+            if column < len(of_class):
+                axes.imshow(_as_picture(images.images[picked[column : column + 1]][0]), cmap="gray", vmin=0, vmax=255)
+        name = images.classes[label]
+        shortened = name if len(name) <= 14 else name[:13] + "…"
+        text = row[0].text(-0.15, 0.5, shortened, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
+        text.set_parse_math(False)
+    left_out = f", {len(shown)} of {len(present)} classes" if len(shown) < len(present) else ""
+    figure.suptitle(f"{part}: {len(images):,} images{left_out}", fontsize=10)
+    return figure
+
+
+def _as_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image[..., 0] if image.shape[-1] == 1 else image
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG at 150 dots an inch, whole or not at all."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where its home cannot be written
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes: no reason to fill the terminal.
@@ -108,7 +142,6 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def write_figures(run: Run) -> None:
     """Draw curves.png and confusion_matrix.png into the run folder and renew its manifest."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where its home cannot be written
     split = "test" if run.has_test else "val"
     found = run.predictions(split)
     save_figure(draw_curves(run.history, int(run.result["best_epoch"])), run.path / "curves.png")

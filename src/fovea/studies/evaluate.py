@@ -10,7 +10,7 @@ from fovea.data.imageset import ImageSet, RawData
 from fovea.data.labels import encode_labels, flat_labels
 from fovea.data.load import only_part
 from fovea.data.pixels import check_images
-from fovea.data.prepare import prepare_splits
+from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.run import Run
@@ -51,7 +51,7 @@ def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
     """
     part = only_part(raw, "test")
     pixels = run.model.preprocessor.to_uint8(check_images(part.images, raw.name), raw.name)
-    labels = flat_labels(part.labels, raw.name)
+    labels = flat_labels(labels_of(part, raw.name), raw.name)
     if raw.classes is not None and labels.dtype.kind != "U":
         labels = encode_labels(labels, dict(enumerate(raw.classes)), raw.name)
         labels = np.array(raw.classes)[labels]

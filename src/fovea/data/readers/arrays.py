@@ -15,14 +15,14 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
 
     Args:
         images: [N, H, W] or [N, H, W, C]; a NumPy array, a torch tensor or nested lists.
-        labels: [N], [N, 1], one-hot [N, K], or names.
+        labels: [N], [N, 1], one-hot [N, K], or names; None: there are none.
 
     Raises:
         DataError: when there are no images, or not one label for each.
     """
     images, labels = _off_device(images), _off_device(labels)
     try:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = np.asarray(images), None if labels is None else np.asarray(labels)
     except ValueError:
         raise DataError(
             f"The images or labels of {where} are of unequal size and make no array: every image needs the same "
@@ -30,7 +30,7 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
         ) from None
     if images.ndim == 0 or len(images) == 0:
         raise DataError(f"{where} holds no images.")
-    if labels.ndim == 0 or len(images) != len(labels):
+    if labels is not None and (labels.ndim == 0 or len(images) != len(labels)):
         count = 0 if labels.ndim == 0 else len(labels)
         raise DataError(f"{where} has {len(images):,} images but {count:,} labels: expected one label an image.")
     return RawSet(images, labels, np.arange(len(images)))

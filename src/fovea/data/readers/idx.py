@@ -1,4 +1,4 @@
-"""IDX files, plain or gzipped: the four files of MNIST and of the sets that follow its layout.
+"""IDX files, plain or gzipped: MNIST's four files and those of the sets that follow its layout.
 
 Format: two zero bytes, a type byte, the number of axes, each axis as a big-endian uint32, then the values
 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
@@ -6,90 +6,158 @@ Format: two zero bytes, a type byte, the number of axes, each axis as a big-endi
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import zlib
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.archives import ARCHIVE_ERRORS, BOMB_BYTES, BOMB_RATIO, open_unpacked
 from fovea.data.imageset import RawData, RawSet
+from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
+from fovea.data.tree import Tree
 from fovea.errors import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_FILE = re.compile(r"(train|t10k|test|val|valid)[-._](images|labels)[-._]idx\d[-._]\w+(\.gz)?", re.IGNORECASE)
-_PARTS = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val"}
-_MAX_BYTES = 2**34
+# train-images-idx3-ubyte.gz, train-images.idx3-ubyte, emnist-letters-test-labels-idx1-ubyte, train_images ...
+_FILE = re.compile(
+    r"(?P<set>.*?)(?P<part>train|t10k|test|validation|valid|val)(ing)?[-._ ]?(?P<kind>images?|labels?)"
+    r"(?P<idx>[-._ ]idx\d[-._ ]\w+)?(\.idx)?(\.gz)?",
+    re.IGNORECASE,
+)
+_PARTS = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+
+_CAPITALS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_SMALL = tuple("abcdefghijklmnopqrstuvwxyz")
+_DIGITS = tuple("0123456789")
+# The class names of EMNIST's sets by label (Cohen, Afshar, Tapson and van Schaik, 2017); letters begin at 1.
+EMNIST_CLASSES = {
+    "byclass": _DIGITS + _CAPITALS + _SMALL,
+    "bymerge": _DIGITS + _CAPITALS + tuple("abdefghnqrt"),
+    "balanced": _DIGITS + _CAPITALS + tuple("abdefghnqrt"),
+    "letters": _SMALL,
+    "digits": _DIGITS,
+    "mnist": _DIGITS,
+}
 
 
-def recognises_idx(path: Path) -> bool:
-    """Whether `path` is a folder with files named like train-images-idx3-ubyte or train-images.idx3-ubyte.gz."""
-    return path.is_dir() and any(_FILE.fullmatch(entry.name) for entry in path.iterdir())
+def recognises_idx(tree: Tree) -> bool:
+    """Whether files at the top are named like train-images-idx3-ubyte, or named images or labels and begin as IDX."""
+    for name in tree.stamps:
+        match = _FILE.fullmatch(name)
+        if match and (match["idx"] or _begins_as_idx(tree, name)):
+            return True
+    return False
 
 
-def read_idx_folder(path: Path) -> RawData:
-    """Read the image and label files of a folder, pair by pair.
+def _begins_as_idx(tree: Tree, name: str) -> bool:
+    try:
+        with open_unpacked(tree, name) as file:
+            magic = file.read(4)
+    except (*ARCHIVE_ERRORS, DataError):
+        return False
+    return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _DTYPES and magic[3] > 0
+
+
+def read_idx_files(tree: Tree, options: ReadOptions) -> RawData:
+    """Read the image and label files of a folder or archive, pair by pair.
+
+    EMNIST's files are recognised by their names: its images are stored transposed and its letters begin at 1.
 
     Raises:
-        DataError: when a file is missing or damaged, or there is no training pair.
+        DataError: when a file is missing or damaged, there is no training pair, or several sets lie side by side.
     """
-    found: dict[str, dict[str, Path]] = {}
-    for entry in sorted(path.iterdir(), reverse=True):  # the unpacked file wins over its .gz
-        match = _FILE.fullmatch(entry.name)
+    sets: dict[str, dict[str, dict[str, str]]] = {}
+    for name in sorted(tree.stamps, reverse=True):  # the unpacked file wins over its .gz
+        match = _FILE.fullmatch(name)
         if match:
-            found.setdefault(_PARTS[match[1].lower()], {})[match[2].lower()] = entry
+            kind = "images" if match["kind"].lower().startswith("image") else "labels"
+            part = _PARTS[match["part"].lower()]
+            sets.setdefault(match["set"].strip("-._ "), {}).setdefault(part, {})[kind] = name
+    if len(sets) > 1:
+        raise DataError(
+            f"{tree.place} holds several sets of IDX files ({', '.join(sorted(sets))}): give a folder with one of "
+            "them, or for EMNIST the name emnist-letters, emnist-balanced ... with FOVEA_DATA set to the folder above."
+        )
+    (prefix, found), *_ = sets.items()
     if "train" not in found:
         raise DataError(
-            f"{path} has IDX files but no train-images-idx3-ubyte: expected MNIST's four files, plain or .gz."
+            f"{tree.place} has IDX files but no train-images-idx3-ubyte: expected MNIST's four files, plain or .gz."
         )
-    return RawData(path.name, "IDX files", {part: _read_pair(path, part, files) for part, files in found.items()})
+    parts = {part: _read_pair(tree, part, files) for part, files in found.items()}
+    used = tuple(name for files in found.values() for name in files.values())
+    raw = RawData(prefix or tree.name, "IDX files", parts, files=used)
+    return _as_emnist(raw, prefix) if prefix.lower().startswith("emnist") else raw
 
 
-def _read_pair(path: Path, part: str, files: dict[str, Path]) -> RawSet:
+def one_set(tree: Tree, prefix: str) -> Tree:
+    """The tree with the IDX files of one set alone, wherever they lie ("emnist-letters" ...)."""
+    kept = {name.rpartition("/")[2]: name for name in tree.stamps if name.rpartition("/")[2].startswith(prefix + "-")}
+    renamed = {short: tree.stamps[name] for short, name in kept.items()}
+    return replace(tree, stamps=renamed, opener=lambda short: tree.opener(kept[short]))
+
+
+def _as_emnist(raw: RawData, prefix: str) -> RawData:
+    classes = EMNIST_CLASSES.get(prefix.lower().removeprefix("emnist").strip("-._ "))
+    first = 1 if classes == _SMALL else 0
+    parts = {
+        part: RawSet(
+            np.ascontiguousarray(np.asarray(found.images).swapaxes(1, 2)), np.asarray(found.labels) - first, found.ids
+        )
+        for part, found in raw.parts.items()
+    }
+    return replace(raw, parts=parts, classes=classes, kind="characters")
+
+
+def _read_pair(tree: Tree, part: str, files: dict[str, str]) -> RawSet:
     for kind in ("images", "labels"):
         if kind not in files:
             there = next(iter(files.values()))
-            raise DataError(f"{path} holds {there.name} but not the {kind} that belong to it.")
-    images, labels = read_idx(files["images"]), read_idx(files["labels"])
-    return set_from_arrays(images, labels, f"{path.name} ({part})")
+            raise DataError(f"{tree.place} holds {there} but not the {kind} that belong to it.")
+    images, labels = read_idx(tree, files["images"]), read_idx(tree, files["labels"])
+    if labels.ndim == 2 and labels.dtype.kind == "i":  # QMNIST: the class, then where the digit came from
+        labels = labels[:, 0]
+    return set_from_arrays(images, labels, f"{tree.name} ({part})")
 
 
-def read_idx(path: Path) -> NDArray[Any]:
-    """Read one IDX file, unpacked on the way where its name ends in .gz.
+def read_idx(tree: Tree, name: str) -> NDArray[Any]:
+    """Read one IDX file, unpacked on the way where it is compressed.
 
     Raises:
         DataError: when it is no IDX file, is cut short, or holds more than its header says.
     """
+    where = tree.where(name)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            return _parse(file, path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is the download complete?") from None
+        with open_unpacked(tree, name) as file:
+            return _parse(file, where, max(BOMB_BYTES, BOMB_RATIO * tree.size(name)))
+    except DataError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
 
 
-def _parse(file: Any, path: Path) -> NDArray[Any]:
+def _parse(file: BinaryIO, where: str, max_bytes: int) -> NDArray[Any]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or magic[3] == 0:
         raise DataError(
-            f"{path} is no IDX file: it begins with {magic.hex(' ')}, expected 00 00, a type and the number of axes."
+            f"{where} is no IDX file: it begins with {magic.hex(' ')}, expected 00 00, a type and the number of axes."
         )
     axes = file.read(4 * magic[3])
     if len(axes) < 4 * magic[3]:
-        raise DataError(f"{path} is cut short inside its header.")
+        raise DataError(f"{where} is cut short inside its header.")
     shape = tuple(np.frombuffer(axes, ">u4").tolist())
     dtype = np.dtype(_DTYPES[magic[2]])
     expected = math.prod(shape) * dtype.itemsize
-    if expected > _MAX_BYTES:
-        raise DataError(f"{path} claims {shape} values, {expected:,} bytes: more than any IDX file that Fovea reads.")
+    if expected > max_bytes:
+        raise DataError(f"{where} claims {shape} values, {expected:,} bytes: far more than a file of its size holds.")
     content = file.read(expected + 1)  # one more than allowed shows what is too long, without reading it all
     if len(content) != expected:
         found = "more" if len(content) > expected else f"only {len(content):,}"
         raise DataError(
-            f"{path} should hold {expected:,} bytes of values {shape}, but holds {found}. Download it again."
+            f"{where} should hold {expected:,} bytes of values {shape}, but holds {found}. Download it again."
         )
     values = np.frombuffer(content, dtype).reshape(shape)
     return values if dtype.itemsize == 1 else values.astype(dtype.newbyteorder("="))

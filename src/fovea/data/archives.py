@@ -1,0 +1,225 @@
+"""Zip and tar archives as trees: read in place, member by member, never unpacked to the disk."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from fovea.data.tree import MAX_FILES, Stamp, Tree, data_name, has_junk, stamp_of
+from fovea.errors import DataError
+
+ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
+# What unpacks to more than both of these is refused as a bomb: no real image data shrinks a hundredfold.
+BOMB_BYTES = 2**28
+BOMB_RATIO = 100
+
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+
+class Bounded(io.RawIOBase):
+    """An unpacking stream that refuses to grow out of proportion to the packed file."""
+
+    def __init__(self, inner: Any, packed: BinaryIO, packed_bytes: int, where: str) -> None:
+        super().__init__()
+        self._inner, self._packed, self._where = inner, packed, where
+        self._limit = max(BOMB_BYTES, BOMB_RATIO * packed_bytes)
+
+    def readable(self) -> bool:
+        """As a stream's."""
+        return True
+
+    def seekable(self) -> bool:
+        """As a stream's: backward seeks unpack again from the start."""
+        return bool(self._inner.seekable())
+
+    def readinto(self, buffer: Any) -> int:
+        """As a stream's.
+
+        Raises:
+            DataError: when more comes out than the limit allows.
+        """
+        content = self._inner.read(len(buffer))
+        if self._inner.tell() > self._limit:
+            raise DataError(
+                f"{self._where} unpacks to more than {self._limit:,} bytes, over {BOMB_RATIO} times its size: "
+                "unpack it yourself if you trust it."
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a stream's."""
+        return int(self._inner.seek(offset, whence))
+
+    def tell(self) -> int:
+        """As a stream's."""
+        return int(self._inner.tell())
+
+    def close(self) -> None:
+        """Close the stream and the file under it."""
+        self._inner.close()
+        self._packed.close()
+        super().close()
+
+
+def unpacked(file: BinaryIO, packed_bytes: int, where: str) -> BinaryIO:
+    """A stream of what a .gz, .bz2 or .xz file holds, told by its first bytes; other files as they are."""
+    head = file.read(6)
+    file.seek(0)
+    for magic, opener in COMPRESSIONS.items():
+        if head.startswith(magic):
+            inner = opener(file, "rb")
+            return cast(BinaryIO, io.BufferedReader(Bounded(inner, file, packed_bytes, where), 2**20))
+    return file
+
+
+def open_unpacked(tree: Tree, name: str) -> BinaryIO:
+    """Open a file of a tree, unpacked on the way where it is compressed."""
+    return unpacked(tree.open(name), tree.size(name), tree.where(name))
+
+
+def archive_tree(path: Path) -> Tree | None:
+    """The files in a zip or tar archive, told by its content; None where `path` is no archive.
+
+    Raises:
+        DataError: for an archive that is damaged, encrypted, a bomb, or holds links, names that lead outside or
+            one name twice.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+            return _zip_tree(path)
+        return _tar_tree(path, any(head.startswith(magic) for magic in COMPRESSIONS))
+    except DataError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{path} cannot be read as an archive: {error}. Is the download complete?") from None
+
+
+def _checked(path: Path, name: str, seen: dict[str, Any]) -> str:
+    clean = name.replace("\\", "/")
+    parts = clean.split("/")
+    if clean.startswith("/") or ".." in parts or "\0" in clean or (len(parts[0]) == 2 and parts[0][1] == ":"):
+        raise DataError(f"{path} holds the name {name!r}, which leads outside the archive: it is not read.")
+    clean = "/".join(part for part in parts if part not in ("", "."))
+    if clean in seen:
+        raise DataError(f"{path} holds the name {name!r} twice: which of the two is meant cannot be told.")
+    if len(seen) >= MAX_FILES:
+        raise DataError(f"{path} holds more than {MAX_FILES:,} files.")
+    return clean
+
+
+def _zip_tree(path: Path) -> Tree:
+    stamp = stamp_of(path.stat())
+    archive = zipfile.ZipFile(path)
+    try:
+        return _tree_of_zip(archive, path, path.stat().st_size, stamp)
+    except BaseException:
+        archive.close()
+        raise
+
+
+def inner_zip(tree: Tree, name: str) -> Tree:
+    """The files in a zip archive (or .npz) that is itself a file of a tree.
+
+    Raises:
+        DataError: as `archive_tree`.
+    """
+    where = Path(tree.where(name))
+    content = tree.read(name)
+    try:
+        return _tree_of_zip(zipfile.ZipFile(io.BytesIO(content)), where, len(content), tree.stamps[name])
+    except DataError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{where} cannot be read as an archive: {error}. Is the download complete?") from None
+
+
+def _tree_of_zip(archive: zipfile.ZipFile, path: Path, packed: int, stamp: Stamp) -> Tree:
+    total = 0
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = _checked(path, info.filename, members)
+        if info.is_dir():
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise DataError(f"{path} holds the link or device {info.filename!r}: only plain files are read.")
+        if info.flag_bits & 0x1:
+            raise DataError(f"{path} is encrypted ({info.filename!r}): unpack it yourself.")
+        total += info.file_size
+        if total > max(BOMB_BYTES, BOMB_RATIO * packed):
+            raise DataError(
+                f"{path} claims to unpack to more than {total:,} bytes, over {BOMB_RATIO} times its size: "
+                "unpack it yourself if you trust it."
+            )
+        members[name] = info
+    stamps = {name: (info.file_size, info.CRC, *stamp) for name, info in members.items() if not has_junk(name)}
+
+    def open_member(name: str) -> BinaryIO:
+        return cast(BinaryIO, archive.open(members[name]))
+
+    return Tree(data_name(path), path, stamps, open_member, is_archive=True, closer=archive.close)
+
+
+def _tar_tree(path: Path, is_packed: bool) -> Tree | None:
+    stream = unpacked(path.open("rb"), path.stat().st_size, str(path))
+    try:
+        archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 (the tree reads from it)
+        members = _tar_members(archive, path)
+    except tarfile.ReadError:
+        stream.close()
+        return None
+    except BaseException:
+        stream.close()
+        raise
+    stamp = stamp_of(path.stat())
+    stamps = {name: (info.size, *stamp) for name, info in members.items() if not has_junk(name)}
+    lock = threading.Lock()
+
+    def open_member(name: str) -> BinaryIO:
+        with lock:  # one position in one stream
+            content = cast(Any, archive.extractfile(members[name])).read()
+        if len(content) != members[name].size:
+            raise EOFError("the archive ends inside this file")
+        return io.BytesIO(content)
+
+    return Tree(data_name(path), path, stamps, open_member, True, is_packed, stream.close)
+
+
+def _tar_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    members: dict[str, tarfile.TarInfo] = {}
+    offset = -1
+    while (info := archive.next()) is not None:
+        if archive.offset <= offset or info.size < 0:
+            raise DataError(f"{path} is damaged: its member {info.name!r} does not come after the one before.")
+        offset = archive.offset
+        name = _checked(path, info.name, members)
+        if info.isdir():
+            continue
+        if not info.isreg() or info.issparse():
+            raise DataError(f"{path} holds the link or device {info.name!r}: only plain files are read.")
+        members[name] = info
+    return members

@@ -1,0 +1,242 @@
+"""The text of a table: its delimiter, its header, its columns of digits parsed by the block."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
+from fovea.data.decode import has_image_suffix
+from fovea.data.tree import Tree
+from fovea.errors import DataError, SettingsError
+
+BLOCK_BYTES = 2**20  # a block and what is computed from it stay in the second-level cache
+MAX_LINE_BYTES = 2**24
+_DELIMITERS = (",", ";", "\t", "|")
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*|\s*nan\s*", re.IGNORECASE)
+_SHOWN = 40  # characters of a bad cell in a message
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the first lines of a table say.
+
+    Attributes:
+        delimiter: between the cells.
+        header: the column names; None: the first line is data.
+        first: the cells of the first line of data.
+        skip: the bytes before the data: byte order mark and header.
+    """
+
+    delimiter: str
+    header: tuple[str, ...] | None
+    first: tuple[str, ...]
+    skip: int
+
+
+def read_head(tree: Tree, name: str) -> Head | None:
+    """Look at the first two lines of a table; None where the file is no text or has one column only.
+
+    Raises:
+        DataError: for a file that cannot be read, or lines of more than 16 MB.
+    """
+    where = tree.where(name)
+    try:
+        with open_unpacked(tree, name) as file:
+            start = file.read(4)
+            mark = 3 if start.startswith(b"\xef\xbb\xbf") else 0
+            lines = [_line(file, where, start[mark:])]
+            lines.append(_line(file, where))
+    except DataError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
+    if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
+        return None
+    first = _text(lines[0]).rstrip("\r\n")
+    delimiter = max(_DELIMITERS, key=first.count)
+    cells = split_line(first, delimiter)
+    if len(cells) < 2:
+        return None
+    if not is_header(cells):
+        return Head(delimiter, None, cells, mark)
+    return Head(delimiter, cells, split_line(_text(lines[1]).rstrip("\r\n"), delimiter), mark + len(lines[0]))
+
+
+def _line(file: BinaryIO, where: str, begun: bytes = b"") -> bytes:
+    if b"\n" in begun:  # a file of a few bytes
+        return begun
+    line = begun + file.readline(MAX_LINE_BYTES)
+    if len(line) >= MAX_LINE_BYTES:
+        raise DataError(f"{where} has a line of more than {MAX_LINE_BYTES:,} bytes: this is no table of images.")
+    return line
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")
+
+
+def split_line(line: str, delimiter: str) -> tuple[str, ...]:
+    """The cells of one line, quotes taken off."""
+    return tuple(cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), []))
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number (or nan)."""
+    return _NUMBER.fullmatch(cell) is not None
+
+
+def is_header(cells: tuple[str, ...]) -> bool:
+    """Whether a first line names columns: most of its cells are words, and none of them is an image's name."""
+    words = sum(not is_number(cell) for cell in cells)
+    return words > len(cells) / 2 and not any(has_image_suffix(cell) for cell in cells)
+
+
+def chosen_column(head: Head, wanted: str | int, where: str) -> int:
+    """The column that the user named, or numbered from 0 (-1: the last).
+
+    Raises:
+        SettingsError: when there is no such column.
+    """
+    width = len(head.header or head.first)
+    if isinstance(wanted, str) and head.header and wanted in head.header:
+        return head.header.index(wanted)
+    if isinstance(wanted, int) and -width <= wanted < width:
+        return wanted % width
+    names = ", ".join(head.header[:6]) + (" ..." if width > 6 else "") if head.header else f"0 to {width - 1}"
+    raise SettingsError(f"data.label_column is {wanted!r}, which is no column of {where}: its columns are {names}.")
+
+
+def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """A stream cut at line ends into blocks of about 1 MB; each ends with a line end.
+
+    Raises:
+        DataError: for a line of more than 16 MB.
+    """
+    rest = b""
+    while content := file.read(BLOCK_BYTES):
+        cut = content.rfind(b"\n")
+        if cut < 0:
+            rest += content
+            if len(rest) > MAX_LINE_BYTES:
+                raise DataError(f"{where} has a line of more than {MAX_LINE_BYTES:,} bytes: this is no table.")
+            continue
+        yield rest + content[: cut + 1]
+        rest = content[cut + 1 :]
+    if rest.strip():
+        yield rest + b"\n"
+
+
+def _byte_kinds(delimiter: str) -> bytes:
+    """A translation of bytes: digits to 0..9, the delimiter to 10, the line end to 11, all else to 255."""
+    kinds = bytearray([255]) * 256
+    kinds[48:58] = range(10)
+    kinds[ord(delimiter)], kinds[10] = 10, 11
+    return bytes(kinds)
+
+
+def parse_digits(block: bytes, delimiter: str, columns: int) -> NDArray[np.int64] | NDArray[np.uint16] | None:
+    """A block of whole numbers of up to nine digits -> [rows, columns]; None where it holds anything else.
+
+    All cells are parsed at once: the value of a cell is read off the digits before its separator.
+    """
+    kinds = np.frombuffer(block.replace(b"\r", b"").translate(_byte_kinds(delimiter)), np.uint8)
+    if kinds.max() == 255 or kinds[0] >= 10:
+        return None
+    is_end = kinds >= 10
+    ends = np.flatnonzero(is_end)
+    separators = kinds[ends]
+    if len(ends) % columns or (is_end[1:] & is_end[:-1]).any():
+        return None
+    by_row = separators.reshape(-1, columns)
+    if not (by_row[:, -1] == 11).all() or not (by_row[:, :-1] == 10).all():
+        return None
+    digit = ~is_end
+    if (digit[3:] & digit[2:-1] & digit[1:-2] & digit[:-3]).any():
+        return _parse_long(kinds, ends, columns)
+    # At the separator i stand the digits i-1, i-2 and, where i-2 is a digit, i-3; separators count as 0.
+    padded = np.zeros(len(kinds) + 3, np.uint8)
+    np.multiply(kinds, digit, out=padded[3:])
+    tens = padded[1:-2].astype(np.uint16)
+    hundreds = padded[:-3].astype(np.uint16)
+    hundreds[2:] *= digit[:-2]
+    values = padded[2:-1] + tens * np.uint16(10) + hundreds * np.uint16(100)
+    table: NDArray[np.uint16] = values[ends].reshape(-1, columns)
+    return table
+
+
+def _parse_long(kinds: NDArray[np.uint8], ends: NDArray[np.int64], columns: int) -> NDArray[np.int64] | None:
+    lengths = np.diff(ends, prepend=-1) - 1
+    if lengths.max() > 9:
+        return None
+    values, power = np.zeros(len(ends), np.int64), 1
+    for place in range(1, int(lengths.max()) + 1):
+        inside = lengths >= place
+        values[inside] += kinds[ends[inside] - place].astype(np.int64) * power
+        power *= 10
+    return values.reshape(-1, columns)
+
+
+def parse_cells(block: bytes, delimiter: str, columns: int, where: str, line: int) -> tuple[list[list[str]], list[int]]:
+    """The cells of a block, line by line, and the number of each line in its file; empty lines are left out.
+
+    Args:
+        line: the number of the block's first line in the file, from 1.
+
+    Raises:
+        DataError: for a line with more or fewer cells than `columns`.
+    """
+    rows, numbers = [], []
+    reader = csv.reader(io.StringIO(block.decode("utf-8", "replace"), newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            number = line + reader.line_num - 1
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if len(row) != columns:
+                raise DataError(
+                    f"{where}, line {number}: {len(row)} cells, expected {columns} as in the first line. "
+                    "Is the file cut short, or a line broken?"
+                )
+            rows.append(row)
+            numbers.append(number)
+    except csv.Error as error:
+        raise DataError(f"{where}, line {line + reader.line_num - 1}: {error}.") from None
+    return rows, numbers
+
+
+def as_pixels(rows: list[list[str]], columns: list[int], numbers: list[int], where: str) -> NDArray[Any]:
+    """Cells -> values of 0 to 255, uint8 where all are whole, else float32.
+
+    Raises:
+        DataError: names the line and the column of a cell that is no such number.
+    """
+    picked = [[row[column] for column in columns] for row in rows]
+    try:
+        values = np.array(picked, dtype=np.float64)
+        good = bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 255).all())
+    except (ValueError, OverflowError):
+        good = False
+    if not good:
+        for row, number in zip(picked, numbers, strict=True):
+            for column, cell in zip(columns, row, strict=True):
+                _check_cell(cell, column, number, where)
+    whole = values.astype(np.uint8)
+    return whole if (whole == values).all() else values.astype(np.float32)
+
+
+def _check_cell(cell: str, column: int, number: int, where: str) -> None:
+    shown = cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}... ({len(cell):,} characters)"
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 255:
+        raise DataError(f"{where}, line {number}, column {column + 1}: {shown!r} is no pixel value of 0 to 255.")

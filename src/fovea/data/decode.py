@@ -1,0 +1,175 @@
+"""One image file -> an array: formats, depths, palettes, transparency, rotation, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fovea.data.pixels import as_array
+
+IMAGE_SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".pbm",
+}  # fmt: skip
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 2
+MAX_FILE_BYTES = 2**28
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
+_DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
+_GREY_MODES = {"1", "L", "LA", "La"}
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on the image lies on its side
+# A large JPEG is decoded at the smallest of its built-in scales that is still so many times larger than asked for.
+_JPEG_RESERVE = 3
+
+Kind = Literal["grey", "colour", "deep"]
+
+# All that Pillow and its codecs raise on damaged files.
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image: height and width after EXIF rotation, and what its values are."""
+
+    height: int
+    width: int
+    kind: Kind
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a name ends like an image file's."""
+    return PurePosixPath(name.strip().replace("\\", "/")).suffix.lower() in IMAGE_SUFFIXES
+
+
+def begins_as_image(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of an image format that is read."""
+    return head.startswith(_MAGIC) and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP")
+
+
+@contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Pillow's warning of huge images is an error here; its other warnings concern nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def read_header(content: bytes) -> Header:
+    """Look at an image without decoding its pixels.
+
+    Raises:
+        One of DECODE_ERRORS: when it is none of FORMATS, is damaged, animated, too large or too small.
+    """
+    with _opened(content) as picture:
+        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        width, height = picture.size[::-1] if turned else picture.size
+        return Header(height, width, _kind(picture))
+
+
+def _opened(content: bytes) -> Image.Image:
+    if not content:
+        raise ValueError("is empty (0 bytes)")
+    try:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"is no image in a format that is read ({', '.join(FORMATS)}), or its header is damaged"
+        ) from None
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"claims {width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"is {width} x {height} pixels: nothing can be seen in it")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # phones append previews to photos: their first frame is the photo
+        raise ValueError(f"holds {frames} frames: save the one that is meant")
+    return picture
+
+
+def _kind(picture: Image.Image) -> Kind:
+    if picture.mode in _DEEP_MODES:
+        return "deep"
+    if picture.mode in _GREY_MODES or (picture.mode == "P" and _is_grey_palette(picture)):
+        return "grey"
+    return "colour"
+
+
+def _is_grey_palette(picture: Image.Image) -> bool:
+    palette = picture.palette
+    if palette is None or "transparency" in picture.info:
+        return False
+    mode, colours = palette.getdata()
+    step = len(palette.mode)
+    if palette.mode not in ("RGB", "RGBA") or not mode.startswith("RGB"):
+        return False
+    table = np.frombuffer(colours, np.uint8)
+    table = table[: len(table) // step * step].reshape(-1, step)
+    return bool((table[:, 0] == table[:, 1]).all() and (table[:, 0] == table[:, 2]).all())
+
+
+def decode(content: bytes, size: tuple[int, int], mode: Literal["L", "RGB", "F"]) -> NDArray[Any]:
+    """Decode an image to [height, width, channels].
+
+    Rotation by EXIF is undone, transparent pixels are laid on white, 16-bit images among 8-bit ones lose their low
+    byte, and an image of another size is resized, bilinear with antialiasing.
+
+    Args:
+        content: of the file.
+        size: height, width of the result.
+        mode: "L" (uint8, one channel), "RGB" (uint8, three) or "F" (float32, one channel, values as they are).
+
+    Raises:
+        One of DECODE_ERRORS.
+    """
+    height, width = size
+    with _opened(content) as picture:
+        if picture.format in ("JPEG", "MPO") and mode != "F":
+            picture.draft(None, (width * _JPEG_RESERVE, height * _JPEG_RESERVE))
+        upright = ImageOps.exif_transpose(picture)
+        converted = _as_float(upright) if mode == "F" else _eight_bit(upright).convert(mode)
+        if converted.size != (width, height):
+            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(converted)[..., None] if mode == "F" else as_array(converted)
+
+
+def _as_float(picture: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(picture).astype(np.float32))
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ValueError("holds floats, the others whole numbers: convert them to one form")
+    if picture.mode.startswith("I"):
+        return Image.fromarray((np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if picture.mode in {"LA", "La", "RGBA", "RGBa", "PA"} or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return picture

@@ -1,0 +1,176 @@
+"""Tables of paths: one line an image file, with its label, and perhaps the split it belongs to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from fovea.data.archives import open_unpacked
+from fovea.data.csv_text import Head, blocks, chosen_column, parse_cells, read_head
+from fovea.data.decode import has_image_suffix
+from fovea.data.imageset import RawSet
+from fovea.data.labels import SPLIT_NAMES
+from fovea.data.options import ReadOptions
+from fovea.data.pixel_cache import decode_images
+from fovea.data.readers.pixel_table import LABEL_NAMES
+from fovea.data.tree import Stamp, Tree, stamp_of
+from fovea.errors import DataError
+
+_SPLIT_COLUMNS = {"split", "set", "subset", "partition", "fold", "data set", "dataset", "usage"}
+_SHOWN = 20
+
+
+def is_path_table(head: Head) -> bool:
+    """Whether the first line of data names an image file."""
+    return any(has_image_suffix(cell) for cell in head.first)
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: str
+    label: str | None
+    part: str
+
+
+def read_path_table(tree: Tree, name: str, options: ReadOptions) -> tuple[dict[str, RawSet], list[str]]:
+    """Read a table of paths and decode the images that it names; paths are relative to the table's folder.
+
+    Returns:
+        Part -> images, labels (None where the table has none) and ids; lines to show.
+
+    Raises:
+        DataError: for paths that are missing or lead outside the folder, a file listed with two labels, and images
+            that cannot be decoded.
+    """
+    where = tree.where(name)
+    head = read_head(tree, name)
+    assert head is not None
+    rows = _rows(tree, name, head, options)
+    found, ids = _files(tree, name, rows, options)
+    _check_labels(rows, where)
+    order = sorted({row.part for row in rows}, key=["train", "val", "test"].index)
+    listed = {part: [i for i, row in enumerate(rows) if row.part == part] for part in order}
+    files = [ids[i] for part in order for i in listed[part]]
+    pictures = decode_images(found, files, options)
+    parts, start = {}, 0
+    for part in order:
+        chosen = listed[part]
+        good = pictures.good(start, start + len(chosen))
+        start += len(chosen)
+        kept = [rows[chosen[i - start + len(chosen)]] for i in good.tolist()]
+        labels = None if any(row.label is None for row in kept) else np.array([row.label for row in kept])
+        parts[part] = RawSet(pictures.rows(good), labels, np.array([row.path for row in kept]))
+    return parts, pictures.notes
+
+
+def _rows(tree: Tree, name: str, head: Head, options: ReadOptions) -> list[_Row]:
+    where = tree.where(name)
+    width = len(head.header or head.first)
+    path_column = next(c for c, cell in enumerate(head.first) if has_image_suffix(cell))
+    label_column = _label_column(head, path_column, options.label_column, where)
+    lower = [cell.lower() for cell in head.header or ()]
+    split_column = next((c for c, cell in enumerate(lower) if cell in _SPLIT_COLUMNS), None)
+    rows, line = [], 1 if head.header is None else 2
+    with open_unpacked(tree, name) as file:
+        file.read(head.skip)
+        for block in blocks(file, where):
+            cells, numbers = parse_cells(block, head.delimiter, width, where, line)
+            line += block.count(b"\n")
+            for row, number in zip(cells, numbers, strict=True):
+                part = "train" if split_column is None else SPLIT_NAMES.get(row[split_column].strip().lower(), "")
+                if not part:
+                    raise DataError(
+                        f"{where}, line {number}: the split {row[split_column or 0]!r} is none of train, val and test."
+                    )
+                label = None if label_column is None else row[label_column].strip()
+                if label == "":
+                    raise DataError(f"{where}, line {number}: {row[path_column]} has no label.")
+                rows.append(_Row(number, row[path_column].strip(), label, part))
+    if not rows:
+        raise DataError(f"{where} names no image.")
+    return rows
+
+
+def _label_column(head: Head, path_column: int, wanted: str | int | None, where: str) -> int | None:
+    width = len(head.header or head.first)
+    lower = [cell.lower() for cell in head.header or ()]
+    if wanted is not None:
+        return chosen_column(head, wanted, where)
+    others = [c for c in range(width) if c != path_column and (not lower or lower[c] not in _SPLIT_COLUMNS)]
+    named = [c for c in others if lower and lower[c] in LABEL_NAMES]
+    candidates = named or others
+    if named or len(others) <= 1:
+        return candidates[0] if candidates else None
+    raise DataError(
+        f"{where} has the columns {', '.join(head.header or head.first)}: which of them is the label cannot be told. "
+        "Name it: --set data.label_column=NAME (or its number, from 0)."
+    )
+
+
+def _files(tree: Tree, table: str, rows: list[_Row], options: ReadOptions) -> tuple[Tree, list[str]]:
+    """A tree of the named files, and the name of each row's file in it."""
+    if tree.is_archive:
+        return _members(tree, table, rows)
+    root = tree.place.absolute() if tree.place.is_dir() else tree.place.absolute().parent
+    base = root / PurePosixPath(table).parent if tree.place.is_dir() else root
+    real_root = root.resolve()
+    stamps: dict[str, Stamp] = {}
+    places: dict[str, Path] = {}
+    missing: list[str] = []
+    ids: list[str] = []
+    for row in rows:
+        place = base / row.path
+        key = str(place)
+        if key not in stamps:
+            try:
+                real = place.resolve()
+                inside = real.is_relative_to(real_root)
+                status = place.stat() if inside or options.outside_paths else None
+            except (OSError, ValueError, RuntimeError):
+                inside, status = True, None
+            if not inside and not options.outside_paths:
+                raise DataError(
+                    f"{tree.where(table)}, line {row.line}: {row.path!r} leads out of the table's folder. "
+                    "If you trust the table, allow it: --set data.outside_paths=true"
+                )
+            if status is None or not place.is_file():
+                missing.append(f"line {row.line}: {row.path}")
+                continue
+            stamps[key], places[key] = stamp_of(status), place
+        ids.append(key)
+    _refuse_missing(tree.where(table), missing)
+    return replace(tree, place=base, stamps=stamps, opener=lambda name: places[name].open("rb")), ids
+
+
+def _members(tree: Tree, table: str, rows: list[_Row]) -> tuple[Tree, list[str]]:
+    base = PurePosixPath(table).parent
+    ids = [os.path.normpath(str(base / row.path)).replace("\\", "/") for row in rows]
+    missing = [f"line {row.line}: {row.path}" for row, name in zip(rows, ids, strict=True) if name not in tree.stamps]
+    _refuse_missing(tree.where(table), missing)
+    return tree, ids
+
+
+def _refuse_missing(where: str, missing: list[str]) -> None:
+    if missing:
+        shown = "\n  ".join(missing[:_SHOWN]) + (
+            f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        )
+        raise DataError(
+            f"{len(missing)} of the files that {where} names are not there (paths are relative to the table):"
+            f"\n  {shown}"
+        )
+
+
+def _check_labels(rows: list[_Row], where: str) -> None:
+    first: dict[str, _Row] = {}
+    for row in rows:
+        other = first.setdefault(row.path, row)
+        if other.label != row.label:
+            raise DataError(
+                f"{where}, line {row.line}: {row.path} is labelled {row.label!r}, but {other.label!r} in line "
+                f"{other.line}."
+            )

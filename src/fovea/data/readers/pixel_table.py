@@ -1,0 +1,249 @@
+"""Tables of pixels: a row an image, a column a pixel, and a column of labels first, last or nowhere."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
+from fovea.data.csv_text import Head, as_pixels, blocks, chosen_column, is_number, parse_cells, parse_digits, read_head
+from fovea.data.imageset import RawSet
+from fovea.data.options import ReadOptions
+from fovea.data.tree import Tree
+from fovea.errors import DataError
+
+LABEL_NAMES = {"label", "labels", "class", "classes", "target", "y", "digit", "category", "class_name", "classname"}
+_ID_NAMES = {"id", "imageid", "image_id", "index", "row", "unnamed: 0", ""}
+_PIXEL_NAME = re.compile(r"[a-z]{0,9}[ _-]?\d+([x_, -]\d+){0,2}", re.IGNORECASE)
+_ROW_COLUMN = re.compile(r"\D*(\d+)[x_](\d+)", re.IGNORECASE)
+_MIN_PIXELS = 4
+_MAX_CHANNEL_SAMPLE = 200
+
+
+def is_pixel_table(head: Head) -> bool:
+    """Whether a table's first line of data is mostly numbers, enough of them for an image."""
+    numbers = sum(map(is_number, head.first))
+    return len(head.header or head.first) > _MIN_PIXELS and numbers >= max(_MIN_PIXELS, len(head.first) - 3)
+
+
+@dataclass
+class _Columns:
+    """Which columns are pixels; the others are kept as they are."""
+
+    pixels: list[int]
+    others: list[int]
+    label: int | None
+    provisional: bool = False  # whether `others` only may be labels
+
+
+def read_pixel_table(tree: Tree, name: str, options: ReadOptions) -> tuple[RawSet, list[str]]:
+    """Read one table.
+
+    Returns:
+        Images [N, H, W] or [N, H, W, 3] (uint8, or float32 where values are fractions) with their labels, None where
+        the table has none; lines to show.
+
+    Raises:
+        DataError: names the line and column of what is no pixel value, of ragged lines, of a number of columns that
+            makes no square image.
+    """
+    where = tree.where(name)
+    head = read_head(tree, name)
+    if head is None:
+        raise DataError(f"{where} is no table of pixels: expected one line an image, values of 0 to 255.")
+    width = len(head.header or head.first)
+    columns = _named_columns(head, options.label_column, where)
+    cells, others = _read_rows(tree, name, head, width, columns)
+    notes: list[str] = []
+    if columns.provisional:
+        columns.label = _label_by_content(others, columns.others)
+        if columns.label is not None:
+            place = "first" if columns.label == 0 else "last"
+            notes.append(f"{name} has no header: its {place} column is taken as the label")
+    # Without a header the first and last column were kept aside; the one that is no label is a pixel after all.
+    aside = {columns.label} if columns.provisional else set(columns.others)
+    kept = [column for column in range(width) if column not in aside]
+    for column, values in zip(columns.others, others, strict=True):
+        if column not in aside:
+            _check_range(values, column, head, where)
+            cells[:, column] = values.astype(cells.dtype)
+    is_block = kept[-1] - kept[0] + 1 == len(kept)
+    pixels = cells[:, kept[0] : kept[-1] + 1] if is_block else cells[:, kept]
+    images, note = _as_images(pixels, tuple(head.header[c] for c in kept) if head.header else None, where)
+    labels = None if columns.label is None else others[columns.others.index(columns.label)]
+    return RawSet(images, labels, np.arange(len(images))), notes + ([note] if note else [])
+
+
+def _named_columns(head: Head, wanted: str | int | None, where: str) -> _Columns:
+    width = len(head.header or head.first)
+    every = list(range(width))
+    if wanted is not None:
+        label: int | None = chosen_column(head, wanted, where)
+    elif head.header is None:
+        return _Columns(every[1:-1], [0, width - 1], None, provisional=True)
+    else:
+        label = _label_by_name(head.header)
+    names = [""] * width if head.header is None else [cell.lower() for cell in head.header]
+    ids = [c for c in every if head.header is not None and names[c] in _ID_NAMES and c != label]
+    others = sorted({*ids, *([] if label is None else [label])})
+    return _Columns([column for column in every if column not in others], others, label)
+
+
+def _label_by_name(header: tuple[str, ...]) -> int | None:
+    lower = [cell.lower() for cell in header]
+    for column, cell in enumerate(lower):
+        if cell in LABEL_NAMES:
+            return column
+    strangers = [c for c, cell in enumerate(lower) if cell not in _ID_NAMES and not _PIXEL_NAME.fullmatch(cell)]
+    return strangers[0] if len(strangers) == 1 else None
+
+
+def _label_by_content(values: list[NDArray[Any]], columns: list[int]) -> int | None:
+    """The first or the last column, whichever looks like labels: several values, none of them nearly all rows."""
+    spans: dict[int, int] = {}
+    total = columns[-1] + 1
+    for candidate, column in zip(values, columns, strict=True):
+        found, counts = np.unique(candidate, return_counts=True)
+        if found.dtype.kind == "U" or (len(found) > 1 and counts.max() <= 0.9 * len(candidate)):
+            spans[column] = len(found)
+    if spans and _side(total - 1) is not None:
+        return min(spans, key=lambda column: (spans[column], column))
+    if _side(total) is not None:
+        return None
+    return min(spans, key=lambda column: (spans[column], column)) if spans else 0
+
+
+class _GrowingTable:
+    """Rows appended block by block to one array that grows in place, so that the whole is never there twice."""
+
+    def __init__(self, width: int, others: int) -> None:
+        self._cells: NDArray[Any] = np.empty((1024, width), np.uint8)
+        self._others: list[list[NDArray[Any]]] = [[] for _ in range(others)]
+        self._count = 0
+
+    def append(self, cells: NDArray[Any], others: list[NDArray[Any]]) -> None:
+        if np.result_type(cells, self._cells) != self._cells.dtype:
+            self._cells = self._cells.astype(np.result_type(cells, self._cells))
+        needed = self._count + len(cells)
+        if needed > len(self._cells):
+            self._cells.resize((max(needed, len(self._cells) * 5 // 4), self._cells.shape[1]), refcheck=False)
+        self._cells[self._count : needed] = cells
+        self._count = needed
+        for kept, values in zip(self._others, others, strict=True):
+            kept.append(values)
+
+    def finish(self) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """All rows, and the columns that were kept aside."""
+        self._cells.resize((self._count, self._cells.shape[1]), refcheck=False)
+        return self._cells, [_joined(column) for column in self._others]
+
+
+def _read_rows(
+    tree: Tree, name: str, head: Head, width: int, columns: _Columns
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Every cell of a pixel column, and the columns that are kept aside."""
+    where = tree.where(name)
+    table = _GrowingTable(width, len(columns.others))
+    line = 1 if head.header is None else 2
+    try:
+        with open_unpacked(tree, name) as file:
+            file.read(head.skip)
+            for block in blocks(file, where):
+                parsed = parse_digits(block, head.delimiter, width)
+                if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
+                    aside: list[NDArray[Any]] = [parsed[:, column].astype(np.int64) for column in columns.others]
+                    table.append(parsed.astype(np.uint8), aside)
+                else:
+                    table.append(*_slow_block(block, head, width, columns, where, line))
+                line += block.count(b"\n")
+    except DataError:
+        raise
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
+    cells, others = table.finish()
+    if not len(cells):
+        raise DataError(f"{where} holds no line of data.")
+    return cells, others
+
+
+def _slow_block(
+    block: bytes, head: Head, width: int, columns: _Columns, where: str, line: int
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """A block with fractions, words, quotes or mistakes, cell by cell."""
+    rows, numbers = parse_cells(block, head.delimiter, width, where, line)
+    if not rows:
+        return np.empty((0, width), np.uint8), [np.empty(0, np.int64) for _ in columns.others]
+    values = as_pixels(rows, columns.pixels, numbers, where)
+    table = np.zeros((len(rows), width), values.dtype)
+    table[:, columns.pixels] = values
+    others: list[NDArray[Any]] = []
+    for column in columns.others:
+        cells = [row[column].strip() for row in rows]
+        numeric = all(re.fullmatch(r"[-+]?\d{1,18}(\.0*)?", cell) for cell in cells)
+        others.append(np.array([int(float(c)) for c in cells] if numeric else cells, np.int64 if numeric else np.str_))
+    return table, others
+
+
+def _joined(column: list[NDArray[Any]]) -> NDArray[Any]:
+    if any(values.dtype.kind == "U" for values in column):
+        column = [values.astype(np.str_) for values in column]
+    return np.concatenate(column) if column else np.empty(0, np.int64)
+
+
+def _check_range(values: NDArray[Any], column: int, head: Head, where: str) -> None:
+    bad = None
+    if values.dtype.kind == "U":
+        bad = 0
+    elif (outside := np.flatnonzero((values < 0) | (values > 255))).size:
+        bad = int(outside[0])
+    if bad is not None:
+        line = bad + (1 if head.header is None else 2)
+        raise DataError(f"{where}, line {line}, column {column + 1}: '{values[bad]}' is no pixel value of 0 to 255.")
+
+
+def _side(count: int) -> tuple[int, int] | None:
+    """(side, channels) of a square image of `count` values, or None."""
+    for channels in (1, 3):
+        side = math.isqrt(count // channels)
+        if side > 1 and side * side * channels == count:
+            return side, channels
+    return None
+
+
+def _as_images(pixels: NDArray[Any], names: tuple[str, ...] | None, where: str) -> tuple[NDArray[Any], str | None]:
+    count = pixels.shape[1]
+    named = _named_shape(names) if names else None
+    if named is not None:
+        return pixels.reshape(-1, *named), None
+    square = _side(count)
+    if square is None:
+        raise DataError(
+            f"{where} has {count} pixel columns, which make no square image (784 make 28x28, 3072 make 32x32 in "
+            "colour). Is a column of something else among them, or is the label column not named 'label'? "
+            "(--set data.label_column=NAME)"
+        )
+    side, channels = square
+    if channels == 1:
+        return pixels.reshape(-1, side, side), None
+    sample = pixels[:_MAX_CHANNEL_SAMPLE].astype(np.float32)
+    mixed, planes = sample.reshape(-1, side, side, 3), sample.reshape(-1, 3, side, side)
+    by_plane = np.abs(np.diff(planes, axis=3)).mean() < np.abs(np.diff(mixed, axis=2)).mean()
+    if not by_plane:
+        return pixels.reshape(-1, side, side, 3), f"{count} columns: {side}x{side} in colour, pixel by pixel"
+    images = np.ascontiguousarray(pixels.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
+    return images, f"{count} columns: {side}x{side} in colour, plane by plane (red, green, blue)"
+
+
+def _named_shape(names: tuple[str, ...]) -> tuple[int, int] | None:
+    """Height and width where the columns are called 1x1, 1x2 ... row by row."""
+    matches = [_ROW_COLUMN.fullmatch(name) for name in names]
+    if not all(matches):
+        return None
+    places = [(int(match[1]), int(match[2])) for match in matches if match]
+    height, width = len({row for row, _ in places}), len({column for _, column in places})
+    return (height, width) if height * width == len(names) and places == sorted(places) else None

@@ -1,0 +1,132 @@
+"""CSV files, one or several: which part each one is, and whether its lines hold pixels or paths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from fovea.data.csv_text import Head, read_head
+from fovea.data.decode import has_image_suffix
+from fovea.data.imageset import RawData, RawSet
+from fovea.data.labels import SPLIT_NAMES
+from fovea.data.options import ReadOptions
+from fovea.data.readers.folder import has_class_folders
+from fovea.data.readers.path_table import is_path_table, read_path_table
+from fovea.data.readers.pixel_table import is_pixel_table, read_pixel_table
+from fovea.data.tree import Tree
+from fovea.errors import DataError
+
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz")
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    kind: Literal["pixels", "paths"]
+    first: tuple[str, ...]
+
+
+def recognises_tables(tree: Tree) -> bool:
+    """Whether a tree has a table of pixels or paths at its top."""
+    tables = _tables(tree)
+    if tables and all(_repeats_folders(table) for table in tables) and has_class_folders(tree):
+        return False
+    return bool(tables) or _is_table_by_name(tree)
+
+
+def _repeats_folders(table: _Table) -> bool:
+    """Whether a table of paths says only what the class folders say."""
+    for column, cell in enumerate(table.first):
+        if has_image_suffix(cell):
+            return PurePosixPath(cell).parent.name in (*table.first[:column], *table.first[column + 1 :])
+    return False
+
+
+def _is_table_by_name(tree: Tree) -> bool:
+    """A single file that is called a table is read as one, so that what is wrong with it is said."""
+    return len(tree.stamps) == 1 and next(iter(tree.stamps)).lower().endswith(_SUFFIXES)
+
+
+def _candidates(tree: Tree) -> list[str]:
+    names = [name for name in tree.stamps if "/" not in name]
+    if len(tree.stamps) == 1:  # told by its content, whatever its name
+        return names
+    return [name for name in names if name.lower().endswith(_SUFFIXES)]
+
+
+def _tables(tree: Tree) -> list[_Table]:
+    found = []
+    for name in _candidates(tree):
+        head = read_head(tree, name)
+        if head is not None and (kind := _kind(head)) is not None:
+            found.append(_Table(name, kind, head.first))
+    return found
+
+
+def _kind(head: Head) -> Literal["pixels", "paths"] | None:
+    if is_path_table(head):
+        return "paths"
+    return "pixels" if is_pixel_table(head) else None
+
+
+def read_tables(tree: Tree, options: ReadOptions) -> RawData:
+    """Read the tables of a folder or archive, or a single one.
+
+    Raises:
+        DataError: for a damaged table, or several of which it cannot be told which is meant.
+    """
+    tables = _tables(tree)
+    if not tables:
+        raise DataError(
+            f"{tree.where(next(iter(tree.stamps)))} is no table of images: expected lines of pixel values 0 to 255 "
+            "with a label (784 or 3072 of them, say), or lines of path,label that name image files."
+        )
+    by_part = _by_part(tree, tables)
+    if by_part["train"].kind == "paths":
+        _refuse_folders_too(tree, by_part["train"].name)
+    parts: dict[str, RawSet] = {}
+    notes: list[str] = []
+    for part, table in by_part.items():
+        if table.kind == "paths":
+            found, lines = read_path_table(tree, table.name, options)
+            parts |= {part if own == "train" else own: images for own, images in found.items()}
+        else:
+            parts[part], lines = read_pixel_table(tree, table.name, options)
+        notes += lines
+        if part != "train" and part in parts and parts[part].labels is None:
+            del parts[part]
+            notes.append(f"{table.name} has no labels: it is for predictions, not for a test, and was left out")
+    form = "CSV of paths" if by_part["train"].kind == "paths" else "CSV of pixels"
+    return RawData(tree.name, form, parts, notes=notes, files=tuple(table.name for table in by_part.values()))
+
+
+def _by_part(tree: Tree, tables: list[_Table]) -> dict[str, _Table]:
+    """Part -> its table: a single one is the training part; of several the names say it (train.csv, mnist_test.csv)."""
+    if len(tables) == 1:
+        return {"train": tables[0]}
+    found: dict[str, _Table] = {}
+    for table in tables:
+        words = re.split(r"[^a-z]+", PurePosixPath(table.name).name.lower())
+        part = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+        if part is None or part in found:
+            listed = ", ".join(other.name for other in tables)
+            raise DataError(
+                f"{tree.place} holds the tables {listed}: which is for training cannot be told. Name one of them, "
+                "or call them train.csv, val.csv and test.csv."
+            )
+        found[part] = table
+    if "train" not in found:
+        raise DataError(
+            f"{tree.place} holds {', '.join(t.name for t in tables)} but no table for training (train.csv)."
+        )
+    return {part: found[part] for part in ("train", "val", "test") if part in found}
+
+
+def _refuse_folders_too(tree: Tree, name: str) -> None:
+    if len(tree.stamps) > 1 and has_class_folders(tree):
+        raise DataError(
+            f"{tree.place} can be read in two ways, by its class folders and by the table {name}: name the table "
+            "itself, or move it away."
+        )

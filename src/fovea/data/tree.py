@@ -1,0 +1,163 @@
+"""Tree: the files of a folder or an archive by name, so that every reader reads both alike."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from fovea.errors import DataError
+
+MAX_FILES = 3_000_000
+MAX_MEMBER_BYTES = 2**31  # of a file that is read as a whole
+JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"}
+
+Stamp = tuple[int, ...]  # bytes, and what changes when a file is written: times in ns, inode
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Files by their name below a root, with `/` between folders.
+
+    Attributes:
+        name: a short name for the data, used for the run folder.
+        place: the folder, the archive or the single file.
+        stamps: file name -> its size in bytes and its times, in reading order.
+        opener: opens one of the files for reading; files of an archive are unpacked on the way.
+        is_archive: whether the files lie inside `place`, a file.
+        is_stream: whether files can be reached in reading order only (a compressed tar).
+        closer: closes the archive; a tree is a context manager that calls it.
+    """
+
+    name: str
+    place: Path
+    stamps: dict[str, Stamp]
+    opener: Callable[[str], BinaryIO]
+    is_archive: bool = False
+    is_stream: bool = False
+    closer: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closer()
+
+    def size(self, name: str) -> int:
+        """The bytes of a file, as its folder or archive states them."""
+        return self.stamps[name][0]
+
+    def where(self, name: str) -> str:
+        """A file's place in words, for messages."""
+        if self.place.name == name and not self.is_archive:
+            return str(self.place)
+        return f"{self.place}: {name}" if self.is_archive else str(self.place / name)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        return self.opener(name)
+
+    def read(self, name: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            DataError: when it holds more than `limit` bytes.
+        """
+        with self.open(name) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise DataError(f"{self.where(name)} holds more than {limit:,} bytes, the limit for such a file.")
+        return content
+
+    def head(self, name: str, count: int = 512) -> bytes:
+        """The first bytes of a file."""
+        with self.open(name) as file:
+            return file.read(count)
+
+    def folders(self) -> dict[str, list[str]]:
+        """First folder -> the files below it; files that lie at the top are under ""."""
+        found: dict[str, list[str]] = {}
+        for name in self.stamps:
+            first, slash, _ = name.partition("/")
+            found.setdefault(first if slash else "", []).append(name)
+        return found
+
+    def below(self, folder: str) -> Tree:
+        """The tree of one of the folders."""
+        start = folder + "/"
+        kept = {name.removeprefix(start): stamp for name, stamp in self.stamps.items() if name.startswith(start)}
+        place = self.place if self.is_archive else self.place / folder
+        return replace(self, place=place, stamps=kept, opener=lambda name: self.opener(start + name))
+
+    def only(self, names: Iterable[str]) -> Tree:
+        """The tree with these files alone."""
+        return replace(self, stamps={name: self.stamps[name] for name in names})
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file's or folder's own name marks it as hidden or as left behind by a system."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def has_junk(name: str) -> bool:
+    """Whether any part of a path is junk."""
+    return any(is_junk(part) for part in PurePosixPath(name).parts)
+
+
+def folder_tree(path: Path) -> Tree:
+    """The files below a folder; hidden and junk entries are left out, links are followed.
+
+    Raises:
+        DataError: for links that lead back to a folder above, folders that cannot be read, or too many files.
+    """
+    stamps: dict[str, Stamp] = {}
+    _walk(path, "", (), stamps)
+    resolved = path.resolve()
+    return Tree(resolved.name or "data", path, stamps, lambda name: _open(path / name))
+
+
+def file_tree(path: Path, name: str | None = None) -> Tree:
+    """A tree of one file on the disk, called `name` (else by its own name)."""
+    called = name or path.name
+    return Tree(data_name(path), path, {called: stamp_of(path.stat())}, lambda _: _open(path))
+
+
+def data_name(path: Path) -> str:
+    """A file's name without its suffixes: the short name of the data in it."""
+    name = path.name
+    for suffix in (".gz", ".bz2", ".xz", ".tar", ".tgz", ".zip", ".csv", ".tsv", ".txt", ".npz"):
+        if len(name) > len(suffix) and name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What changes whenever a file's content does."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _open(path: Path) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(path, "r"))
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], stamps: dict[str, Stamp]) -> None:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        raise DataError(f"{folder} is a link to a folder above it: remove the link.")
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if is_junk(entry.name):
+            continue
+        if entry.is_dir():
+            _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity), stamps)
+        elif entry.is_file():  # no pipes, sockets or devices
+            stamps[prefix + entry.name] = stamp_of(entry.stat())
+        elif entry.is_symlink():
+            stamps[prefix + entry.name] = (0,)  # leads nowhere: reported by whoever opens it
+        if len(stamps) > MAX_FILES:
+            raise DataError(f"{folder} lies in a folder of more than {MAX_FILES:,} files: name the folder of the data.")

@@ -1,0 +1,77 @@
+"""What `fovea data` shows: as text and as one JSON object."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from fovea.data.audit import DataFacts, PartFacts
+from fovea.evaluation.findings import Finding
+
+_MAX_CLASSES = 30
+_NAME_WIDTH = 24
+
+
+def data_findings(facts: DataFacts) -> list[Finding]:
+    """The problems of data as findings."""
+    return [Finding(problem.id, "warning", {}, problem.cause, problem.cure) for problem in facts.problems]
+
+
+def data_as_json(facts: DataFacts, picture: Path | None) -> dict[str, Any]:
+    """The facts as plain values."""
+    return {
+        "name": facts.name,
+        "form": facts.form,
+        "place": facts.place,
+        "published": facts.known,
+        "classes": list(facts.classes),
+        "parts": {part: found.as_json() for part, found in facts.parts.items()},
+        "samples": None if picture is None else str(picture),
+        "notes": facts.notes,
+        "findings": [finding.as_json() for finding in data_findings(facts)],
+    }
+
+
+def data_lines(facts: DataFacts, picture: Path | None, width: int = 100) -> str:
+    """The facts for stdout: where, what form, each part, the classes, what is wrong, the picture's path."""
+    lines = [f"{facts.name}: {facts.form}" + (f", {facts.place}" if facts.place else "")]
+    if facts.known is not None:
+        lines.append("content   " + ("the published one" if facts.known else "not the published one"))
+    for part, found in facts.parts.items():
+        lines.append(f"{part:<9} {_part_line(found)}")
+    lines += _class_lines(facts)
+    lines += [f"note: {note}" for note in facts.notes]
+    lines += [str(finding) for finding in data_findings(facts)]
+    wrapped = [row for line in lines for row in textwrap.wrap(line, width, subsequent_indent="  ") or [""]]
+    return "\n".join([*wrapped, *([str(picture)] if picture else [])])
+
+
+def _part_line(found: PartFacts) -> str:
+    height, width, channels = found.shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return f"{found.count:,} images, {height}x{width} {colour}, {found.dtype}, values {found.low:g} to {found.high:g}"
+
+
+def _class_lines(facts: DataFacts) -> list[str]:
+    counted = {part: found.class_counts for part, found in facts.parts.items() if found.class_counts}
+    if not counted:
+        return ["labels    none: this data can be predicted, not trained on or tested with"]
+    first = next(iter(counted.values()))
+    name_width = max(len("class"), *(min(len(name), _NAME_WIDTH) for name in first))
+    lines = [f"{len(facts.classes)} classes"]
+    rows = [["class", *counted]]
+    shown = list(facts.classes)[:_MAX_CLASSES]
+    rows += [[_short(name), *(f"{counts[name]:,}" for counts in counted.values())] for name in shown]
+    for name, *cells in rows:
+        lines.append(f"  {name:<{name_width}}" + "".join(f"  {cell:>8}" for cell in cells))
+    if len(facts.classes) > len(shown):
+        rest = [sum(list(counts.values())[len(shown) :]) for counts in counted.values()]
+        more = f"{len(facts.classes) - len(shown)} more"
+        lines.append(f"  {more:<{name_width}}" + "".join(f"  {count:>8,}" for count in rest))
+    return lines
+
+
+def _short(name: str) -> str:
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return printable if len(printable) <= _NAME_WIDTH else printable[: _NAME_WIDTH - 1] + "…"
