@@ -28,11 +28,14 @@ MAX_FILE_BYTES = 2**28
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
 _DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
 _GREY_MODES = {"1", "L", "LA", "La"}
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on the image lies on its side
+_ORIENTATION = 0x0112  # the EXIF tag
+_SIDEWAYS = (5, 6, 7, 8)  # its values for images that lie on their side
 # A large JPEG is decoded at the smallest of its built-in scales that is still so many times larger than asked for.
 _JPEG_RESERVE = 3
 
 Kind = Literal["grey", "colour", "deep"]
+Mode = Literal["L", "RGB", "F"]
+_EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 # All that Pillow and its codecs raise on damaged files.
 DECODE_ERRORS = (
@@ -83,15 +86,13 @@ def strict_pillow() -> Iterator[None]:
 
 
 def read_header(content: bytes) -> Header:
-    """Look at an image without decoding its pixels.
+    """Look at an image, as far as possible without decoding its pixels.
 
     Raises:
         One of DECODE_ERRORS: when it is none of FORMATS, is damaged, animated, too large or too small.
     """
     with _opened(content) as picture:
-        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        width, height = picture.size[::-1] if turned else picture.size
-        return Header(height, width, _kind(picture))
+        return _header(picture, _orientation(picture))
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -112,6 +113,17 @@ def _opened(content: bytes) -> Image.Image:
     if frames > 1 and picture.format != "MPO":  # phones append previews to photos: their first frame is the photo
         raise ValueError(f"holds {frames} frames: save the one that is meant")
     return picture
+
+
+def _header(picture: Image.Image, orientation: int) -> Header:
+    width, height = picture.size[::-1] if orientation in _SIDEWAYS else picture.size
+    return Header(height, width, _kind(picture))
+
+
+def _orientation(picture: Image.Image) -> int:
+    if picture.format != "TIFF" and not any(key in picture.info for key in _EXIF_KEYS):
+        return 1  # getexif would say the same, ten times slower
+    return int(picture.getexif().get(_ORIENTATION, 1))
 
 
 def _kind(picture: Image.Image) -> Kind:
@@ -135,7 +147,7 @@ def _is_grey_palette(picture: Image.Image) -> bool:
     return bool((table[:, 0] == table[:, 1]).all() and (table[:, 0] == table[:, 2]).all())
 
 
-def decode(content: bytes, size: tuple[int, int], mode: Literal["L", "RGB", "F"]) -> NDArray[Any]:
+def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, NDArray[Any]]:
     """Decode an image to [height, width, channels].
 
     Rotation by EXIF is undone, transparent pixels are laid on white, 16-bit images among 8-bit ones lose their low
@@ -146,18 +158,26 @@ def decode(content: bytes, size: tuple[int, int], mode: Literal["L", "RGB", "F"]
         size: height, width of the result.
         mode: "L" (uint8, one channel), "RGB" (uint8, three) or "F" (float32, one channel, values as they are).
 
+    Returns:
+        What the file said of its image, and the image.
+
     Raises:
         One of DECODE_ERRORS.
     """
     height, width = size
-    with _opened(content) as picture:
-        if picture.format in ("JPEG", "MPO") and mode != "F":
-            picture.draft(None, (width * _JPEG_RESERVE, height * _JPEG_RESERVE))
-        upright = ImageOps.exif_transpose(picture)
-        converted = _as_float(upright) if mode == "F" else _eight_bit(upright).convert(mode)
-        if converted.size != (width, height):
-            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(converted)[..., None] if mode == "F" else as_array(converted)
+    with _opened(content) as opened:
+        orientation = _orientation(opened)
+        header = _header(opened, orientation)
+        if opened.format in ("JPEG", "MPO") and mode != "F":
+            opened.draft(None, (width * _JPEG_RESERVE, height * _JPEG_RESERVE))
+        opened.load()
+        picture: Image.Image = opened if orientation == 1 else ImageOps.exif_transpose(opened)
+        picture = _as_float(picture) if mode == "F" else _eight_bit(picture)
+        if mode != "F" and picture.mode != mode:
+            picture = picture.convert(mode)
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return header, np.asarray(picture)[..., None] if mode == "F" else as_array(picture)
 
 
 def _as_float(picture: Image.Image) -> Image.Image:

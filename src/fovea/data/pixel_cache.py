@@ -1,50 +1,41 @@
-"""Image files -> one array: decoded once, in parallel, and kept in a memory-mapped file for the next time.
+"""Image files -> one array: decoded once and kept in a memory-mapped file for the next time.
 
-The cache lies in <cache>/fovea/images. A survey (surveys/<key>.json) remembers what a list of files holds, by names,
-sizes and times; the pixels (<content>-<height>x<width>-<mode>/pixels.npy) are kept by the sha256 of the files'
-contents and by the size they were decoded to, so that a copied or moved folder is known again. Everything there can
-be deleted at any time.
+The cache lies in <cache>/fovea/images. listings/<key>.json remembers what a list of files held, by names, sizes and
+times; <files>-<bytes>-<content>-<height>x<width>-<mode>/pixels.npy holds the pixels, by the sha256 of the files'
+contents and by what they were decoded to, so that a copied or moved folder is known again. Everything there can be
+deleted at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fovea.data.decode import DECODE_ERRORS, decode, strict_pillow
+from fovea.data.decode import strict_pillow
+from fovea.data.decoding import Survey, Target, WrongGuessError, decoded_blocks, file_digests, first_look
 from fovea.data.folders import cache_folder
 from fovea.data.imageset import Pixels, Rows
 from fovea.data.options import ReadOptions
-from fovea.data.survey import (
-    CHUNK,
-    CHUNK_BYTES,
-    Mode,
-    Survey,
-    each_file,
-    pixel_mode,
-    read_json,
-    reason_of,
-    survey_files,
-    target_size,
-)
 from fovea.data.tree import Tree
 from fovea.errors import DataError, RunFailedError
 from fovea.runfolder import write_bytes
 
 CACHE_FROM_BYTES = 8_000_000  # of files: less is decoded in a moment and not worth a copy
 JOURNAL_SECONDS = 5.0
+_VERSION = f"1 {PIL.__version__}"  # raised when the same file would give other pixels
 _SHOWN = 20
 
 
@@ -66,7 +57,7 @@ class Pictures:
 
     def good(self, start: int, stop: int) -> NDArray[np.int64]:
         """Which files from `start` to before `stop` are good."""
-        return np.array([row for row in range(start, stop) if row not in self.bad], np.int64)
+        return np.array([number for number in range(start, stop) if number not in self.bad], np.int64)
 
     def rows(self, files: NDArray[np.int64]) -> Pixels:
         """The images of some files, not copied."""
@@ -85,20 +76,21 @@ def decode_images(tree: Tree, names: list[str], options: ReadOptions) -> Picture
         RunFailedError: when neither the disk nor the memory has room for the pixels.
     """
     order = _reading_order(tree, names)
-    names = [names[file] for file in order.tolist()]
-    keep = sum(tree.size(name) for name in names) >= CACHE_FROM_BYTES
+    names = [names[number] for number in order.tolist()]
     notes: list[str] = []
-    root = _writable_root(notes) if keep else None
+    root = _writable_root(notes) if sum(map(tree.size, names)) >= CACHE_FROM_BYTES else None
     with strict_pillow():
-        survey = survey_files(tree, names, options, root)
-        size, line = target_size(survey, options.image_size)
-        notes += [line] if line else []
-        pixels, bad = _pixels(tree, names, survey, size, options, root, notes)
-    bad = {**survey.bad, **bad}
-    _refuse(tree, names, bad, options.skip_bad, notes)
+        if root is None:
+            pixels, survey = _in_memory(tree, names, options)
+        else:
+            pixels, survey = _through_cache(root, tree, names, options, notes)
+    line = survey.size_line(options.image_size)
+    notes += [line] if line else []
+    _refuse(tree, names, survey.bad, options.skip_bad, notes)
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
-    return Pictures(pixels, places, frozenset(order[list(bad)].tolist()) if bad else frozenset(), notes)
+    bad = frozenset(order[list(survey.bad)].tolist()) if survey.bad else frozenset()
+    return Pictures(pixels, places, bad, notes)
 
 
 def _reading_order(tree: Tree, names: list[str]) -> NDArray[np.int64]:
@@ -112,7 +104,7 @@ def _reading_order(tree: Tree, names: list[str]) -> NDArray[np.int64]:
 def _writable_root(notes: list[str]) -> Path | None:
     try:
         root = cache_folder() / "images"
-        (root / "surveys").mkdir(parents=True, exist_ok=True)
+        (root / "listings").mkdir(parents=True, exist_ok=True)
         if not os.access(root, os.W_OK):
             raise PermissionError("it cannot be written")
     except (OSError, RuntimeError) as error:
@@ -121,168 +113,208 @@ def _writable_root(notes: list[str]) -> Path | None:
     return root
 
 
-def _pixels(
-    tree: Tree,
-    names: list[str],
-    survey: Survey,
-    size: tuple[int, int],
-    options: ReadOptions,
-    root: Path | None,
-    notes: list[str],
-) -> tuple[NDArray[Any], dict[int, str]]:
-    mode = pixel_mode(survey.kinds)
-    dtype = np.dtype(np.float32 if mode == "F" else np.uint8)
-    shape = (len(names), *size, 3 if mode == "RGB" else 1)
-    skipped = set(survey.bad)
-
-    def rows_from(start: int) -> Iterator[tuple[NDArray[Any], dict[int, str]]]:
-        return _decoded(tree, names, skipped, size, mode, options, start)
-
-    if root is not None:
-        folder = root / f"{survey.content}-{size[0]}x{size[1]}-{mode}"
+def _in_memory(tree: Tree, names: list[str], options: ReadOptions) -> tuple[NDArray[Any], Survey]:
+    survey = first_look(tree, names)
+    while True:
+        target, survey = survey.target(options.image_size), survey.without_bad()
         try:
-            return _from_cache(folder, shape, dtype, rows_from, options, notes)
-        except OSError as error:
-            need = int(np.prod(shape)) * dtype.itemsize
+            pixels = np.empty((len(names), *target.shape), target.dtype)
+            row = 0
+            for block in decoded_blocks(tree, names, target, options, survey):
+                pixels[row : row + len(block.pixels)] = block.pixels
+                row += len(block.pixels)
+            return pixels, survey
+        except WrongGuessError:
+            continue  # the survey knows better now
+        except MemoryError:
             raise RunFailedError(
-                f"The decoded images need {need / 1e9:.1f} GB in {root}, which could not be written: {error}. "
-                "Make room, set XDG_CACHE_HOME to a folder that has it, or a smaller image_size."
+                f"{len(names):,} images of {target.height}x{target.width} do not fit into memory: "
+                "set a smaller image_size."
             ) from None
-    try:
-        pixels = np.zeros(shape, dtype)
-    except MemoryError:
-        raise RunFailedError(f"{np.prod(shape):,} pixels do not fit into memory: set a smaller image_size.") from None
-    bad: dict[int, str] = {}
-    row = 0
-    for block, found in rows_from(0):
-        pixels[row : row + len(block)] = block
-        bad |= found
-        row += len(block)
-    return pixels, bad
 
 
-def _decoded(
-    tree: Tree,
-    names: list[str],
-    skipped: set[int],
-    size: tuple[int, int],
-    mode: Mode,
-    options: ReadOptions,
-    start: int,
-) -> Iterator[tuple[NDArray[Any], dict[int, str]]]:
-    """Blocks of decoded rows from `start` on, with what was wrong in them."""
-    empty = np.zeros((*size, 3 if mode == "RGB" else 1), np.float32 if mode == "F" else np.uint8)
-    block_rows = max(1, min(CHUNK, CHUNK_BYTES // max(1, empty.nbytes)))
-
-    def work(content: bytes | str) -> NDArray[Any] | str:
-        if isinstance(content, str):
-            return content
+def _through_cache(
+    root: Path, tree: Tree, names: list[str], options: ReadOptions, notes: list[str]
+) -> tuple[NDArray[Any], Survey]:
+    listing = root / "listings" / f"{_listing_key(tree, names)}.json"
+    group = f"{len(names)}-{sum(map(tree.size, names))}"
+    known = _known_listing(listing) or _known_content(root, group, tree, names, options)
+    if known is not None:
+        content, survey = known
+        found = _open(_folder(root, group, content, survey.target(options.image_size)), len(names), survey, options)
+        if found is not None:
+            _write_json(listing, {"content": content, **asdict(survey)})
+            return found, survey
+    survey = known[1] if known is not None else first_look(tree, names)
+    while True:
+        target = survey.target(options.image_size)
+        partial = root / f"{listing.stem}-{target.height}x{target.width}-{target.mode}.partial"
         try:
-            return decode(content, size, mode)
-        except DECODE_ERRORS as error:
-            return reason_of(error)
+            with _alone(partial, options):
+                content, survey = _fill(partial, tree, names, target, options, survey)
+                folder = _folder(root, group, content, target)
+                _settle(partial, folder)
+            break
+        except WrongGuessError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            survey = error.args[0]
+        except OSError as error:
+            need = len(names) * int(np.prod(target.shape)) * target.dtype.itemsize
+            raise RunFailedError(
+                f"The decoded images need {need / 1e9:.2f} GB in {root}, which could not be written: {error}. "
+                "Make room there, let XDG_CACHE_HOME name a folder that has it, or set a smaller image_size."
+            ) from None
+    _write_json(listing, {"content": content, **asdict(survey)})
+    found = _open(folder, len(names), survey, options)
+    if found is None:
+        raise RunFailedError(f"{folder} was written but cannot be read back.")
+    notes.append(f"the decoded images are kept in {root} ({found.nbytes / 1e6:,.0f} MB) for the next time")
+    return found, survey
 
-    block: list[NDArray[Any]] = []
-    bad: dict[int, str] = {}
-    for row, found in enumerate(
-        each_file(tree, names[start:], work, options, "decoding the images", block_rows), start
-    ):
-        if isinstance(found, str):
-            if row not in skipped:
-                bad[row] = found
-            found = empty
-        block.append(found)
-        if len(block) == block_rows:
-            yield np.stack(block), bad
-            block, bad = [], {}
-    if block:
-        yield np.stack(block), bad
+
+# --- finding what is there -------------------------------------------------------------------------------------------
 
 
-def _from_cache(
-    folder: Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    rows_from: Callable[[int], Iterator[tuple[NDArray[Any], dict[int, str]]]],
-    options: ReadOptions,
-    notes: list[str],
-) -> tuple[NDArray[Any], dict[int, str]]:
-    if (known := _open_cached(folder, shape, dtype)) is not None:
-        return known
-    lock = FileLock(str(folder) + ".lock")
+def _listing_key(tree: Tree, names: list[str]) -> str:
+    listing = [_VERSION, str(tree.place.resolve())]
+    listing += [f"{name}\0{tree.stamps[name]}" for name in names]
+    return hashlib.sha256("\n".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _content_key(digests: bytes) -> str:
+    return hashlib.sha256(_VERSION.encode() + digests).hexdigest()
+
+
+def _folder(root: Path, group: str, content: str, target: Target) -> Path:
+    return root / f"{group}-{content[:32]}-{target.height}x{target.width}-{target.mode}"
+
+
+def _known_listing(path: Path) -> tuple[str, Survey] | None:
+    """(content key, survey) of files that were read before and have not changed since."""
+    noted = _read_json(path)
+    try:
+        return (str(noted["content"]), _as_survey(noted)) if noted else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _known_content(
+    root: Path, group: str, tree: Tree, names: list[str], options: ReadOptions
+) -> tuple[str, Survey] | None:
+    """(content key, survey) of files whose contents were decoded before under other names or times."""
+    candidates = [path for path in root.glob(f"{group}-*") if (path / "about.json").exists()]
+    if not candidates:
+        return None
+    content = _content_key(b"".join(file_digests(tree, names, options)))
+    for folder in candidates:
+        if (known := _known_listing(folder / "about.json")) is not None and known[0] == content:
+            return known
+    return None
+
+
+def _as_survey(noted: dict[str, Any]) -> Survey:
+    bad = {int(number): str(reason) for number, reason in noted["bad"].items()}
+    return Survey([(int(h), int(w)) for h, w in noted["sizes"]], [str(kind) for kind in noted["kinds"]], bad)
+
+
+def _open(folder: Path, count: int, survey: Survey, options: ReadOptions) -> NDArray[Any] | None:
+    target = survey.target(options.image_size)
+    try:
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    if pixels.shape != (count, *target.shape) or pixels.dtype != target.dtype:
+        return None
+    return np.asarray(pixels)  # still the map, without the slower indexing of np.memmap
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _alone(partial: Path, options: ReadOptions) -> Any:
+    """Wait for another process that decodes the same files."""
+    lock = FileLock(f"{partial}.lock")
     with contextlib.suppress(TimeoutError):
         lock.acquire(timeout=0)
     if not lock.is_locked:
         options.progress("waiting for another process that decodes the same images", 0, 0)
         lock.acquire()
     try:
-        if (known := _open_cached(folder, shape, dtype)) is not None:
-            return known
-        _fill(folder, shape, dtype, rows_from, options)
+        yield
     finally:
         lock.release()
-    filled = _open_cached(folder, shape, dtype)
-    if filled is None:
-        raise OSError("what was written cannot be read back")
-    size = int(np.prod(shape)) * dtype.itemsize
-    notes.append(f"the decoded images are kept in {folder.parent} ({size / 1e6:,.0f} MB) for the next time")
-    return filled
-
-
-def _open_cached(
-    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], dict[int, str]] | None:
-    about = read_json(folder / "bad.json")
-    if about is None:
-        return None
-    try:
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None
-    if pixels.shape != shape or pixels.dtype != dtype:
-        return None
-    return pixels, {int(row): str(reason) for row, reason in about.items()}
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
 
 
 def _fill(
-    folder: Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    rows_from: Callable[[int], Iterator[tuple[NDArray[Any], dict[int, str]]]],
-    options: ReadOptions,
-) -> None:
-    """Decode into <folder>.partial, from where an earlier try stopped, and give it its name when it is whole.
+    partial: Path, tree: Tree, names: list[str], target: Target, options: ReadOptions, seen: Survey
+) -> tuple[str, Survey]:
+    """Decode into a folder, from where an earlier try stopped; returns the content key and the survey.
 
     Rows are written, not mapped: a full disk is an error then, and not the death of the process.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    pixels, journal = partial / "pixels.npy", partial / "journal.json"
-    row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-    header = _npy_header(shape, dtype)
-    done, bad = _resumable(pixels, journal, len(header), row_bytes)
-    need, free = (shape[0] - done) * row_bytes, shutil.disk_usage(partial).free
+    partial.mkdir(exist_ok=True)
+    row_bytes = int(np.prod(target.shape)) * target.dtype.itemsize
+    header = _npy_header((len(names), *target.shape), target.dtype)
+    done, survey = _resumable(partial, len(header), row_bytes) or (0, seen.without_bad())
+    need, free = (len(names) - done) * row_bytes, shutil.disk_usage(partial).free
     if need > free:
-        raise OSError(f"{free / 1e9:.1f} GB are free")
-    with pixels.open("r+b" if done else "wb") as file:
-        if done:
-            file.truncate(len(header) + done * row_bytes)
-            file.seek(0, os.SEEK_END)
-        else:
-            file.write(header)
-        written = time.monotonic()
-        for block, found in rows_from(done):
-            file.write(np.ascontiguousarray(block, dtype).data)
-            bad |= found
-            done += len(block)
-            if time.monotonic() - written > JOURNAL_SECONDS:
-                _sync(file)
-                write_bytes(journal, json.dumps({"rows": done, "bad": bad}).encode())
-                written = time.monotonic()
-        _sync(file)
-    write_bytes(partial / "bad.json", json.dumps(bad).encode())
-    journal.unlink(missing_ok=True)
-    if folder.exists():  # damaged, or it would have been opened
+        raise OSError(f"{free / 1e9:.2f} GB are free")
+    with _reopened(partial / "digests", done * 32) as digests:
+        with _reopened(partial / "pixels.npy", len(header) + done * row_bytes if done else 0) as pixels:
+            if not done:
+                pixels.write(header)
+            _write_rows(
+                partial, pixels, digests, decoded_blocks(tree, names, target, options, survey, done), survey, done
+            )
+        digests.seek(0)
+        content = _content_key(digests.read())
+    _write_json(partial / "about.json", {"content": content, **asdict(survey)})
+    return content, survey
+
+
+def _write_rows(partial: Path, pixels: BinaryIO, digests: BinaryIO, blocks: Any, survey: Survey, done: int) -> None:
+    written = time.monotonic()
+    for block in blocks:
+        pixels.write(np.ascontiguousarray(block.pixels).data)
+        digests.write(b"".join(block.digests))
+        done += len(block.digests)
+        if time.monotonic() - written > JOURNAL_SECONDS:
+            _sync(pixels)
+            _sync(digests)
+            _write_json(partial / "journal.json", {"rows": done, **asdict(survey)})
+            written = time.monotonic()
+    _sync(pixels)
+    _sync(digests)
+
+
+def _resumable(partial: Path, header_bytes: int, row_bytes: int) -> tuple[int, Survey] | None:
+    """How many rows an interrupted decode had safely written, and what it had seen."""
+    noted = _read_json(partial / "journal.json")
+    if noted is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, OSError):
+            rows = int(noted["rows"])
+            there = (partial / "pixels.npy").stat().st_size >= header_bytes + rows * row_bytes
+            if there and (partial / "digests").stat().st_size >= rows * 32:
+                return rows, _as_survey(noted)
+    return None
+
+
+def _reopened(path: Path, size: int) -> BinaryIO:
+    """A file cut to `size` and open for going on there."""
+    file = path.open("r+b" if size else "w+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def _settle(partial: Path, folder: Path) -> None:
+    """Give a whole folder its name; what stands there already is as good, unless it is damaged."""
+    for name in ("journal.json", "digests"):
+        (partial / name).unlink(missing_ok=True)
+    if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
 
@@ -294,28 +326,29 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _resumable(pixels: Path, journal: Path, header_bytes: int, row_bytes: int) -> tuple[int, dict[int, str]]:
-    """How many rows an interrupted decode had safely written, and what was wrong in them."""
-    noted = read_json(journal)
-    try:
-        assert noted is not None
-        rows, bad = int(noted["rows"]), {int(row): str(reason) for row, reason in noted["bad"].items()}
-        if pixels.stat().st_size >= header_bytes + rows * row_bytes:
-            return rows, bad
-    except (AssertionError, KeyError, TypeError, ValueError, AttributeError, OSError):
-        pass
-    return 0, {}
-
-
-def _sync(file: Any) -> None:
+def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a note of the cache; without it the work is done again, so a failure is no error."""
+    with contextlib.suppress(RunFailedError):
+        write_bytes(path, json.dumps(value).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
 
 
 def _refuse(tree: Tree, names: list[str], bad: dict[int, str], skip_bad: bool, notes: list[str]) -> None:
     if not bad:
         return
-    listed = [f"{names[row]}: {bad[row]}" for row in sorted(bad)]
+    listed = [f"{names[number]}: {bad[number]}" for number in sorted(bad)]
     shown = "\n  ".join(listed[:_SHOWN]) + (f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
     count = f"{len(bad):,} image{'s' if len(bad) > 1 else ''} of {tree.place}"
     if skip_bad and len(bad) < len(names):
