@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.data.load import read_raw
-from fovea.data.pixels import value_range
 from fovea.data.imageset import RawData
+from fovea.data.load import read_raw
 from fovea.data.options import ReadOptions
+from fovea.data.pixels import value_range
 from fovea.data.readers import idx
 from fovea.data.tree import file_tree
 from fovea.errors import DataError, SettingsError
-
-Arrays = tuple[np.ndarray, np.ndarray]
+from tests.data.formats import Arrays, idx_bytes, write_idx
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -29,20 +27,6 @@ def read_idx(path: Path) -> np.ndarray:
 
 def read_folder(path: Path, size: tuple[int, int] | None) -> RawData:
     return read_raw(path, ReadOptions(image_size=size))
-
-
-def idx_bytes(array: np.ndarray, type_code: int = 8) -> bytes:
-    header = struct.pack(">HBB", 0, type_code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def write_idx(folder: Path, toy: Arrays, names: str = "{part}-{kind}-idx{axes}-ubyte", packed: bool = False) -> None:
-    folder.mkdir(exist_ok=True)
-    for part in ("train", "t10k"):
-        for kind, axes, array in (("images", 3, toy[0]), ("labels", 1, toy[1].astype(np.uint8))):
-            content = idx_bytes(array)
-            name = names.format(part=part, kind=kind, axes=axes) + (".gz" if packed else "")
-            (folder / name).write_bytes(gzip.compress(content) if packed else content)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -134,7 +134,8 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        # An opener of its own sees the proxies of now; urlopen's are those of its first call.
+        response = urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if start and error.code == 416:  # nothing is left to send: the digest tells whether it is all there
             return
@@ -143,11 +144,11 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
         if start and not _continues(response, start):
             start = 0
         announced = response.headers.get("Content-Length")
-        total = file.size or (start + int(announced) if announced and announced.isdecimal() else 0)
+        total = start + int(announced) if announced and announced.isdecimal() else file.size or 0
         limit = file.size or MAX_BYTES
         with part.open("ab" if start else "wb") as out:
             done = start
-            while block := response.read(_BLOCK):
+            while block := response.read1(_BLOCK):  # what is there: what came before a silence is kept
                 done += len(block)
                 if done > limit:
                     raise _WrongContentError(f"sends more than the {limit:,} bytes of this file")

@@ -24,7 +24,7 @@ from fovea.errors import DataError
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 # train-images-idx3-ubyte.gz, train-images.idx3-ubyte, emnist-letters-test-labels-idx1-ubyte, train_images ...
 _FILE = re.compile(
-    r"(?P<set>.*?)(?P<part>train|t10k|test|validation|valid|val)(ing)?[-._ ]?(?P<kind>images?|labels?)"
+    r"(?P<set>[^/]*?)(?P<part>train|t10k|test|validation|valid|val)(ing)?[-._ ]?(?P<kind>images?|labels?)"
     r"(?P<idx>[-._ ]idx\d[-._ ]\w+)?(\.idx)?(\.gz)?",
     re.IGNORECASE,
 )

@@ -71,6 +71,8 @@ def read_pixel_table(tree: Tree, name: str, options: ReadOptions) -> tuple[RawSe
     for column, values in zip(columns.others, others, strict=True):
         if column not in aside:
             _check_range(values, column, head, where)
+            if values.dtype.kind == "f":
+                cells = cells.astype(np.float32, copy=False)
             cells[:, column] = values.astype(cells.dtype)
     is_block = kept[-1] - kept[0] + 1 == len(kept)
     pixels = cells[:, kept[0] : kept[-1] + 1] if is_block else cells[:, kept]
@@ -183,10 +185,18 @@ def _slow_block(
     table[:, columns.pixels] = values
     others: list[NDArray[Any]] = []
     for column in columns.others:
-        cells = [row[column].strip() for row in rows]
-        numeric = all(re.fullmatch(r"[-+]?\d{1,18}(\.0*)?", cell) for cell in cells)
-        others.append(np.array([int(float(c)) for c in cells] if numeric else cells, np.int64 if numeric else np.str_))
+        others.append(_as_values([row[column].strip() for row in rows]))
     return table, others
+
+
+def _as_values(cells: list[str]) -> NDArray[Any]:
+    """Cells as int64 where all are whole numbers, else as float64 where all are numbers, else as text."""
+    try:
+        values = np.array(cells, np.float64)
+    except ValueError:
+        return np.array(cells, np.str_)
+    whole = bool((np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.floor(values))).all())
+    return values.astype(np.int64) if whole else values
 
 
 def _joined(column: list[NDArray[Any]]) -> NDArray[Any]:

@@ -46,7 +46,8 @@ def _repeats_folders(table: _Table) -> bool:
 
 def _is_table_by_name(tree: Tree) -> bool:
     """A single file that is called a table is read as one, so that what is wrong with it is said."""
-    return len(tree.stamps) == 1 and next(iter(tree.stamps)).lower().endswith(_SUFFIXES)
+    names = _candidates(tree)
+    return len(tree.stamps) == len(names) == 1 and names[0].lower().endswith(_SUFFIXES)
 
 
 def _candidates(tree: Tree) -> list[str]:
@@ -79,6 +80,10 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
     """
     tables = _tables(tree)
     if not tables:
+        name = next(iter(tree.stamps))
+        head = read_head(tree, name) if tree.size(name) else None
+        if not tree.size(name) or (head is not None and head.header is not None and not any(head.first)):
+            raise DataError(f"{tree.where(name)} holds no line of data.")
         raise DataError(
             f"{tree.where(next(iter(tree.stamps)))} is no table of images: expected lines of pixel values 0 to 255 "
             "with a label (784 or 3072 of them, say), or lines of path,label that name image files."
