@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fovea.data.tree import MAX_FILES, Stamp, Tree, data_name, has_junk, stamp_of
+from fovea.data.tree import MAX_FILES, Stamp, Tree, data_name, has_junk, reason_of, stamp_of
 from fovea.errors import DataError
 
 ARCHIVE_ERRORS = (
@@ -115,7 +115,7 @@ def archive_tree(path: Path) -> Tree | None:
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{path} cannot be read as an archive: {error}. Is the download complete?") from None
+        raise DataError(f"{path} cannot be read as an archive: {reason_of(error)}. Is the download complete?") from None
 
 
 def _checked(path: Path, name: str, seen: dict[str, Any]) -> str:
@@ -154,7 +154,9 @@ def inner_zip(tree: Tree, name: str) -> Tree:
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{where} cannot be read as an archive: {error}. Is the download complete?") from None
+        raise DataError(
+            f"{where} cannot be read as an archive: {reason_of(error)}. Is the download complete?"
+        ) from None
 
 
 def _tree_of_zip(archive: zipfile.ZipFile, path: Path, packed: int, stamp: Stamp) -> Tree:

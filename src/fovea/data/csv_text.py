@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
 from fovea.data.decode import has_image_suffix
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError, SettingsError
 
 BLOCK_BYTES = 2**20  # a block and what is computed from it stay in the second-level cache
@@ -57,7 +57,7 @@ def read_head(tree: Tree, name: str) -> Head | None:
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
+        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
     if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
         return None
     first = _text(lines[0]).rstrip("\r\n")
@@ -208,7 +208,7 @@ def parse_cells(block: bytes, delimiter: str, columns: int, where: str, line: in
             rows.append(row)
             numbers.append(number)
     except csv.Error as error:
-        raise DataError(f"{where}, line {line + reader.line_num - 1}: {error}.") from None
+        raise DataError(f"{where}, line {line + reader.line_num - 1}: {reason_of(error)}.") from None
     return rows, numbers
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fovea.data.archives import ARCHIVE_ERRORS
 from fovea.data.decode import DECODE_ERRORS, MAX_FILE_BYTES, Header, Mode, decode, read_header
 from fovea.data.options import ReadOptions
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError
 
 DEFAULT_SIDE = 64  # where sizes differ or are large, and no image_size is set
@@ -142,7 +142,7 @@ def decoded_blocks(
         try:
             return digest, *decode(content, (target.height, target.width), target.mode)
         except DECODE_ERRORS as error:
-            return digest, _header_or_none(content), _reason(error)
+            return digest, _header_or_none(content), reason_of(error)
 
     pixels: list[NDArray[Any]] = []
     digests: list[bytes] = []
@@ -179,16 +179,12 @@ def _header_or_none(content: bytes) -> Header | None:
         return None
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _read(tree: Tree, name: str) -> bytes | str:
     """A file's content, or the reason why it cannot be read."""
     try:
         return tree.read(name, MAX_FILE_BYTES)
     except (*ARCHIVE_ERRORS, DataError) as error:
-        return _reason(error)
+        return reason_of(error)
 
 
 def _each(

@@ -15,6 +15,7 @@ from fovea.data.imageset import ImageSet, RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
 from fovea.data.readers.recognise import read_path, recognised
+from fovea.data.tree import reason_of
 from fovea.errors import DataError, FoveaError
 from fovea.registry import unknown_name
 
@@ -62,7 +63,7 @@ def read_raw(data: Any, options: ReadOptions | None = None) -> RawData:
         except (OSError, RuntimeError, ValueError) as error:  # no permission, a name too long, ~ of nobody
             if isinstance(error, FoveaError):
                 raise
-            raise DataError(f"{data} cannot be read: {error}.") from None
+            raise DataError(f"{data} cannot be read: {reason_of(error)}.") from None
     if _is_keras_pairs(data):
         parts = {
             part: set_from_arrays(images, labels, f"the arrays ({part})")

@@ -99,6 +99,12 @@ class Tree:
         return replace(self, stamps={name: self.stamps[name] for name in names})
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error of a library says, in one line of at most 200 characters."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def is_junk(name: str) -> bool:
     """Whether a file's or folder's own name marks it as hidden or as left behind by a system."""
     return name.startswith(".") or name.lower() in JUNK

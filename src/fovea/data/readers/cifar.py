@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fovea.data.imageset import RawData
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError, SettingsError
 
 _PLANES = 3072
@@ -165,7 +165,7 @@ def load_restricted(content: bytes, where: str) -> dict[str, Any]:
     try:
         loaded = _Restricted(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle raises almost anything
-        raise DataError(f"{where} is no batch of CIFAR that can be read: {error}.") from None
+        raise DataError(f"{where} is no batch of CIFAR that can be read: {reason_of(error)}.") from None
     if not isinstance(loaded, dict):
         raise DataError(f"{where} holds a pickled {type(loaded).__name__}: expected a dict with data and labels.")
     return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}

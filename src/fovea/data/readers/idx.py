@@ -18,7 +18,7 @@ from fovea.data.archives import ARCHIVE_ERRORS, BOMB_BYTES, BOMB_RATIO, open_unp
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -136,7 +136,7 @@ def read_idx(tree: Tree, name: str) -> NDArray[Any]:
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
+        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
 
 
 def _parse(file: BinaryIO, where: str, max_bytes: int) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from fovea.data.archives import ARCHIVE_ERRORS, inner_zip
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError
 
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -123,4 +123,4 @@ def read_npy(tree: Tree, name: str) -> NDArray[Any]:
     except DataError:
         raise
     except (*ARCHIVE_ERRORS, SyntaxError, TypeError, MemoryError) as error:
-        raise DataError(f"{where} cannot be read: {error}.") from None
+        raise DataError(f"{where} cannot be read: {reason_of(error)}.") from None

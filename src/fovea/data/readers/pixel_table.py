@@ -14,7 +14,7 @@ from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
 from fovea.data.csv_text import Head, as_pixels, blocks, chosen_column, is_number, parse_cells, parse_digits, read_head
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError
 
 LABEL_NAMES = {"label", "labels", "class", "classes", "target", "y", "digit", "category", "class_name", "classname"}
@@ -166,7 +166,7 @@ def _read_rows(
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {error}. Is the download complete?") from None
+        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
     cells, others = table.finish()
     if not len(cells):
         raise DataError(f"{where} holds no line of data.")

@@ -16,7 +16,7 @@ from fovea.data.readers.folder import read_folder, recognises_folder
 from fovea.data.readers.idx import read_idx_files, recognises_idx
 from fovea.data.readers.npz import read_npz, recognises_npz
 from fovea.data.readers.tables import read_tables, recognises_tables
-from fovea.data.tree import Tree, file_tree, folder_tree
+from fovea.data.tree import Tree, file_tree, folder_tree, reason_of
 from fovea.errors import DataError
 from fovea.registry import Registry
 
@@ -59,7 +59,7 @@ def read_path(path: Path, options: ReadOptions) -> RawData:
         with tree_at(path) as tree:
             raw = read_tree(tree, options)
     except UnicodeError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
+        raise DataError(f"{path} cannot be read: {reason_of(error)}.") from None
     return replace(raw, place=path)
 
 
