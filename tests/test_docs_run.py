@@ -6,10 +6,23 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from fovea.cli import app
 from fovea.settings import SECTIONS, Recipe
+from tests.conftest import bars
+from tests.data.formats import (
+    colour,
+    pack_tar,
+    pack_zip,
+    pixel_table,
+    write_cifar_binary,
+    write_cifar_python,
+    write_class_folders,
+    write_idx,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,3 +71,39 @@ def test_links_to_files_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert os.path.exists(page.parent / target), f"{page.name} links to {target}"  # noqa: PTH110
+
+
+def write_every_format(folder: Path) -> None:
+    """What the table of formats in the README names, each with a few images in it."""
+    toy = bars(60)
+    write_class_folders(folder / "parts", toy)
+    for split in ("train", "val", "test"):
+        write_class_folders(folder / "photos" / split, toy, ".jpg")
+    (folder / "pixels.csv").write_text(pixel_table(toy, "last", header=False))
+    (folder / "digit-recognizer").mkdir()
+    (folder / "digit-recognizer" / "train.csv").write_text(pixel_table(toy))
+    (folder / "digit-recognizer" / "test.csv").write_text(pixel_table(toy, None))
+    rows = [f"parts/{'abc'[label]}/{row:03d}.png,{label}" for row, label in enumerate(toy[1])]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    np.savez(folder / "arrays.npz", x_train=toy[0], y_train=toy[1], x_test=toy[0], y_test=toy[1])
+    (folder / "kmnist-npz").mkdir()
+    for part in ("train", "test"):
+        np.savez(folder / "kmnist-npz" / f"kmnist-{part}-imgs.npz", toy[0])
+        np.savez(folder / "kmnist-npz" / f"kmnist-{part}-labels.npz", toy[1])
+    write_idx(folder / "idx", toy, packed=True)
+    write_cifar_binary(folder / "cifar-10-batches-bin", colour(30))
+    write_cifar_python(folder / "cifar-10-batches-py", colour(30))
+    pack_zip(folder / "parts", folder / "parts.zip")
+    pack_tar(folder / "photos", folder / "photos.tar.gz", "photos")
+
+
+def test_every_line_of_the_table_of_formats_trains(tmp_path: Path) -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Data\n")[1].split("## Install")[0]
+    commands = re.findall(r"^\| .* \| `fovea train (\S+)`", table, re.MULTILINE)
+    assert len(commands) >= 14
+    write_every_format(tmp_path)
+    for source in commands:
+        known = "digits" if source == "mnist" else source  # what has to be fetched is replaced
+        done = CliRunner().invoke(app, ["train", known, "--model", "p4-dense", "--epochs", "1"])
+        assert done.exit_code == 0, f"{source}: {done.stderr}"
+        assert "test accuracy" in done.stdout

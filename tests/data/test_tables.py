@@ -135,9 +135,10 @@ def edited(text: str, line: int, change: str) -> str:
         (lambda text: text.splitlines()[0], "holds no line of data"),
         (lambda text: "", "holds no line of data"),
         (lambda text: "\n\n\n", "is no table of images"),
+        (lambda text: text.replace("\n", "\r"), "line ends of CR alone"),
         (lambda text: text.replace("pixel3,", "", 1), "line 2: 65 cells, expected 64"),
     ],
-    ids=["more", "cut", "word", "over", "nan", "long", "header", "empty", "blank", "short header"],
+    ids=["more", "cut", "word", "over", "nan", "long", "header", "empty", "blank", "old Macintosh", "short header"],
 )
 def test_a_bad_table_is_named_with_line_and_column(tmp_path: Path, toy: Arrays, change, words: str) -> None:  # type: ignore[no-untyped-def]
     path = write(tmp_path / "bad.csv", change(pixel_table(toy)))

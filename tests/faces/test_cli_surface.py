@@ -13,9 +13,10 @@ from fovea.cli import app
 SURFACE = {
     "train": {
         "--model", "--epochs", "--batch-size", "-b", "--lr", "--augmentation", "--val-split", "--val-data",
-        "--test-data", "--no-test", "--seed", "--seeds", "--device", "--precision", "--out", "--name", "--set",
-        "--json", "--help",
+        "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--device", "--precision", "--out", "--name",
+        "--set", "--json", "--help",
     },
+    "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--json", "--help"},
     "list": {"--json", "--help"},
 }  # fmt: skip

@@ -60,14 +60,17 @@ def read_head(tree: Tree, name: str) -> Head | None:
         raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
     if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
         return None
-    first = _text(lines[0]).rstrip("\r\n")
+    first, second = (_text(line).rstrip("\r\n") for line in lines)
     delimiter = max(_DELIMITERS, key=first.count)
-    cells = split_line(first, delimiter)
+    try:
+        cells, below = split_line(first, delimiter), split_line(second, delimiter)
+    except csv.Error:  # a line end inside a line: no text, or one of old Macintosh programs
+        return None
     if len(cells) < 2:
         return None
-    if not is_header(cells):
-        return Head(delimiter, None, cells, mark)
-    return Head(delimiter, cells, split_line(_text(lines[1]).rstrip("\r\n"), delimiter), mark + len(lines[0]))
+    return (
+        Head(delimiter, cells, below, mark + len(lines[0])) if is_header(cells) else Head(delimiter, None, cells, mark)
+    )
 
 
 def _line(file: BinaryIO, where: str, begun: bytes = b"") -> bytes:

@@ -92,7 +92,7 @@ def _splits(tree: Tree) -> dict[str, str]:
         if split in splits:
             raise DataError(f"{tree.place} has two folders for the {split} split: {splits[split]} and {folder}.")
         splits[split] = folder
-    return splits
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
 def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:

@@ -84,6 +84,9 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
         head = read_head(tree, name) if tree.size(name) else None
         if not tree.size(name) or (head is not None and head.header is not None and not any(head.first)):
             raise DataError(f"{tree.where(name)} holds no line of data.")
+        start = tree.head(name, 10_000)
+        if b"\r" in start and b"\n" not in start:
+            raise DataError(f"{tree.where(name)} has line ends of CR alone: save it as CSV with LF or CRLF.")
         raise DataError(
             f"{tree.where(next(iter(tree.stamps)))} is no table of images: expected lines of pixel values 0 to 255 "
             "with a label (784 or 3072 of them, say), or lines of path,label that name image files."
