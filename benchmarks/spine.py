@@ -132,7 +132,8 @@ def main() -> None:
     where = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}"
     text = (
         "# Measured\n\n`make bench` writes this page. Medians with their range; accuracies with the 95 % interval of "
-        f"the mean over seeds. {where}, {machine['time'][:10]}.\n\n{table(results)}\n"
+        f"the mean over seeds. {where}, {machine['time'][:10]}. How fast data is read: [data.md](data.md).\n\n"
+        f"{table(results)}\n"
     )
     (HERE / "README.md").write_text(text, encoding="utf-8")
     print(text)

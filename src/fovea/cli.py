@@ -136,13 +136,16 @@ def show_data(
 ) -> None:
     """Show what is in DATA before any training; draw some of its images."""
     from fovea import api
+    from fovea.reporting.console import terminal_width
     from fovea.reporting.dataview import data_as_json, data_lines
     from fovea.settings import parse_assignments
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     facts = api.describe_data(data, **(settings | ({"skip_bad": True} if skip_bad else {})))
     picture = api.write_samples(facts, out)
-    typer.echo(json.dumps(data_as_json(facts, picture)) if as_json else data_lines(facts, picture))
+    typer.echo(
+        json.dumps(data_as_json(facts, picture)) if as_json else data_lines(facts, picture, terminal_width(sys.stdout))
+    )
 
 
 @app.command()

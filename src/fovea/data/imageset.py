@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,7 +57,16 @@ class Rows:
 
 
 Pixels = NDArray[Any] | Rows
-SLICE = 4096  # images that are worked on at a time where a whole set may not fit into memory
+
+
+def slices(images: Pixels) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(first row, images) of consecutive parts, for work on sets that may not fit into memory.
+
+    A part holds up to 4,096 images, and at most 16 million values.
+    """
+    rows = max(1, min(4096, 2**24 // max(1, math.prod(images.shape[1:]))))
+    for start in range(0, len(images), rows):
+        yield start, images[start : start + rows]
 
 
 def take_rows(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
@@ -139,8 +149,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """sha256 (hex) of images, labels and class names: equal contents have equal fingerprints."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        for start in range(0, len(self), SLICE):
-            digest.update(np.ascontiguousarray(self.images[start : start + SLICE]).data)
+        for _, part in slices(self.images):
+            digest.update(np.ascontiguousarray(part).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fovea.data.imageset import SLICE, Pixels, Rows
+from fovea.data.imageset import Pixels, Rows, slices
 from fovea.errors import DataError
 
 Range = tuple[float, float]
@@ -52,12 +51,6 @@ def _not_finite(images: Pixels) -> list[int]:
     for start, part in slices(images):
         bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=(1, 2, 3)))).tolist()
     return bad
-
-
-def slices(images: Pixels) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(first row, images) of consecutive parts that fit into memory."""
-    for start in range(0, len(images), SLICE):
-        yield start, images[start : start + SLICE]
 
 
 def extremes(images: Pixels) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fovea.data.imageset import Pixels
+from fovea.data.imageset import Pixels, slices
 from fovea.data.pixels import Range, check_images, fit_channels, fit_size, range_of_new_images, to_uint8
 from fovea.errors import DataError, ModelError
 from fovea.settings import PreprocessingSettings
@@ -135,9 +135,9 @@ def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_rang
 
 
 def _inputs(images: Pixels, preprocessor: Preprocessor) -> Any:
-    """The net's inputs in slices of 4,096 images: float32 [n, C, H, W]."""
-    for start in range(0, len(images), 4096):
-        batch = torch.from_numpy(np.array(images[start : start + 4096])).permute(0, 3, 1, 2)
+    """The net's inputs in slices: float32 [n, C, H, W]."""
+    for _, part in slices(images):
+        batch = torch.from_numpy(np.array(part)).permute(0, 3, 1, 2)
         yield preprocessor.to_input(batch.to(torch.float32))
 
 

@@ -33,7 +33,7 @@ def data_as_json(facts: DataFacts, picture: Path | None) -> dict[str, Any]:
     }
 
 
-def data_lines(facts: DataFacts, picture: Path | None, width: int = 100) -> str:
+def data_lines(facts: DataFacts, picture: Path | None, width: int) -> str:
     """The facts for stdout: where, what form, each part, the classes, what is wrong, the picture's path."""
     lines = [f"{facts.name}: {facts.form}" + (f", {facts.place}" if facts.place else "")]
     if facts.known is not None:
@@ -43,7 +43,7 @@ def data_lines(facts: DataFacts, picture: Path | None, width: int = 100) -> str:
     lines += _class_lines(facts)
     lines += [f"note: {note}" for note in facts.notes]
     lines += [str(finding) for finding in data_findings(facts)]
-    wrapped = [row for line in lines for row in textwrap.wrap(line, width, subsequent_indent="  ") or [""]]
+    wrapped = [row for line in lines for row in textwrap.wrap(line, max(width - 1, 40), subsequent_indent="  ")]
     return "\n".join([*wrapped, *([str(picture)] if picture else [])])
 
 
