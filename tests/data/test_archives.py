@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -177,3 +178,51 @@ def test_a_torn_archive_says_so(tmp_path: Path, toy: Arrays) -> None:
         path.write_bytes(path.read_bytes()[:-200])
         with pytest.raises(DataError, match=r"s\.(zip|tar\.gz)"):
             read_raw(path)
+
+
+@pytest.mark.parametrize("where", ["header", "boundary", "inside"])
+def test_a_tar_that_is_damaged_or_cut_in_the_middle_is_not_read_in_part(
+    tmp_path: Path, toy: Arrays, where: str
+) -> None:
+    write_class_folders(tmp_path / "set", (toy[0][:12], toy[1][:12]))
+    path = pack_tar(tmp_path / "set", tmp_path / "s.tar")
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        info = archive.getmembers()[9]
+    if where == "header":
+        content[info.offset + 150] ^= 1
+    elif where == "boundary":
+        content = content[: info.offset]
+    else:
+        content = content[: info.offset_data + 10]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or cut short after"):
+        read_raw(path)
+
+
+def test_a_damaged_member_is_named_whatever_reads_it(tmp_path: Path, toy: Arrays) -> None:
+    for kind in ("cifar binary", "cifar python", "table", "paths", "npz", "idx"):
+        write_any(kind, tmp_path / kind, toy)
+        path = pack_zip(tmp_path / kind, tmp_path / f"{kind}.zip")
+        with zipfile.ZipFile(path) as archive:
+            info = max(archive.infolist(), key=lambda info: info.compress_size)
+        content = bytearray(path.read_bytes())
+        middle = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+        content[middle : middle + 8] = b"\xff" * 8
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=path.name):
+            read_raw(path)
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    zip_with(tmp_path / "bad.zip", "x/1.png")
+    content = (tmp_path / "bad.zip").read_bytes()
+    place = content.rindex(b"PK\x01\x02")
+    central = bytearray(content[place:])
+    central[28:30] = b"\0\0"
+    del central[46 : 46 + len("x/1.png")]
+    end = central.index(b"PK\x05\x06")
+    central[end + 12 : end + 16] = struct.pack("<I", end)
+    (tmp_path / "bad.zip").write_bytes(content[:place] + central)
+    with pytest.raises(DataError, match=r"bad\.zip"):
+        read_raw(tmp_path / "bad.zip")

@@ -88,6 +88,8 @@ def test_a_bad_batch_is_named_and_nothing_in_it_runs(tmp_path: Path, content: An
     [
         (b"\x80\x02r\xff\xff\xff\x7f.", "no batch of CIFAR"),
         (b"\x80\x02}q\x00", "no batch of CIFAR"),
+        (b"\x80\x02}K\x01K\x01\x86" + b"2\x86" * 40 + b"K\x01s.", "keys that are no names"),
+        (b"\x80\x02cnumpy\ndtype\nK\x01K\x01\x86" + b"2\x86" * 40 + b"\x85R.", "builds something else"),
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", "no batch of CIFAR"),
         (b"\x80", "no batch of CIFAR"),
     ],
@@ -105,3 +107,9 @@ def test_a_binary_batch_of_a_wrong_length_is_named(tmp_path: Path, size: int) ->
     (tmp_path / "cifar" / "data_batch_1.bin").write_bytes(bytes(size))
     with pytest.raises(DataError, match=rf"data_batch_1\.bin has {size:,} bytes: expected a multiple of 3,073"):
         read_raw(tmp_path / "cifar")
+
+
+def test_missing_training_batches_are_said(tmp_path: Path) -> None:
+    write_cifar_binary(tmp_path / "cifar", colour())
+    (note,) = read_raw(tmp_path / "cifar").notes
+    assert note == "data_batch_3, data_batch_4, data_batch_5 of CIFAR-10's five training batches are not there"

@@ -17,7 +17,7 @@ from fovea.data.download import RemoteFile, fetch
 from fovea.data.load import read_raw
 from fovea.data.options import ReadOptions, show_nothing
 from fovea.errors import DataError, RunFailedError
-from tests.data.formats import Arrays, write_idx
+from tests.data.formats import Arrays, colour, pack_tar, write_cifar_binary, write_idx
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -292,3 +292,22 @@ def test_offline_one_message_says_what_to_put_where(name: str) -> None:
 def test_a_set_that_nobody_may_download_says_where_to_get_it() -> None:
     with pytest.raises(DataError, match=r"cannot be downloaded without an account: .*Kaggle"):
         read_raw("digit-recognizer")
+
+
+def test_after_a_failed_download_the_next_call_goes_on(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar_binary(tmp_path / "cifar-10-batches-bin", colour())
+    content = pack_tar(tmp_path / "cifar-10-batches-bin", tmp_path / "c.tar.gz", "cifar-10-batches-bin").read_bytes()
+    remote = RemoteFile("cifar-10-binary.tar.gz", hashlib.sha256(content).hexdigest(), (server.url("c"),))
+    entry = catalog.CatalogEntry(None, "photos", "toy", ("cifar10",), (remote,))
+    monkeypatch.setattr(catalog, "CATALOG", {"cifar10": entry})
+    server.answers["c"] = lambda handler: handler.send_error(404)
+    with pytest.raises(RunFailedError, match="HTTP 404"):
+        catalog.read_named("cifar10", ReadOptions())
+    server.answers["c"] = lambda handler: whole(handler, content)
+    for _ in range(2):  # downloaded, then found
+        raw = catalog.read_named("cifar10", ReadOptions())
+        assert raw.known is True
+        assert np.array_equal(raw.parts["test"].images, colour()[0])
+    assert len(server.seen) == 2

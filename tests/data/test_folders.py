@@ -83,7 +83,8 @@ def test_files_without_a_suffix_are_known_by_their_first_bytes(tmp_path: Path) -
         (["a/1.png", "a/x/2.png", "b/1.png"], r"class folder a .* holds folders with images \(a/x/2\.png\)"),
         (["animals/cat/1.png", "plants/rose/1.png"], "class folder animals .* holds folders with images"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c, which the train folder lacks"),
-        (["run/config.yaml", "run/manifest.json", "run/curves.png", "b/1.png"], "is .*a run of Fovea"),
+        (["config.yaml", "manifest.json", "curves.png"], "is .*a run of Fovea"),
+        (["train/1.png", "test/1.png"], "test and train but no class folders in them"),
     ],
 )
 def test_folders_that_cannot_be_meant_are_refused(tmp_path: Path, files: list[str], words: str) -> None:
@@ -115,6 +116,74 @@ def test_names_of_any_kind_are_only_names(tmp_path: Path, name: str) -> None:
     raw = read_raw(tmp_path / "set")
     assert sorted(raw.classes or ()) == sorted([folder, "plain"])
     assert f"plain/{folder}.png" in raw.parts["train"].ids
+
+
+def test_runs_that_lie_in_the_data_are_left_out(tmp_path: Path, toy: Arrays) -> None:
+    write_class_folders(tmp_path / "set", toy)
+    run = tmp_path / "set" / "runs" / "first"
+    for name in ("config.yaml", "manifest.json", "curves.png", "../test_ledger.jsonl"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        paint(run / name) if name.endswith("png") else (run / name).touch()
+    raw = read_raw(tmp_path / "set")
+    assert raw.classes == ("a", "b", "c")
+    assert raw.notes == ["runs of Fovea were left out: runs/first"]
+
+
+def test_what_lies_beside_the_split_folders_is_left_out_with_a_line(tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/1.png", "test/1.png", "extra/a/1.png"):
+        paint(tmp_path / "set" / name)
+    raw = read_raw(tmp_path / "set")
+    assert list(raw.parts) == ["train"]
+    assert raw.notes == ["left out, for it is no split with class folders: extra, test"]
+
+
+def test_a_readme_beside_the_wrapped_data_does_no_harm(tmp_path: Path, toy: Arrays) -> None:
+    write_class_folders(tmp_path / "download" / "data", toy)
+    (tmp_path / "download" / "README.md").write_text("words")
+    assert read_raw(tmp_path / "download").classes == ("a", "b", "c")
+
+
+def test_a_table_of_other_numbers_beside_class_folders_is_no_data(tmp_path: Path, toy: Arrays) -> None:
+    write_class_folders(tmp_path / "set", toy)
+    (tmp_path / "set" / "log.csv").write_text("epoch,loss,a,b,c,d\n" + "1,2,3,4,5,6\n" * 9)
+    assert read_raw(tmp_path / "set").form == "image folder"
+
+
+def test_a_folder_with_one_archive_in_it_is_that_archive(tmp_path: Path, toy: Arrays) -> None:
+    write_class_folders(tmp_path / "set", toy)
+    (tmp_path / "download").mkdir()
+    pack_tar(tmp_path / "set", tmp_path / "download" / "set.tar.gz")
+    assert read_raw(tmp_path / "download").classes == ("a", "b", "c")
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+    for name in (b"a", b"b\xff"):
+        folder = tmp_path / "set" / os.fsdecode(name)
+        folder.mkdir(parents=True)
+        paint(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(folder / os.fsdecode(b"\xfe.png"))
+    raw = read_raw(tmp_path / "set")
+    assert raw.classes == ("a", "b\\xff")
+    assert raw.parts["train"].ids.tolist() == ["a/\\xfe.png", "b\\xff/\\xfe.png"]
+
+
+def test_terminal_codes_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    paint(tmp_path / "set" / "b" / "1.png")
+    (tmp_path / "set" / "a").mkdir()
+    (tmp_path / "set" / "a" / "\x1b[31mred.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a/\\x1b\[31mred\.png: is empty"):
+        read_raw(tmp_path / "set")
+
+
+def test_links_that_fan_out_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.data.tree.MAX_FOLDERS", 500)
+    for level in range(12):
+        (tmp_path / "set" / str(level)).mkdir(parents=True)
+    for level in range(11):
+        for side in "xy":
+            (tmp_path / "set" / str(level) / side).symlink_to(tmp_path / "set" / str(level + 1))
+    with pytest.raises(DataError, match="more than 500 folders"):
+        read_raw(tmp_path / "set")
 
 
 # --- odd images ------------------------------------------------------------------------------------------------------
@@ -233,6 +302,36 @@ def test_skip_bad_leaves_bad_images_out_and_keeps_labels_with_their_images(
         assert name not in bad
         assert label == "abc"[toy[1][row]]
         assert np.array_equal(image[..., 0], toy[0][row])
+
+
+def test_a_bad_image_decides_nothing_about_the_good_ones(tmp_path: Path) -> None:
+    for row in range(8):
+        paint(tmp_path / "set" / "ab"[row % 2] / f"{row}.png", row)
+    Image.new("RGB", (500, 400)).save(tmp_path / "large.jpg", quality=95)
+    (tmp_path / "set" / "a" / "torn.jpg").write_bytes((tmp_path / "large.jpg").read_bytes()[:1500])
+    raw = read_raw(tmp_path / "set", ReadOptions(skip_bad=True))
+    assert raw.parts["train"].images.shape == (8, 7, 9, 1)
+
+
+def test_a_part_without_any_good_image_is_refused(tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
+        paint(tmp_path / "set" / name)
+    (tmp_path / "set" / "test" / "a" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"\(test\) has no image that can be decoded"):
+        read_raw(tmp_path / "set", ReadOptions(skip_bad=True))
+
+
+def test_values_of_32_bits_among_8_are_refused_and_of_16_said(tmp_path: Path) -> None:
+    paint(tmp_path / "set" / "b" / "1.png", 200)
+    (tmp_path / "set" / "a").mkdir()
+    Image.fromarray(np.full((7, 9), 200, np.int32)).save(tmp_path / "set" / "a" / "1.tif")
+    with pytest.raises(DataError, match=r"a/1\.tif: holds 32-bit values"):
+        read_raw(tmp_path / "set")
+    (tmp_path / "set" / "a" / "1.tif").unlink()
+    Image.fromarray(np.full((7, 9), 200 * 257, np.uint16)).save(tmp_path / "set" / "a" / "1.png")
+    raw = read_raw(tmp_path / "set")
+    assert (np.asarray(raw.parts["train"].images) == 200).all()
+    assert "of 16 bits the upper 8 are kept" in raw.notes[0]
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -385,7 +484,7 @@ def test_a_full_disk_is_said_with_the_need_and_leaves_no_entry(
 ) -> None:
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(RunFailedError, match=r"need 0\.00 GB in .*images, which could not be written"):
+    with pytest.raises(RunFailedError, match=r"could not be written to .*images: 0\.00 GB are needed, 0"):
         read_raw(cached)
     assert not list((tmp_path / "cache" / "fovea" / "images").glob("*/about.json"))
 
@@ -402,3 +501,26 @@ def test_two_processes_at_once_decode_once_and_agree(cached: Path) -> None:
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=100) for process in both]
     assert outputs[0][0] == outputs[1][0] != "", outputs
+
+
+def test_a_passing_error_of_the_disk_is_not_remembered(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(tree: object, name: str, limit: int = 0) -> bytes:
+        if name == "b/100.png":
+            raise DataError("cannot be read: Input/output error") from OSError(5, "Input/output error")
+        return whole(tree, name)  # type: ignore[arg-type]
+
+    whole = decoding.Tree.read
+    monkeypatch.setattr(decoding.Tree, "read", fails)
+    with pytest.raises(DataError, match="Input/output error"):
+        read_raw(cached, ReadOptions(skip_bad=True))
+    monkeypatch.setattr(decoding.Tree, "read", whole)
+    assert len(read_raw(cached).parts["train"].images) == 150
+
+
+def test_images_that_do_not_fit_into_memory_are_no_bad_images(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoding, "decode", fails)
+    with pytest.raises(RunFailedError, match="do not fit into memory"):
+        read_raw(cached)

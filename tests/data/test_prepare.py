@@ -9,7 +9,7 @@ import pytest
 
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.load import read_raw, with_part
-from fovea.data.prepare import Splits, prepare_splits
+from fovea.data.prepare import Splits, encode_parts, prepare_splits
 from fovea.errors import DataError
 from fovea.settings import DataSettings
 
@@ -109,3 +109,23 @@ def test_an_image_size_is_applied_to_every_part(toy: Arrays) -> None:
     raw = with_part(read_raw(toy), "test", read_raw((np.zeros((3, 20, 20), np.uint8), toy[1][:3])))
     splits = prepare_splits(raw, DataSettings(), image_size=(16, 12))
     assert {images.image_shape for images in splits.sets.values()} == {(16, 12, 1)}
+
+
+def test_other_data_with_its_classes_in_another_order_keeps_their_meaning(toy: Arrays) -> None:
+    ids = np.arange(len(toy[1]))
+    first = RawData("first", "made up", {"train": RawSet(toy[0], toy[1], ids)}, ("cat", "dog", "owl"))
+    other = RawData("other", "made up", {"train": RawSet(toy[0], (toy[1] + 1) % 3, ids)}, ("owl", "cat", "dog"))
+    labels, classes = encode_parts(with_part(first, "test", other))
+    assert classes == ("cat", "dog", "owl")
+    assert np.array_equal(labels["train"], labels["test"])
+
+
+@pytest.mark.parametrize("numbers_first", [True, False])
+def test_numbers_and_names_of_the_same_classes_are_the_same(toy: Arrays, numbers_first: bool) -> None:
+    ids = np.arange(len(toy[1]))
+    numbers = RawData("numbers", "made up", {"train": RawSet(toy[0], toy[1], ids)})
+    names = RawData("names", "made up", {"train": RawSet(toy[0], toy[1].astype(str), ids)}, ("0", "1", "2"))
+    pair = (numbers, names) if numbers_first else (names, numbers)
+    labels, classes = encode_parts(with_part(pair[0], "test", pair[1]))
+    assert classes == ("0", "1", "2")
+    assert np.array_equal(labels["train"], labels["test"])

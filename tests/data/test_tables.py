@@ -16,6 +16,7 @@ from PIL import Image
 from fovea.data.csv_text import parse_digits
 from fovea.data.load import read_raw
 from fovea.data.options import ReadOptions
+from fovea.data.prepare import encode_parts
 from fovea.errors import DataError, SettingsError
 from tests.data.formats import Arrays, colour, pixel_table, write_class_folders
 
@@ -131,7 +132,7 @@ def edited(text: str, line: int, change: str) -> str:
         (lambda text: edited(text, 3, "x"), r"line 3, column 65: '\d+x' is no pixel value of 0 to 255"),
         (lambda text: edited(text, 3, "00"), r"line 3, column 65: '\d+00' is no pixel value of 0 to 255"),
         (lambda text: text.replace("\n0,", "\n0,nan,", 1).replace(",0\n", "\n"), "line 2"),
-        (lambda text: edited(text, 5, "9" * 100_000), r"line 5, column 65: '\d{40}\.\.\. \(100,00\d characters\)'"),
+        (lambda text: edited(text, 5, "9" * 100_000), r"line 5, column 65: '\d{40}'\.\.\. is a cell of 100,00\d"),
         (lambda text: text.splitlines()[0], "holds no line of data"),
         (lambda text: "", "holds no line of data"),
         (lambda text: "\n\n\n", "is no table of images"),
@@ -167,6 +168,52 @@ def test_a_block_is_parsed_right_or_not_at_all(text: str) -> None:
     if parsed is not None:
         lines = (text + "\n").replace("\r", "").split("\n")[:-1]
         assert parsed.tolist() == [[int(cell) for cell in line.split(",")] for line in lines]
+
+
+@pytest.mark.parametrize("names", ["label,{0}", ",label,{0}", "{0},label"])
+def test_columns_that_pandas_numbered_are_a_header(tmp_path: Path, toy: Arrays, names: str) -> None:
+    lines = pixel_table(toy, "last" if names.endswith("label") else "first", header=False).splitlines()
+    if names.startswith(","):
+        lines = [f"{i},{line}" for i, line in enumerate(lines)]
+    header = names.format(",".join(map(str, range(64))))
+    train = read_raw(write(tmp_path / "t.csv", "\n".join([header, *lines]))).parts["train"]
+    assert np.array_equal(train.images, toy[0])
+    assert np.array_equal(train.labels, toy[1])
+
+
+def test_a_label_is_the_same_in_whatever_block_of_the_file_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fovea.data.csv_text.BLOCK_BYTES", 200)
+    labels = ["7", "007", "7.0", "cat"] * 20
+    rows = [f"{label},1,2,3,4" for label in labels]
+    train = read_raw(write(tmp_path / "t.csv", "\n".join(["label,p1,p2,p3,p4", *rows]))).parts["train"]
+    assert sorted(set(train.labels.tolist())) == ["7", "cat"]
+
+
+def test_large_numbers_as_labels_stay_apart(tmp_path: Path) -> None:
+    rows = [f"{label},1,2,3,4" for label in (999999999999999999, 999999999999999998) * 4]
+    train = read_raw(write(tmp_path / "t.csv", "\n".join(["label,p1,p2,p3,p4", *rows]))).parts["train"]
+    assert len(set(train.labels.tolist())) == 2
+
+
+def test_the_label_of_binary_images_without_a_header_is_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 2, (200, 8, 8), dtype=np.uint8), rng.integers(0, 10, 200)
+    train = read_raw(write(tmp_path / "t.csv", pixel_table((images, labels), "first", header=False))).parts["train"]
+    assert np.array_equal(train.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("label,p1,p2,p3,p4\n" + "x" * 100_000 + ",1,2,3,4\n", r"line 2, column 1: 'x{40}'\.\.\. is a cell of 100,000"),
+        (",".join(["1"] * 400_000) + "\n", "400,000 columns, over the limit"),
+    ],
+)
+def test_cells_and_lines_without_end_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_raw(write(tmp_path / "t.csv", text))
 
 
 # --- tables of paths -------------------------------------------------------------------------------------------------
@@ -263,3 +310,22 @@ def test_folders_and_a_table_that_disagree_must_be_told_apart(tmp_path: Path, to
     assert read_raw(tmp_path / "set" / "labels.csv").parts["train"].labels.tolist() == ["x", "y"]
     write(tmp_path / "set" / "labels.csv", "path,label\na/000.png,a\nb/001.png,b\n")
     assert len(read_raw(tmp_path / "set").parts["train"].labels) == 9
+
+
+def test_two_tables_must_not_name_the_same_part(pictures: Path) -> None:
+    write(pictures / "train.csv", "path,label,split\npictures/000.png,a,train\npictures/001.png,b,test\n")
+    write(pictures / "test.csv", "path,label\npictures/002.png,a\n")
+    with pytest.raises(DataError, match=r"test\.csv names test images, and another table does so too"):
+        read_raw(pictures)
+
+
+def test_a_table_of_test_images_alone_trains_nothing(pictures: Path) -> None:
+    write(pictures / "t.csv", "path,label,split\npictures/000.png,a,test\npictures/001.png,b,test\n")
+    raw = read_raw(pictures / "t.csv")
+    with pytest.raises(DataError, match="has no training images, only test images"):
+        encode_parts(raw)
+
+
+def test_paths_written_on_windows_are_found(pictures: Path, toy: Arrays) -> None:
+    write(pictures / "t.csv", "path,label\npictures\\000.png,a\npictures\\001.png,b\n")
+    assert np.array_equal(np.asarray(read_raw(pictures / "t.csv").parts["train"].images)[..., 0], toy[0][:2])

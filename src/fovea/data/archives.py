@@ -10,29 +10,18 @@ import stat
 import tarfile
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fovea.data.tree import MAX_FILES, Stamp, Tree, data_name, has_junk, reason_of, stamp_of
+from fovea.data.tree import MAX_FILES, READ_ERRORS, Stamp, Tree, data_name, has_junk, reason_of, stamp_of
 from fovea.errors import DataError
 
-ARCHIVE_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    OverflowError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-)
 # What unpacks to more than both of these is refused as a bomb: no real image data shrinks a hundredfold.
 BOMB_BYTES = 2**28
 BOMB_RATIO = 100
+
+MAX_NAME = 1000  # characters of a member's name
 
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -61,16 +50,25 @@ class Bounded(io.RawIOBase):
         """
         content = self._inner.read(len(buffer))
         if self._inner.tell() > self._limit:
-            raise DataError(
-                f"{self._where} unpacks to more than {self._limit:,} bytes, over {BOMB_RATIO} times its size: "
-                "unpack it yourself if you trust it."
-            )
+            raise self._too_much()
         buffer[: len(content)] = content
         return len(content)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As a stream's."""
+        """As a stream's.
+
+        Raises:
+            DataError: when the way there leads over the limit.
+        """
+        if whence == 0 and offset > self._limit:
+            raise self._too_much()
         return int(self._inner.seek(offset, whence))
+
+    def _too_much(self) -> DataError:
+        return DataError(
+            f"{self._where} unpacks to more than {self._limit:,} bytes, over {BOMB_RATIO} times its size: "
+            "unpack it yourself if you trust it."
+        )
 
     def tell(self) -> int:
         """As a stream's."""
@@ -95,8 +93,17 @@ def unpacked(file: BinaryIO, packed_bytes: int, where: str) -> BinaryIO:
 
 
 def open_unpacked(tree: Tree, name: str) -> BinaryIO:
-    """Open a file of a tree, unpacked on the way where it is compressed."""
-    return unpacked(tree.open(name), tree.size(name), tree.where(name))
+    """Open a file of a tree, unpacked on the way where it is compressed.
+
+    Raises:
+        DataError: when it cannot be opened.
+    """
+    file = tree.open(name)
+    try:
+        return unpacked(file, tree.size(name), tree.where(name))
+    except READ_ERRORS as error:
+        file.close()
+        raise tree.unreadable(name, error) from error
 
 
 def archive_tree(path: Path) -> Tree | None:
@@ -114,11 +121,13 @@ def archive_tree(path: Path) -> Tree | None:
         return _tar_tree(path, any(head.startswith(magic) for magic in COMPRESSIONS))
     except DataError:
         raise
-    except ARCHIVE_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{path} cannot be read as an archive: {reason_of(error)}. Is the download complete?") from None
 
 
 def _checked(path: Path, name: str, seen: dict[str, Any]) -> str:
+    if not 0 < len(name) <= MAX_NAME:
+        raise DataError(f"{path} holds a member with a name of {len(name):,} characters: it is damaged.")
     clean = name.replace("\\", "/")
     parts = clean.split("/")
     if clean.startswith("/") or ".." in parts or "\0" in clean or (len(parts[0]) == 2 and parts[0][1] == ":"):
@@ -153,7 +162,7 @@ def inner_zip(tree: Tree, name: str) -> Tree:
         return _tree_of_zip(zipfile.ZipFile(io.BytesIO(content)), where, len(content), tree.stamps[name])
     except DataError:
         raise
-    except ARCHIVE_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{where} cannot be read as an archive: {reason_of(error)}. Is the download complete?"
         ) from None
@@ -202,19 +211,49 @@ def _tar_tree(path: Path, is_packed: bool) -> Tree | None:
     lock = threading.Lock()
 
     def open_member(name: str) -> BinaryIO:
-        with lock:  # one position in one stream
-            content = cast(Any, archive.extractfile(members[name])).read()
-        if len(content) != members[name].size:
-            raise EOFError("the archive ends inside this file")
-        return io.BytesIO(content)
+        info = members[name]
+        return cast(BinaryIO, io.BufferedReader(_TarMember(stream, lock, info.offset_data, info.size)))
 
     return Tree(data_name(path), path, stamps, open_member, True, is_packed, stream.close)
 
 
+class _TarMember(io.RawIOBase):
+    """A member of a tar, read piece by piece from the one stream that all members share."""
+
+    def __init__(self, stream: BinaryIO, lock: threading.Lock, start: int, size: int) -> None:
+        super().__init__()
+        self._stream, self._lock, self._start, self._size, self._place = stream, lock, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(0, self._size - self._place))
+        with self._lock:
+            self._stream.seek(self._start + self._place)
+            content = self._stream.read(wanted)
+        if len(content) < wanted:
+            raise EOFError("the archive ends inside this file")
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+
 def _tar_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
     members: dict[str, tarfile.TarInfo] = {}
-    offset = -1
-    while (info := archive.next()) is not None:
+    offset, last = -1, "its beginning"
+    while (info := _next_member(archive, path, last)) is not None:
+        last = repr(info.name)
         if archive.offset <= offset or info.size < 0:
             raise DataError(f"{path} is damaged: its member {info.name!r} does not come after the one before.")
         offset = archive.offset
@@ -224,4 +263,17 @@ def _tar_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarI
         if not info.isreg() or info.issparse():
             raise DataError(f"{path} holds the link or device {info.name!r}: only plain files are read.")
         members[name] = info
+    # Python's tarfile takes a damaged or missing header for the end of the archive.
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError(f"{path} is damaged or cut short after {last}. Is the download complete?")
     return members
+
+
+def _next_member(archive: tarfile.TarFile, path: Path, last: str) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except tarfile.ReadError:
+        if not archive.offset:
+            raise  # this is no tar
+        raise DataError(f"{path} is damaged or cut short after {last}. Is the download complete?") from None

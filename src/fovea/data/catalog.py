@@ -283,8 +283,10 @@ def _find(entry: CatalogEntry) -> Path | None:
     for folder in search_folders():
         for place in entry.places:
             path = folder / place
-            if path.exists() and _holds(entry, path):
-                return path
+            if not path.exists() or not _holds(entry, path):
+                continue
+            packed = path / entry.files[0].name if len(entry.files) == 1 else path
+            return packed if packed.is_file() else path
     return None
 
 
@@ -292,12 +294,13 @@ def _holds(entry: CatalogEntry, path: Path) -> bool:
     """Whether a place holds the set, and not just a part of its download."""
     if path.is_file():
         return True
+    files = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
     there = [(path / file.name).exists() or (path / file.name).with_suffix("").exists() for file in entry.files]
     if len(there) > 1 and any(there) and not all(there) and path.parent == cache_folder():
         return False
     if entry.idx_set is not None and not any(path.rglob(f"{entry.idx_set}-*")):
         return False
-    return any(child.is_file() and child.suffix not in (".part", ".lock") for child in path.iterdir())
+    return any(child.suffix != ".part" for child in files)
 
 
 def _download(name: str, entry: CatalogEntry, options: ReadOptions) -> Path:

@@ -12,13 +12,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
+from fovea.data.archives import open_unpacked
 from fovea.data.decode import has_image_suffix
-from fovea.data.tree import Tree, reason_of
+from fovea.data.tree import READ_ERRORS, Tree, reason_of
 from fovea.errors import DataError, SettingsError
 
 BLOCK_BYTES = 2**20  # a block and what is computed from it stay in the second-level cache
 MAX_LINE_BYTES = 2**24
+MAX_COLUMNS = 300_000  # a colour image of 316 x 316
+MAX_CELL = 4096  # characters; labels and paths are kept at the length of the longest
+LABEL_NAMES = {"label", "labels", "class", "classes", "target", "y", "digit", "category", "class_name", "classname"}
+ID_NAMES = {"id", "imageid", "image_id", "index", "row", "unnamed: 0", ""}
 _DELIMITERS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*|\s*nan\s*", re.IGNORECASE)
 _SHOWN = 40  # characters of a bad cell in a message
@@ -50,13 +54,13 @@ def read_head(tree: Tree, name: str) -> Head | None:
     where = tree.where(name)
     try:
         with open_unpacked(tree, name) as file:
-            start = file.read(4)
-            mark = 3 if start.startswith(b"\xef\xbb\xbf") else 0
-            lines = [_line(file, where, start[mark:])]
-            lines.append(_line(file, where))
+            start = file.read(3)
+            mark = 3 if start == b"\xef\xbb\xbf" else 0
+            rest = io.BytesIO(start[mark:])
+            lines = [_line(rest, file, where), _line(rest, file, where)]
     except DataError:
         raise
-    except ARCHIVE_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
     if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
         return None
@@ -68,15 +72,18 @@ def read_head(tree: Tree, name: str) -> Head | None:
         return None
     if len(cells) < 2:
         return None
+    if len(cells) > MAX_COLUMNS:
+        raise DataError(f"{where} has {len(cells):,} columns, over the limit of {MAX_COLUMNS:,}.")
     return (
         Head(delimiter, cells, below, mark + len(lines[0])) if is_header(cells) else Head(delimiter, None, cells, mark)
     )
 
 
-def _line(file: BinaryIO, where: str, begun: bytes = b"") -> bytes:
-    if b"\n" in begun:  # a file of a few bytes
-        return begun
-    line = begun + file.readline(MAX_LINE_BYTES)
+def _line(begun: BinaryIO, file: BinaryIO, where: str) -> bytes:
+    """The next line of `begun` and, where that ends, of `file`."""
+    line = begun.readline()
+    if not line.endswith(b"\n"):
+        line += file.readline(MAX_LINE_BYTES)
     if len(line) >= MAX_LINE_BYTES:
         raise DataError(f"{where} has a line of more than {MAX_LINE_BYTES:,} bytes: this is no table of images.")
     return line
@@ -97,9 +104,21 @@ def is_number(cell: str) -> bool:
 
 
 def is_header(cells: tuple[str, ...]) -> bool:
-    """Whether a first line names columns: most of its cells are words, and none of them is an image's name."""
+    """Whether a first line names columns.
+
+    Most of its cells are words, one is called like a label, or they count up (as pandas names columns); and none of
+    them is an image's name.
+    """
     words = sum(not is_number(cell) for cell in cells)
-    return words > len(cells) / 2 and not any(has_image_suffix(cell) for cell in cells)
+    if any(has_image_suffix(cell) for cell in cells):
+        return False
+    if any(cell.lower() in LABEL_NAMES for cell in cells):
+        return True
+    numbers = [cell for cell in cells if cell.isascii() and cell.isdigit()]
+    counts_up = len(numbers) >= len(cells) - 2 and any(
+        numbers == [str(first + i) for i in range(len(numbers))] for first in (0, 1)
+    )
+    return counts_up or words > len(cells) / 2
 
 
 def chosen_column(head: Head, wanted: str | int, where: str) -> int:
@@ -121,10 +140,10 @@ def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
     """A stream cut at line ends into blocks of about 1 MB; each ends with a line end.
 
     Raises:
-        DataError: for a line of more than 16 MB.
+        DataError: for a line of more than 16 MB, or a file that cannot be read to its end.
     """
     rest = b""
-    while content := file.read(BLOCK_BYTES):
+    while content := _read_block(file, where):
         cut = content.rfind(b"\n")
         if cut < 0:
             rest += content
@@ -135,6 +154,15 @@ def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
         rest = content[cut + 1 :]
     if rest.strip():
         yield rest + b"\n"
+
+
+def _read_block(file: BinaryIO, where: str) -> bytes:
+    try:
+        return file.read(BLOCK_BYTES)
+    except DataError:
+        raise
+    except READ_ERRORS as error:
+        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
 
 
 def _byte_kinds(delimiter: str) -> bytes:
@@ -207,6 +235,12 @@ def parse_cells(block: bytes, delimiter: str, columns: int, where: str, line: in
                 raise DataError(
                     f"{where}, line {number}: {len(row)} cells, expected {columns} as in the first line. "
                     "Is the file cut short, or a line broken?"
+                )
+            if sum(map(len, row)) > 64 * columns + MAX_CELL:
+                longest = max(range(columns), key=lambda column: len(row[column]))
+                raise DataError(
+                    f"{where}, line {number}, column {longest + 1}: {row[longest][:_SHOWN]!r}... is a cell of "
+                    f"{len(row[longest]):,} characters."
                 )
             rows.append(row)
             numbers.append(number)

@@ -47,7 +47,6 @@ DECODE_ERRORS = (
     IndexError,
     OverflowError,
     EOFError,
-    MemoryError,
     RuntimeError,
     AttributeError,
     struct.error,
@@ -86,13 +85,16 @@ def strict_pillow() -> Iterator[None]:
 
 
 def read_header(content: bytes) -> Header:
-    """Look at an image, as far as possible without decoding its pixels.
+    """Look at an image that can be decoded.
 
     Raises:
         One of DECODE_ERRORS: when it is none of FORMATS, is damaged, animated, too large or too small.
     """
     with _opened(content) as picture:
-        return _header(picture, _orientation(picture))
+        header = _header(picture, _orientation(picture))
+        picture.draft(None, (1, 1))  # a JPEG at an eighth of its size
+        picture.load()
+        return header
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -170,6 +172,8 @@ def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, N
         header = _header(opened, orientation)
         if opened.format in ("JPEG", "MPO") and mode != "F":
             opened.draft(None, (width * _JPEG_RESERVE, height * _JPEG_RESERVE))
+        if opened.mode == "I" and opened.format == "TIFF" and mode != "F":
+            raise ValueError("holds 32-bit values, the others 8-bit ones: convert them to one form")
         opened.load()
         picture: Image.Image = opened if orientation == 1 else ImageOps.exif_transpose(opened)
         picture = _as_float(picture) if mode == "F" else _eight_bit(picture)

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.archives import ARCHIVE_ERRORS
 from fovea.data.decode import DECODE_ERRORS, MAX_FILE_BYTES, Header, Mode, decode, read_header
 from fovea.data.options import ReadOptions
 from fovea.data.tree import Tree, reason_of
@@ -84,8 +83,13 @@ class Survey:
         mode: Mode = "F" if self.kinds == ["deep"] else "RGB" if "colour" in self.kinds else "L"
         return Target(height, width, mode)
 
-    def size_line(self, wanted: tuple[int, int] | None) -> str | None:
-        """A line where the images do not keep their size though nobody said so."""
+    def lines(self, wanted: tuple[int, int] | None) -> list[str]:
+        """What a user should know of how the images were made alike."""
+        mixed = "deep" in self.kinds and len(self.kinds) > 1
+        depth = "some images have 16 bits a value, others 8: of 16 bits the upper 8 are kept"
+        return [line for line in (self._size_line(wanted), depth if mixed else None) if line]
+
+    def _size_line(self, wanted: tuple[int, int] | None) -> str | None:
         target = self.target(wanted)
         if wanted is not None or not self.sizes or self.sizes == [(target.height, target.width)]:
             return None
@@ -142,7 +146,7 @@ def decoded_blocks(
         try:
             return digest, *decode(content, (target.height, target.width), target.mode)
         except DECODE_ERRORS as error:
-            return digest, _header_or_none(content), reason_of(error)
+            return digest, None, reason_of(error)
 
     pixels: list[NDArray[Any]] = []
     digests: list[bytes] = []
@@ -172,19 +176,19 @@ def file_digests(tree: Tree, names: list[str], options: ReadOptions) -> list[byt
     return list(_each(tree, names, work, options, "comparing", 0, _CHUNK))
 
 
-def _header_or_none(content: bytes) -> Header | None:
-    try:
-        return read_header(content)
-    except DECODE_ERRORS:
-        return None
-
-
 def _read(tree: Tree, name: str) -> bytes | str:
-    """A file's content, or the reason why it cannot be read."""
+    """A file's content, or the reason why it is no image; what may pass (a permission, a disk) is no reason.
+
+    Raises:
+        DataError: when a file is there but cannot be read now.
+    """
     try:
         return tree.read(name, MAX_FILE_BYTES)
-    except (*ARCHIVE_ERRORS, DataError) as error:
-        return reason_of(error)
+    except DataError as error:
+        passing = isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+        if passing and not tree.is_archive:
+            raise
+        return reason_of(error.__cause__ or error)
 
 
 def _each(

@@ -12,8 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
+from fovea.data.folders import alone
 from fovea.data.options import Progress
 from fovea.errors import DataError, RunFailedError
 
@@ -69,12 +68,7 @@ def fetch(name: str, files: tuple[RemoteFile, ...], folder: Path, by_hand: str, 
         raise DataError(f"The data set {name!r} is not on this machine, and FOVEA_OFFLINE is set. {by_hand}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(folder / ".lock"))
-        with contextlib.suppress(TimeoutError):
-            lock.acquire(timeout=0)
-        if not lock.is_locked:
-            progress(f"waiting for another process that downloads {name}", 0, 0)
-        with lock:
+        with alone(folder / ".lock", lambda: progress(f"waiting for another process that downloads {name}", 0, 0)):
             for file in files:
                 if not (folder / file.name).exists():
                     _fetch_one(file, folder, by_hand, progress)

@@ -22,10 +22,14 @@ SPLIT_NAMES = {
 }
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorting key that puts "10" after "2" and leaves other names in alphabetical order."""
-    pieces = re.split(r"(\d+)", name)
-    return tuple((0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces if piece)
+    pieces = [piece.lstrip("0") if piece[:1].isdecimal() else piece for piece in re.split(r"(\d+)", name)]
+    numbers = [piece[:1].isdecimal() for piece in re.split(r"(\d+)", name)]
+    # A longer number is a larger one; as an int it might have more digits than Python converts.
+    return tuple(
+        (0, len(p), p) if number else (1, 0, p) for p, number in zip(pieces, numbers, strict=True) if p or number
+    )
 
 
 def flat_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
@@ -77,7 +81,7 @@ def _whole_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iuf":
         raise DataError(f"The labels of {where} are of type {labels.dtype}: expected integers, names or one-hot rows.")
     if labels.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
+        bad = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)) | (np.abs(labels) >= 2**53))
         if len(bad):
             raise DataError(
                 f"The label of image {bad[0]} in {where} is {labels[bad[0]]} ({len(bad)} such in all): "

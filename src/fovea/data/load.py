@@ -12,6 +12,7 @@ import numpy as np
 from fovea.data.catalog import CATALOG, read_named
 from fovea.data.folders import search_folders
 from fovea.data.imageset import ImageSet, RawData, RawSet
+from fovea.data.labels import encode_labels, flat_labels
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
 from fovea.data.readers.recognise import read_path, recognised
@@ -146,4 +147,29 @@ def with_part(raw: RawData, role: str, other: RawData) -> RawData:
             f"The {role} data {other.name} has other classes than {raw.name}: {', '.join(other.classes[:10])} "
             f"instead of {', '.join(raw.classes[:10])}."
         )
-    return replace(raw, parts={**raw.parts, role: only_part(other, role)}, notes=raw.notes + other.notes)
+    added = only_part(other, role)
+    parts = dict(raw.parts)
+    if _speak_differently(raw, other, added):  # then the names of the classes are what both have in common
+        parts = {part: _by_name(found, raw.classes) for part, found in parts.items()}
+        added = _by_name(added, other.classes)
+    return replace(raw, parts={**parts, role: added}, notes=raw.notes + other.notes)
+
+
+def _speak_differently(raw: RawData, other: RawData, added: RawSet) -> bool:
+    """Whether the same label may mean different classes in two sources, or the same class have different labels."""
+    labels = next(iter(raw.parts.values())).labels
+    if labels is None or added.labels is None:
+        return False
+    text = [np.asarray(found).dtype.kind in "OUS" for found in (labels, added.labels)]
+    orders_differ = raw.classes != other.classes and raw.classes is not None and other.classes is not None
+    return text[0] != text[1] or (orders_differ and not any(text))
+
+
+def _by_name(found: RawSet, classes: tuple[str, ...] | None) -> RawSet:
+    if found.labels is None:
+        return found
+    labels = flat_labels(found.labels, "the labels")
+    if labels.dtype.kind != "U" and classes is not None:
+        labels = encode_labels(labels, dict(enumerate(classes)), "the data")
+        return replace(found, labels=np.array(classes)[labels])
+    return replace(found, labels=labels.astype(np.str_))

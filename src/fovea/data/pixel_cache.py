@@ -21,15 +21,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from fovea.data.decode import strict_pillow
 from fovea.data.decoding import Survey, Target, WrongGuessError, decoded_blocks, file_digests, first_look
-from fovea.data.folders import cache_folder
+from fovea.data.folders import alone, cache_folder
 from fovea.data.imageset import Pixels, Rows
 from fovea.data.options import ReadOptions
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, reason_of, shown
 from fovea.errors import DataError, RunFailedError
 from fovea.runfolder import write_bytes
 
@@ -55,9 +54,16 @@ class Pictures:
     bad: frozenset[int]
     notes: list[str] = field(default_factory=list)
 
-    def good(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Which files from `start` to before `stop` are good."""
-        return np.array([number for number in range(start, stop) if number not in self.bad], np.int64)
+    def good(self, start: int, stop: int, where: str) -> NDArray[np.int64]:
+        """Which files from `start` to before `stop` are good.
+
+        Raises:
+            DataError: when none is.
+        """
+        numbers = [number for number in range(start, stop) if number not in self.bad]
+        if not numbers:
+            raise DataError(f"{where} has no image that can be decoded.")
+        return np.array(numbers, np.int64)
 
     def rows(self, files: NDArray[np.int64]) -> Pixels:
         """The images of some files, not copied."""
@@ -79,13 +85,17 @@ def decode_images(tree: Tree, names: list[str], options: ReadOptions) -> Picture
     names = [names[number] for number in order.tolist()]
     notes: list[str] = []
     root = _writable_root(notes) if sum(map(tree.size, names)) >= CACHE_FROM_BYTES else None
-    with strict_pillow():
-        if root is None:
-            pixels, survey = _in_memory(tree, names, options)
-        else:
-            pixels, survey = _through_cache(root, tree, names, options, notes)
-    line = survey.size_line(options.image_size)
-    notes += [line] if line else []
+    try:
+        with strict_pillow():
+            if root is None:
+                pixels, survey = _in_memory(tree, names, options)
+            else:
+                pixels, survey = _through_cache(root, tree, names, options, notes)
+    except MemoryError:
+        raise RunFailedError(
+            f"The {len(names):,} images of {tree.place} do not fit into memory: set a smaller image_size."
+        ) from None
+    notes += survey.lines(options.image_size)
     _refuse(tree, names, survey.bad, options.skip_bad, notes)
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
@@ -126,50 +136,73 @@ def _in_memory(tree: Tree, names: list[str], options: ReadOptions) -> tuple[NDAr
             return pixels, survey
         except WrongGuessError:
             continue  # the survey knows better now
-        except MemoryError:
-            raise RunFailedError(
-                f"{len(names):,} images of {target.height}x{target.width} do not fit into memory: "
-                "set a smaller image_size."
-            ) from None
 
 
 def _through_cache(
     root: Path, tree: Tree, names: list[str], options: ReadOptions, notes: list[str]
 ) -> tuple[NDArray[Any], Survey]:
-    listing = root / "listings" / f"{_listing_key(tree, names)}.json"
     group = f"{len(names)}-{sum(map(tree.size, names))}"
+    listing = root / "listings" / f"{_listing_key(tree, names)}.json"
+    waiting = "waiting for another process that decodes such images"
+    found = _known(root, group, listing, tree, names, options)
+    if isinstance(found, tuple):
+        return found
+    try:
+        with alone(root / f"{group}.lock", lambda: options.progress(waiting, 0, 0)):
+            found = _known(root, group, listing, tree, names, options)  # what was waited for may be this
+            if isinstance(found, tuple):
+                return found
+            pixels, survey = _decode_into(root, group, listing, tree, names, options, found)
+    except OSError as error:
+        raise RunFailedError(
+            f"The decoded images could not be written to {root}: {reason_of(error)}. Make room there, let "
+            "XDG_CACHE_HOME name a folder that has it, or set a smaller image_size."
+        ) from None
+    notes.append(f"the decoded images are kept in {root} ({pixels.nbytes / 1e6:,.0f} MB) for the next time")
+    return pixels, survey
+
+
+def _known(
+    root: Path, group: str, listing: Path, tree: Tree, names: list[str], options: ReadOptions
+) -> tuple[NDArray[Any], Survey] | Survey:
+    """The images, where they were decoded before; else what is known of them."""
     known = _known_listing(listing) or _known_content(root, group, tree, names, options)
-    if known is not None:
-        content, survey = known
-        found = _open(_folder(root, group, content, survey.target(options.image_size)), len(names), survey, options)
-        if found is not None:
-            _write_json(listing, {"content": content, **asdict(survey)})
-            return found, survey
-    survey = known[1] if known is not None else first_look(tree, names)
+    if known is None:
+        return Survey()
+    content, survey = known
+    target = survey.target(options.image_size)
+    pixels = _open(_folder(root, group, content, target), len(names), target)
+    if pixels is None:
+        return survey
+    if _known_listing(listing) is None:
+        _write_json(listing, {"content": content, **asdict(survey)})
+    return pixels, survey
+
+
+def _decode_into(
+    root: Path, group: str, listing: Path, tree: Tree, names: list[str], options: ReadOptions, survey: Survey
+) -> tuple[NDArray[Any], Survey]:
+    survey = survey if survey.sizes else first_look(tree, names)
     while True:
         target = survey.target(options.image_size)
         partial = root / f"{listing.stem}-{target.height}x{target.width}-{target.mode}.partial"
         try:
-            with _alone(partial, options):
-                content, survey = _fill(partial, tree, names, target, options, survey)
-                folder = _folder(root, group, content, target)
-                _settle(partial, folder)
+            content, survey = _fill(partial, tree, names, target, options, survey)
             break
         except WrongGuessError as error:
             shutil.rmtree(partial, ignore_errors=True)
             survey = error.args[0]
-        except OSError as error:
-            need = len(names) * int(np.prod(target.shape)) * target.dtype.itemsize
-            raise RunFailedError(
-                f"The decoded images need {need / 1e9:.2f} GB in {root}, which could not be written: {error}. "
-                "Make room there, let XDG_CACHE_HOME name a folder that has it, or set a smaller image_size."
-            ) from None
+    folder = _folder(root, group, content, target)
+    if _open(folder, len(names), target) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
     _write_json(listing, {"content": content, **asdict(survey)})
-    found = _open(folder, len(names), survey, options)
-    if found is None:
+    pixels = _open(folder, len(names), target)
+    if pixels is None:
         raise RunFailedError(f"{folder} was written but cannot be read back.")
-    notes.append(f"the decoded images are kept in {root} ({found.nbytes / 1e6:,.0f} MB) for the next time")
-    return found, survey
+    return pixels, survey
 
 
 # --- finding what is there -------------------------------------------------------------------------------------------
@@ -217,8 +250,7 @@ def _as_survey(noted: dict[str, Any]) -> Survey:
     return Survey([(int(h), int(w)) for h, w in noted["sizes"]], [str(kind) for kind in noted["kinds"]], bad)
 
 
-def _open(folder: Path, count: int, survey: Survey, options: ReadOptions) -> NDArray[Any] | None:
-    target = survey.target(options.image_size)
+def _open(folder: Path, count: int, target: Target) -> NDArray[Any] | None:
     try:
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -229,23 +261,6 @@ def _open(folder: Path, count: int, survey: Survey, options: ReadOptions) -> NDA
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _alone(partial: Path, options: ReadOptions) -> Any:
-    """Wait for another process that decodes the same files."""
-    lock = FileLock(f"{partial}.lock")
-    with contextlib.suppress(TimeoutError):
-        lock.acquire(timeout=0)
-    if not lock.is_locked:
-        options.progress("waiting for another process that decodes the same images", 0, 0)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink()
 
 
 def _fill(
@@ -261,7 +276,7 @@ def _fill(
     done, survey = _resumable(partial, len(header), row_bytes) or (0, seen.without_bad())
     need, free = (len(names) - done) * row_bytes, shutil.disk_usage(partial).free
     if need > free:
-        raise OSError(f"{free / 1e9:.2f} GB are free")
+        raise OSError(f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
     with _reopened(partial / "digests", done * 32) as digests:
         with _reopened(partial / "pixels.npy", len(header) + done * row_bytes if done else 0) as pixels:
             if not done:
@@ -272,6 +287,8 @@ def _fill(
         digests.seek(0)
         content = _content_key(digests.read())
     _write_json(partial / "about.json", {"content": content, **asdict(survey)})
+    for name in ("journal.json", "digests"):
+        (partial / name).unlink(missing_ok=True)
     return content, survey
 
 
@@ -310,15 +327,6 @@ def _reopened(path: Path, size: int) -> BinaryIO:
     return file
 
 
-def _settle(partial: Path, folder: Path) -> None:
-    """Give a whole folder its name; what stands there already is as good, unless it is damaged."""
-    for name in ("journal.json", "digests"):
-        (partial / name).unlink(missing_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
-
-
 def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     buffer = io.BytesIO()
     description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -348,13 +356,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _refuse(tree: Tree, names: list[str], bad: dict[int, str], skip_bad: bool, notes: list[str]) -> None:
     if not bad:
         return
-    listed = [f"{names[number]}: {bad[number]}" for number in sorted(bad)]
-    shown = "\n  ".join(listed[:_SHOWN]) + (f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+    listed = [f"{shown(names[number])}: {bad[number]}" for number in sorted(bad)]
+    lines = "\n  ".join(listed[:_SHOWN]) + (f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
     count = f"{len(bad):,} image{'s' if len(bad) > 1 else ''} of {tree.place}"
     if skip_bad and len(bad) < len(names):
-        notes.append(f"{count} cannot be decoded and {'are' if len(bad) > 1 else 'is'} left out: {shown}")
+        notes.append(f"{count} cannot be decoded and {'are' if len(bad) > 1 else 'is'} left out: {lines}")
         return
     raise DataError(
-        f"{count} cannot be decoded:\n  {shown}\nMend or remove {'them' if len(bad) > 1 else 'it'}, "
+        f"{count} cannot be decoded:\n  {lines}\nMend or remove {'them' if len(bad) > 1 else 'it'}, "
         "or leave them out with --skip-bad."
     )

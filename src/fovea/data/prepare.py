@@ -129,6 +129,8 @@ def _check_shapes(raw: RawData, images: dict[str, Pixels], image_size: tuple[int
 
 def encode_parts(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
     """Class indices of each part, and the class names; the training part decides which classes there are."""
+    if "train" not in raw.parts:
+        raise DataError(f"{raw.name} has no training images, only {', '.join(raw.parts)} images.")
     flat = {
         part: flat_labels(labels_of(found, _where(raw, part)), _where(raw, part)) for part, found in raw.parts.items()
     }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -11,8 +15,23 @@ from typing import BinaryIO
 from fovea.errors import DataError
 
 MAX_FILES = 3_000_000
+MAX_FOLDERS = 100_000
 MAX_MEMBER_BYTES = 2**31  # of a file that is read as a whole
 JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"}
+
+# All that reading a file of a folder or an archive can raise.
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 Stamp = tuple[int, ...]  # bytes, and what changes when a file is written: times in ns, inode
 
@@ -53,31 +72,54 @@ class Tree:
         """A file's place in words, for messages."""
         if self.place.name == name and not self.is_archive:
             return str(self.place)
-        return f"{self.place}: {name}" if self.is_archive else str(self.place / name)
+        return f"{self.place}: {shown(name)}" if self.is_archive else f"{self.place}/{shown(name)}"
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
-        return self.opener(name)
+        """Open a file for reading.
+
+        Raises:
+            DataError: when it cannot be opened.
+        """
+        try:
+            return self.opener(name)
+        except READ_ERRORS as error:
+            raise self.unreadable(name, error) from error
+
+    def unreadable(self, name: str, error: BaseException) -> DataError:
+        """The error for a file that cannot be read; an error of Fovea's own as it is."""
+        if isinstance(error, DataError):
+            return error
+        return DataError(f"{self.where(name)} cannot be read: {reason_of(error)}. Is the download complete?")
 
     def read(self, name: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
         """The whole content of a file.
 
         Raises:
-            DataError: when it holds more than `limit` bytes.
+            DataError: when it cannot be read, or holds more than `limit` bytes.
         """
         expected = min(self.size(name), limit)
-        with self.open(name) as file:
-            content = file.read(expected + 1)  # asked for the limit, Python would set that much memory aside
-            if len(content) > expected:
-                content += file.read(limit + 1 - len(content))
+        try:
+            with self.opener(name) as file:
+                content = file.read(expected + 1)  # asked for the limit, Python would set that much memory aside
+                if len(content) > expected:
+                    content += file.read(limit + 1 - len(content))
+        except READ_ERRORS as error:
+            raise self.unreadable(name, error) from error
         if len(content) > limit:
             raise DataError(f"{self.where(name)} holds more than {limit:,} bytes, the limit for such a file.")
         return content
 
     def head(self, name: str, count: int = 512) -> bytes:
-        """The first bytes of a file."""
-        with self.open(name) as file:
-            return file.read(count)
+        """The first bytes of a file.
+
+        Raises:
+            DataError: when it cannot be read.
+        """
+        try:
+            with self.opener(name) as file:
+                return file.read(count)
+        except READ_ERRORS as error:
+            raise self.unreadable(name, error) from error
 
     def folders(self) -> dict[str, list[str]]:
         """First folder -> the files below it; files that lie at the top are under ""."""
@@ -105,6 +147,11 @@ def reason_of(error: BaseException) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
+def shown(name: str) -> str:
+    """A name for a message: what no terminal should be sent is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
 def is_junk(name: str) -> bool:
     """Whether a file's or folder's own name marks it as hidden or as left behind by a system."""
     return name.startswith(".") or name.lower() in JUNK
@@ -122,7 +169,7 @@ def folder_tree(path: Path) -> Tree:
         DataError: for links that lead back to a folder above, folders that cannot be read, or too many files.
     """
     stamps: dict[str, Stamp] = {}
-    _walk(path, "", (), stamps)
+    _walk(path, "", (), stamps, [0])
     resolved = path.resolve()
     return Tree(resolved.name or "data", path, stamps, lambda name: open(f"{path}/{name}", "rb"))  # noqa: PTH123 (many files)
 
@@ -147,7 +194,12 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], stamps: dict[str, Stamp]) -> None:
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], stamps: dict[str, Stamp], visited: list[int]
+) -> None:
+    visited[0] += 1
+    if visited[0] > MAX_FOLDERS:  # links can make a few folders look like billions
+        raise DataError(f"{folder} lies in a tree of more than {MAX_FOLDERS:,} folders: name the folder of the data.")
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -157,11 +209,19 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], stamps:
     for entry in listed:
         if is_junk(entry.name):
             continue
-        if entry.is_dir():
-            _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity), stamps)
+        if _leads_nowhere(entry):
+            stamps[prefix + entry.name] = (0,)  # reported by whoever opens it
+        elif entry.is_dir():
+            _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity), stamps, visited)
         elif entry.is_file():  # no pipes, sockets or devices
             stamps[prefix + entry.name] = stamp_of(entry.stat())
-        elif entry.is_symlink():
-            stamps[prefix + entry.name] = (0,)  # leads nowhere: reported by whoever opens it
         if len(stamps) > MAX_FILES:
             raise DataError(f"{folder} lies in a folder of more than {MAX_FILES:,} files: name the folder of the data.")
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether a link has no target, or leads to itself."""
+    try:
+        return entry.is_symlink() and not Path(entry.path).exists()
+    except OSError:
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,12 @@ def read_cifar(tree: Tree, options: ReadOptions) -> RawData:
             raise DataError(
                 f"The label of image {row} in {tree.place} ({part}) is {found.labels[row]}: expected 0 to {highest}."
             )
+    present = {name.removesuffix(".bin") for name in names}
+    missing = sorted({f"data_batch_{number}" for number in range(1, 6)} - present) if not hundred else []
     form = f"CIFAR-{'100' if hundred else '10'} {'binary' if binary else 'python'} batches"
     note = [f"the {level} labels are used (--set data.label_column={_other(level)} for the others)"] if level else []
+    if missing:
+        note.append(f"{', '.join(missing)} of CIFAR-10's five training batches are not there")
     return RawData(tree.name, form, parts, classes, "photos", note, files=tuple(names))
 
 
@@ -140,13 +144,60 @@ def _class_names(tree: Tree, level: str | None) -> tuple[str, ...] | None:
     return None
 
 
+# Sets, and what builds instances of classes in other ways than arrays need.
+_NOT_ALLOWED = {
+    code[0]
+    for code in (
+        pickle.EMPTY_SET,
+        pickle.ADDITEMS,
+        pickle.FROZENSET,
+        pickle.NEWOBJ,
+        pickle.NEWOBJ_EX,
+        pickle.OBJ,
+        pickle.INST,
+        pickle.DICT,
+    )
+}
+
+
 class _Restricted(pickle._Unpickler):
     """The unpickler in Python: the one in C takes gigabytes for a memo index that a damaged file invents."""
+
+    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array: it was not run")
         return _latin1 if name == "encode" else super().find_class(module, name)
+
+    def load_setitem(self) -> None:
+        """Keys are texts or bytes: the hash of deeply nested tuples would never be done."""
+        self._check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        """As `load_setitem`."""
+        self._check_keys(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_reduce(self) -> None:
+        """Arguments are plain, or the one-element shape that an array is rebuilt from."""
+        for argument in self.stack[-1] if isinstance(self.stack[-1], tuple) else [None]:
+            inner = argument if isinstance(argument, tuple) else (argument,)
+            if not all(isinstance(value, str | bytes | int | type) for value in inner):
+                raise pickle.UnpicklingError("it builds something else than arrays")
+        super().load_reduce()  # type: ignore[misc]
+
+    def _check_keys(self, keys: list[Any]) -> None:
+        if not all(isinstance(key, str | bytes) for key in keys):
+            raise pickle.UnpicklingError("it holds a dict with keys that are no names")
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code not in _NOT_ALLOWED},
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.REDUCE[0]: load_reduce,
+    }
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:

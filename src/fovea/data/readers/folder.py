@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from fovea.data.archives import ARCHIVE_ERRORS
 from fovea.data.decode import IMAGE_SUFFIXES, begins_as_image
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.labels import SPLIT_NAMES, natural_key
@@ -50,6 +49,9 @@ def read_folder(tree: Tree, options: ReadOptions) -> RawData:
         _check_classes(_branch(tree, folder), set(files[part]), set(classes))
     if all(name.isdecimal() for name in classes) and [*classes] != sorted(classes):
         notes.append(f"the class folders are numbers: classes in numeric order, {', '.join(classes[:12])}")
+    if splits:
+        ignored = sorted({folder for folder in tree.folders() if folder} - set(splits.values()))
+        notes += [f"left out, for it is no split with class folders: {_listed(ignored)}"] if ignored else []
     if left_out:
         kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in left_out.most_common(5))
         notes.append(f"files that are no images were left out: {kinds}")
@@ -69,13 +71,18 @@ def _decoded(
     pictures = decode_images(tree, names, options)
     sets, start = {}, 0
     for part, rows in listed.items():
-        good = pictures.good(start, start + len(rows))
-        labels = np.array([label for label, _ in rows])[good - start]
-        ids = np.array([names[row] for row in good.tolist()])
+        good = pictures.good(start, start + len(rows), f"{tree.place} ({part})")
+        labels = np.array([readable(label) for label, _ in rows])[good - start]
+        ids = np.array([readable(names[row]) for row in good.tolist()])
         sets[part] = RawSet(pictures.rows(good), labels, ids)
         start += len(rows)
     form = "image folder" if not tree.is_archive else "archive of image folders"
-    return RawData(tree.name, form, sets, classes, notes=[*notes, *pictures.notes])
+    return RawData(tree.name, form, sets, tuple(map(readable, classes)), notes=[*notes, *pictures.notes])
+
+
+def readable(name: str) -> str:
+    """A name as text that can be written: bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _branch(tree: Tree, folder: str) -> Tree:
@@ -83,9 +90,24 @@ def _branch(tree: Tree, folder: str) -> Tree:
 
 
 def _splits(tree: Tree) -> dict[str, str]:
-    """Split name -> its folder. Folders called train or test that hold images and no folders are classes."""
+    """Split name -> its folder. A folder called train or test that holds images and no folders is a class.
+
+    Raises:
+        DataError: when one split has two folders, or all folders are splits without class folders in them.
+    """
     splits: dict[str, str] = {}
-    for folder, names in tree.folders().items():
+    folders = {folder: names for folder, names in tree.folders().items() if folder}
+    flat = {folder for folder, names in folders.items() if all(name.count("/") == 1 for name in names)}
+    if (
+        len(flat) > 1
+        and flat == set(folders)
+        and {SPLIT_NAMES.get(folder.lower()) for folder in flat} >= {"train", "test"}
+    ):
+        raise DataError(
+            f"{tree.place} holds {' and '.join(sorted(flat))} but no class folders in them: expected "
+            "train/CLASS/image, or a CSV of path,label."
+        )
+    for folder, names in folders.items():
         split = SPLIT_NAMES.get(folder.lower())
         if split is None or not any(name.count("/") > 1 for name in names):
             continue
@@ -138,7 +160,7 @@ def _is_image(tree: Tree, name: str) -> bool:
         return False
     try:
         return begins_as_image(tree.head(name, 16))
-    except ARCHIVE_ERRORS:
+    except DataError:
         return False
 
 

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.archives import ARCHIVE_ERRORS, BOMB_BYTES, BOMB_RATIO, open_unpacked
+from fovea.data.archives import BOMB_BYTES, BOMB_RATIO, open_unpacked
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import Tree, reason_of
+from fovea.data.tree import READ_ERRORS, Tree, reason_of
 from fovea.errors import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -57,7 +57,7 @@ def _begins_as_idx(tree: Tree, name: str) -> bool:
     try:
         with open_unpacked(tree, name) as file:
             magic = file.read(4)
-    except (*ARCHIVE_ERRORS, DataError):
+    except (*READ_ERRORS, DataError):
         return False
     return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _DTYPES and magic[3] > 0
 
@@ -135,7 +135,7 @@ def read_idx(tree: Tree, name: str) -> NDArray[Any]:
             return _parse(file, where, max(BOMB_BYTES, BOMB_RATIO * tree.size(name)))
     except DataError:
         raise
-    except ARCHIVE_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from fovea.data.archives import ARCHIVE_ERRORS, inner_zip
+from fovea.data.archives import inner_zip
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import Tree, reason_of
+from fovea.data.tree import READ_ERRORS, Tree, reason_of
 from fovea.errors import DataError
 
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -122,5 +122,5 @@ def read_npy(tree: Tree, name: str) -> NDArray[Any]:
             return np.asarray(npy.read_array(file, allow_pickle=False))
     except DataError:
         raise
-    except (*ARCHIVE_ERRORS, SyntaxError, TypeError, MemoryError) as error:
+    except (*READ_ERRORS, SyntaxError, TypeError, MemoryError) as error:
         raise DataError(f"{where} cannot be read: {reason_of(error)}.") from None

@@ -9,13 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fovea.data.archives import open_unpacked
-from fovea.data.csv_text import Head, blocks, chosen_column, parse_cells, read_head
+from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, parse_cells, read_head
 from fovea.data.decode import has_image_suffix
 from fovea.data.imageset import RawSet
 from fovea.data.labels import SPLIT_NAMES
 from fovea.data.options import ReadOptions
 from fovea.data.pixel_cache import decode_images
-from fovea.data.readers.pixel_table import LABEL_NAMES
 from fovea.data.tree import Stamp, Tree, stamp_of
 from fovea.errors import DataError
 
@@ -59,7 +58,7 @@ def read_path_table(tree: Tree, name: str, options: ReadOptions) -> tuple[dict[s
     parts, start = {}, 0
     for part in order:
         chosen = listed[part]
-        good = pictures.good(start, start + len(chosen))
+        good = pictures.good(start, start + len(chosen), f"{tree.where(name)} ({part})")
         start += len(chosen)
         kept = [rows[chosen[i - start + len(chosen)]] for i in good.tolist()]
         labels = None if any(row.label is None for row in kept) else np.array([row.label for row in kept])
@@ -123,7 +122,7 @@ def _files(tree: Tree, table: str, rows: list[_Row], options: ReadOptions) -> tu
     missing: list[str] = []
     ids: list[str] = []
     for row in rows:
-        place = base / row.path
+        place = base / _local(base, row.path)
         key = str(place)
         if key not in stamps:
             try:
@@ -146,9 +145,14 @@ def _files(tree: Tree, table: str, rows: list[_Row], options: ReadOptions) -> tu
     return replace(tree, place=base, stamps=stamps, opener=lambda name: places[name].open("rb")), ids
 
 
+def _local(base: Path, path: str) -> str:
+    """A path that was written on Windows, as it is called here."""
+    return path.replace("\\", "/") if "\\" in path and not (base / path).exists() else path
+
+
 def _members(tree: Tree, table: str, rows: list[_Row]) -> tuple[Tree, list[str]]:
     base = PurePosixPath(table).parent
-    ids = [os.path.normpath(str(base / row.path)).replace("\\", "/") for row in rows]
+    ids = [os.path.normpath(str(base / row.path.replace("\\", "/"))) for row in rows]
     missing = [f"line {row.line}: {row.path}" for row, name in zip(rows, ids, strict=True) if name not in tree.stamps]
     _refuse_missing(tree.where(table), missing)
     return tree, ids

@@ -10,17 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.archives import ARCHIVE_ERRORS, open_unpacked
-from fovea.data.csv_text import Head, as_pixels, blocks, chosen_column, is_number, parse_cells, parse_digits, read_head
+from fovea.data.archives import open_unpacked
+from fovea.data.csv_text import (
+    ID_NAMES,
+    LABEL_NAMES,
+    Head,
+    as_pixels,
+    blocks,
+    chosen_column,
+    is_number,
+    parse_cells,
+    parse_digits,
+    read_head,
+)
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
-from fovea.data.tree import Tree, reason_of
+from fovea.data.tree import Tree
 from fovea.errors import DataError
 
-LABEL_NAMES = {"label", "labels", "class", "classes", "target", "y", "digit", "category", "class_name", "classname"}
-_ID_NAMES = {"id", "imageid", "image_id", "index", "row", "unnamed: 0", ""}
 _PIXEL_NAME = re.compile(r"[a-z]{0,9}[ _-]?\d+([x_, -]\d+){0,2}", re.IGNORECASE)
 _ROW_COLUMN = re.compile(r"\D*(\d+)[x_](\d+)", re.IGNORECASE)
+_WHOLE = re.compile(r"[-+]?\d{1,18}(\.0*)?", re.ASCII)
 _MIN_PIXELS = 4
 _MAX_CHANNEL_SAMPLE = 200
 
@@ -61,7 +71,7 @@ def read_pixel_table(tree: Tree, name: str, options: ReadOptions) -> tuple[RawSe
     cells, others = _read_rows(tree, name, head, width, columns)
     notes: list[str] = []
     if columns.provisional:
-        columns.label = _label_by_content(others, columns.others)
+        columns.label = _label_by_content(others, columns.others, cells[:, columns.pixels])
         if columns.label is not None:
             place = "first" if columns.label == 0 else "last"
             notes.append(f"{name} has no header: its {place} column is taken as the label")
@@ -91,7 +101,7 @@ def _named_columns(head: Head, wanted: str | int | None, where: str) -> _Columns
     else:
         label = _label_by_name(head.header)
     names = [""] * width if head.header is None else [cell.lower() for cell in head.header]
-    ids = [c for c in every if head.header is not None and names[c] in _ID_NAMES and c != label]
+    ids = [c for c in every if head.header is not None and names[c] in ID_NAMES and c != label]
     others = sorted({*ids, *([] if label is None else [label])})
     return _Columns([column for column in every if column not in others], others, label)
 
@@ -101,18 +111,23 @@ def _label_by_name(header: tuple[str, ...]) -> int | None:
     for column, cell in enumerate(lower):
         if cell in LABEL_NAMES:
             return column
-    strangers = [c for c, cell in enumerate(lower) if cell not in _ID_NAMES and not _PIXEL_NAME.fullmatch(cell)]
+    strangers = [c for c, cell in enumerate(lower) if cell not in ID_NAMES and not _PIXEL_NAME.fullmatch(cell)]
     return strangers[0] if len(strangers) == 1 else None
 
 
-def _label_by_content(values: list[NDArray[Any]], columns: list[int]) -> int | None:
-    """The first or the last column, whichever looks like labels: several values, none of them nearly all rows."""
-    spans: dict[int, int] = {}
+def _label_by_content(values: list[NDArray[Any]], columns: list[int], pixels: NDArray[Any]) -> int | None:
+    """The first or the last column, whichever looks like labels: several values, none of them nearly all rows.
+
+    Of two such columns the one with values that no pixel has, else the one with fewer values.
+    """
+    spans: dict[int, tuple[bool, int]] = {}
+    of_pixels = np.unique(pixels)
     total = columns[-1] + 1
     for candidate, column in zip(values, columns, strict=True):
         found, counts = np.unique(candidate, return_counts=True)
         if found.dtype.kind == "U" or (len(found) > 1 and counts.max() <= 0.9 * len(candidate)):
-            spans[column] = len(found)
+            like_pixels = found.dtype.kind != "U" and bool(np.isin(found, of_pixels).all())
+            spans[column] = (like_pixels, len(found))
     if spans and _side(total - 1) is not None:
         return min(spans, key=lambda column: (spans[column], column))
     if _side(total) is not None:
@@ -124,7 +139,7 @@ class _GrowingTable:
     """Rows appended block by block to one array that grows in place, so that the whole is never there twice."""
 
     def __init__(self, width: int, others: int) -> None:
-        self._cells: NDArray[Any] = np.empty((1024, width), np.uint8)
+        self._cells: NDArray[Any] = np.empty((max(1, min(1024, 2**20 // width)), width), np.uint8)
         self._others: list[list[NDArray[Any]]] = [[] for _ in range(others)]
         self._count = 0
 
@@ -152,21 +167,16 @@ def _read_rows(
     where = tree.where(name)
     table = _GrowingTable(width, len(columns.others))
     line = 1 if head.header is None else 2
-    try:
-        with open_unpacked(tree, name) as file:
-            file.read(head.skip)
-            for block in blocks(file, where):
-                parsed = parse_digits(block, head.delimiter, width)
-                if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
-                    aside: list[NDArray[Any]] = [parsed[:, column].astype(np.int64) for column in columns.others]
-                    table.append(parsed.astype(np.uint8), aside)
-                else:
-                    table.append(*_slow_block(block, head, width, columns, where, line))
-                line += block.count(b"\n")
-    except DataError:
-        raise
-    except ARCHIVE_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
+    with open_unpacked(tree, name) as file:
+        file.read(head.skip)
+        for block in blocks(file, where):
+            parsed = parse_digits(block, head.delimiter, width)
+            if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
+                aside: list[NDArray[Any]] = [parsed[:, column].astype(np.int64) for column in columns.others]
+                table.append(parsed.astype(np.uint8), aside)
+            else:
+                table.append(*_slow_block(block, head, width, columns, where, line))
+            line += block.count(b"\n")
     cells, others = table.finish()
     if not len(cells):
         raise DataError(f"{where} holds no line of data.")
@@ -190,19 +200,27 @@ def _slow_block(
 
 
 def _as_values(cells: list[str]) -> NDArray[Any]:
-    """Cells as int64 where all are whole numbers, else as float64 where all are numbers, else as text."""
+    """Cells as int64 where all are whole numbers, else as float64 where all are numbers, else as text.
+
+    A whole number is written in one way, so that "7" and "007" are one label in whatever block they stand.
+    """
+    if all(map(_WHOLE.fullmatch, cells)):
+        return np.array([int(cell.partition(".")[0]) for cell in cells], np.int64)
     try:
-        values = np.array(cells, np.float64)
+        return np.array(cells, np.float64)
     except ValueError:
-        return np.array(cells, np.str_)
-    whole = bool((np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.floor(values))).all())
-    return values.astype(np.int64) if whole else values
+        whole = [str(int(cell.partition(".")[0])) if _WHOLE.fullmatch(cell) else cell for cell in cells]
+        return np.array(whole, np.str_)
 
 
 def _joined(column: list[NDArray[Any]]) -> NDArray[Any]:
     if any(values.dtype.kind == "U" for values in column):
-        column = [values.astype(np.str_) for values in column]
+        column = [values if values.dtype.kind == "U" else _as_text(values) for values in column]
     return np.concatenate(column) if column else np.empty(0, np.int64)
+
+
+def _as_text(values: NDArray[Any]) -> NDArray[Any]:
+    return np.array([f"{value:g}" if values.dtype.kind == "f" else str(value) for value in values.tolist()], np.str_)
 
 
 def _check_range(values: NDArray[Any], column: int, head: Head, where: str) -> None:

@@ -20,6 +20,9 @@ from fovea.data.tree import Tree, file_tree, folder_tree, reason_of
 from fovea.errors import DataError
 from fovea.registry import Registry
 
+RUN_FILES = ("config.yaml", "manifest.json")
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
 Reader = tuple[Callable[[Tree], bool], Callable[[Tree, ReadOptions], RawData]]
 
 # Asked in this order: who recognises the files of a tree reads them.
@@ -57,6 +60,9 @@ def read_path(path: Path, options: ReadOptions) -> RawData:
     """
     try:
         with tree_at(path) as tree:
+            packed = _only_archive(path, tree)
+            if packed is not None:
+                return read_path(packed, options)
             raw = read_tree(tree, options)
     except UnicodeError as error:
         raise DataError(f"{path} cannot be read: {reason_of(error)}.") from None
@@ -71,14 +77,37 @@ def read_tree(tree: Tree, options: ReadOptions) -> RawData:
     """
     if not tree.stamps:
         raise DataError(f"{tree.place} is empty: it holds no file that is not hidden.")
-    if {"config.yaml", "manifest.json"} <= {name.rpartition("/")[2] for name in tree.stamps}:
-        raise DataError(f"{tree.place} is (or holds) a run of Fovea, not image data: name the data it was trained on.")
+    tree, runs = _without_runs(tree)
+    if runs:
+        return replace(raw := read_tree(tree, options), notes=[*raw.notes, f"runs of Fovea were left out: {runs}"])
     for recognises, read in READERS.values():
         if recognises(tree):
             if read is read_folder and (only := _only_folder(tree)) is not None:
                 return replace(read_tree(tree.below(only), options), name=_name(tree, only))
             return read(tree, options)
     raise _nothing_readable(tree)
+
+
+def _without_runs(tree: Tree) -> tuple[Tree, str]:
+    """The tree without the run folders in it, and their names.
+
+    Raises:
+        DataError: when it is a run folder, or holds nothing else.
+    """
+    marks = [{name.rpartition("/")[0] for name in tree.stamps if name.rpartition("/")[2] == mark} for mark in RUN_FILES]
+    runs = set.intersection(*marks)
+    if not runs:
+        return tree, ""
+    beside = {folder.rpartition("/")[0] for folder in runs}
+    kept = [
+        name
+        for name in tree.stamps
+        if not any(name.startswith(f"{run}/") for run in runs)
+        and not (name.rpartition("/")[0] in beside and name.endswith((".json", ".jsonl")))
+    ]
+    if "" in runs or not kept:
+        raise DataError(f"{tree.place} is (or holds) a run of Fovea, not image data: name the data it was trained on.")
+    return tree.only(kept), ", ".join(sorted(runs)[:3])
 
 
 def recognised(path: Path) -> bool:
@@ -90,10 +119,19 @@ def recognised(path: Path) -> bool:
         return False
 
 
+def _only_archive(path: Path, tree: Tree) -> Path | None:
+    """The one archive in a folder that holds nothing else that can be read."""
+    packed = [name for name in tree.stamps if "/" not in name and name.lower().endswith(_PACKED)]
+    if tree.is_archive or len(packed) != 1 or any("/" in name for name in tree.stamps):
+        return None
+    return None if any(recognises(tree) for recognises, _ in READERS.values()) else path / packed[0]
+
+
 def _only_folder(tree: Tree) -> str | None:
-    """The one folder that everything lies in, where that holds more than the images of one class."""
+    """The one folder beside files like a README, where that holds more than the images of one class."""
     folders = tree.folders()
-    if len(folders) != 1:
+    beside = folders.pop("", [])
+    if len(folders) != 1 or any(map(has_image_suffix, beside)):
         return None
     (folder,) = folders
     if folder.lower() in SPLIT_NAMES:

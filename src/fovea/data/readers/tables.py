@@ -20,6 +20,8 @@ from fovea.errors import DataError
 
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz")
 
+_LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -31,9 +33,14 @@ class _Table:
 def recognises_tables(tree: Tree) -> bool:
     """Whether a tree has a table of pixels or paths at its top."""
     tables = _tables(tree)
-    if tables and all(_repeats_folders(table) for table in tables) and has_class_folders(tree):
+    if tables and all(_is_beside_the_point(table) for table in tables) and has_class_folders(tree):
         return False
     return bool(tables) or _is_table_by_name(tree)
+
+
+def _is_beside_the_point(table: _Table) -> bool:
+    """Whether class folders may lie beside a table: it repeats them, or holds other numbers than images."""
+    return _repeats_folders(table) if table.kind == "paths" else len(table.first) < _LEAST_COLUMNS
 
 
 def _repeats_folders(table: _Table) -> bool:
@@ -99,7 +106,13 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
     for part, table in by_part.items():
         if table.kind == "paths":
             found, lines = read_path_table(tree, table.name, options)
-            parts |= {part if own == "train" else own: images for own, images in found.items()}
+            named = {part if own == "train" else own: images for own, images in found.items()}
+            if twice := sorted(named.keys() & parts.keys()):
+                raise DataError(
+                    f"{tree.place}: {table.name} names {twice[0]} images, and another table does so too: name one "
+                    "of them."
+                )
+            parts |= named
         else:
             parts[part], lines = read_pixel_table(tree, table.name, options)
         notes += lines
