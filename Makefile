@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | bench        (the first call installs into .venv)
+# make demo | test | test-slow | check | bench | bench-data        (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench bench-data clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -25,6 +25,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/spine.py
+
+# DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).
+bench-data: $(VENV)/.installed
+	$(BIN)/python benchmarks/data.py $(DATA) $(if $(PEERS),--peers $(PEERS))
 
 # One stamp per set of packages: a second call of any target installs nothing.
 $(VENV)/bin/python:

@@ -49,3 +49,40 @@ def test_the_same_images_as_a_folder_of_png_files_train_to_the_same_accuracy(rea
     assert folder.classes == arrays.classes
     assert folder.test_accuracy.high is not None
     assert folder.test_accuracy.high > arrays.test_accuracy.value > 0.97
+
+
+LAYOUTS = {
+    "mnist": 60_000,
+    "fashion-mnist": 60_000,
+    "cifar-10-batches-bin": 50_000,
+    "cifar-10-batches-py": 50_000,
+    "digit-recognizer": 42_000,
+    "digit-recognizer/train.csv": 42_000,
+    "npz/mnist.npz": 60_000,
+    "npz/fashion-mnist.npz": 60_000,
+    "npz/cifar10.npz": 50_000,
+}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_of_the_real_sets_trains_with_one_command(real_data: Path, layout: str) -> None:
+    if not (real_data / layout).exists():
+        pytest.skip(f"{real_data} has no {layout}")
+    facts = json.loads(CliRunner().invoke(app, ["data", str(real_data / layout), "--json"]).stdout)
+    assert facts["parts"]["train"]["count"] == LAYOUTS[layout]
+    assert facts["findings"] == []
+    command = ["train", str(real_data / layout), "--model", "p4-dense", "--epochs", "1", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["test_accuracy"]["low"] > 0.3
+
+
+def test_cifar_10_is_the_same_in_all_its_formats(real_data: Path) -> None:
+    places = [real_data / name for name in ("cifar-10-batches-bin", "cifar-10-batches-py", "npz/cifar10.npz")]
+    if not all(place.exists() for place in places):
+        pytest.skip(f"{real_data} has CIFAR-10 not in all formats")
+    first, *others = (read_raw(place) for place in places)
+    for other in others:
+        for part, found in first.parts.items():
+            assert np.array_equal(found.images, other.parts[part].images)
+            assert np.array_equal(found.labels, np.ravel(other.parts[part].labels))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -524,3 +525,74 @@ def test_images_that_do_not_fit_into_memory_are_no_bad_images(cached: Path, monk
     monkeypatch.setattr(decoding, "decode", fails)
     with pytest.raises(RunFailedError, match="do not fit into memory"):
         read_raw(cached)
+
+
+# --- processes that decode small files -------------------------------------------------------------------------------
+
+
+def by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes from the first file on, in blocks of 16, even where there is one core."""
+    monkeypatch.setattr(decoding, "_PROCESSES_FROM_FILES", 1)
+    monkeypatch.setattr(decoding, "_CHUNK", 16)
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 2)
+
+
+def test_processes_decode_the_same_rows_and_find_the_same_bad_files(
+    cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/000.png", "c/149.png"):
+        (cached / name).write_bytes(b"torn")
+    (cached / "b" / "nowhere.png").symlink_to("nothing")
+    serial = read_raw(cached, ReadOptions(skip_bad=True))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    by_processes(monkeypatch)
+    parallel = read_raw(cached, ReadOptions(skip_bad=True))
+    assert len(rows_of(parallel)) == 148
+    assert np.array_equal(rows_of(parallel), rows_of(serial))
+    assert parallel.parts["train"].ids.tolist() == serial.parts["train"].ids.tolist()
+    assert parallel.notes[-1] == serial.notes[-1]
+
+
+def test_where_processes_die_or_cannot_be_had_the_work_is_done_here(
+    cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows_of(read_raw(cached)).copy()
+    by_processes(monkeypatch)
+    for number, program in enumerate((sys.executable + "-not", "/bin/false", "/bin/cat")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(number)))
+        monkeypatch.setattr(sys, "executable", program)
+        assert np.array_equal(rows_of(read_raw(cached)), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see other processes")
+def test_no_process_outlives_its_parent(cached: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from fovea.data import decode_workers, decoding\n"
+        "from fovea.data.load import read_raw\n"
+        "decoding._PROCESSES_FROM_FILES, decoding.os.cpu_count = 1, lambda: 2\n"
+        "start = decode_workers._start\n"
+        "def noted(*args):\n"
+        "    worker = start(*args)\n"
+        "    print(worker.pid, flush=True)\n"
+        "    return worker\n"
+        "decode_workers._start = noted\n"
+        "decode_workers._ask = lambda *_: os.kill(os.getpid(), 9)\n"
+        "read_raw(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(cached)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == -9
+    workers = [int(line) for line in done.stdout.split()]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(worker) for worker in workers)
+
+
+def is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

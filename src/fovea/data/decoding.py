@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ _CHUNK = 512  # files a block, at most
 _CHUNK_BYTES = 2**26  # of files, and of decoded pixels
 # Below this, decoding a file is mostly Python, and threads only wait for each other.
 _THREADS_FROM_BYTES = 16_000
+_PROCESSES_FROM_FILES = 4_000  # fewer are done before other processes have started
 
-Result = TypeVar("Result")
+Mapper = Callable[[Callable[[bytes | str], Any], Iterable[bytes | str]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,29 @@ class WrongGuessError(Exception):
     """A file does not fit the target that the first look suggested; `args[0]` is the survey that knows better."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Decoded rows, in the order of the files: pixels [n, H, W, C] and the sha256 of each file."""
+    """Some decoded files, in their order.
+
+    Attributes:
+        pixels: [n, H, W, C]; rows of bad files are zero.
+        digests: the sha256 of each file, 32 bytes each.
+        headers: the distinct headers of the good files.
+        bad: row -> what is wrong with the file.
+    """
 
     pixels: NDArray[Any]
-    digests: list[bytes]
+    digests: bytes
+    headers: list[Header]
+    bad: dict[int, str]
 
 
 def first_look(tree: Tree, names: list[str]) -> Survey:
-    """The headers of some files spread over all of them (of a compressed stream: of the first)."""
+    """What some files spread over all of them hold (of a compressed stream: the first)."""
     spread = np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int).tolist()
     survey = Survey()
     for number in spread[: 1 if tree.is_stream else None]:
-        content = _read(tree, names[number])
+        content = read_content(tree, names[number])
         try:
             if isinstance(content, bytes):
                 survey.note(read_header(content))
@@ -125,58 +136,95 @@ def first_look(tree: Tree, names: list[str]) -> Survey:
     return survey
 
 
+def decode_block(contents: Iterable[bytes | str], count: int, target: Target, mapper: Mapper = map) -> Block:
+    """Decode the contents of `count` files; a text in place of a content is the reason why it cannot be read.
+
+    Args:
+        mapper: `map`, or a pool's.
+    """
+    pixels = np.zeros((count, *target.shape), target.dtype)
+    digests: list[bytes] = []
+    headers: dict[Header, None] = {}
+    bad: dict[int, str] = {}
+    for row, (digest, header, found) in enumerate(mapper(partial(_decode_one, target), contents)):
+        digests.append(digest)
+        if header is None:
+            bad[row] = found
+        else:
+            headers[header] = None
+            pixels[row] = found
+    return Block(pixels, b"".join(digests), list(headers), bad)
+
+
+def _decode_one(target: Target, content: bytes | str) -> tuple[bytes, Header | None, Any]:
+    if isinstance(content, str):
+        return _digest(content), None, content
+    try:
+        return _digest(content), *decode(content, (target.height, target.width), target.mode)
+    except DECODE_ERRORS as error:
+        return _digest(content), None, reason_of(error)
+
+
+def _digest(content: bytes | str) -> bytes:
+    return hashlib.sha256(content.encode("utf-8", "replace") if isinstance(content, str) else content).digest()
+
+
 def decoded_blocks(
     tree: Tree, names: list[str], target: Target, options: ReadOptions, survey: Survey, start: int = 0
 ) -> Iterator[Block]:
-    """Decode the files from number `start` on; rows of bad files are zero.
+    """Decode the files from number `start` on.
 
     Args:
         survey: what is found is noted there.
 
     Raises:
-        WrongGuessError: at the first file that shows that `target` is not what all images should become.
+        WrongGuessError: at the first block that shows that `target` is not what all images should become.
+        DataError: when a file is there but cannot be read.
     """
-    empty = np.zeros(target.shape, target.dtype)
-    rows = max(1, min(_CHUNK, _CHUNK_BYTES // empty.nbytes))
-
-    def work(content: bytes | str) -> tuple[bytes, Header | None, NDArray[Any] | str]:
-        if isinstance(content, str):
-            return hashlib.sha256(content.encode("utf-8", "replace")).digest(), None, content
-        digest = hashlib.sha256(content).digest()
-        try:
-            return digest, *decode(content, (target.height, target.width), target.mode)
-        except DECODE_ERRORS as error:
-            return digest, None, reason_of(error)
-
-    pixels: list[NDArray[Any]] = []
-    digests: list[bytes] = []
-    for number, (digest, header, found) in enumerate(_each(tree, names, work, options, "decoding", start, rows), start):
-        if header is not None and survey.note(header) and survey.target(options.image_size) != target:
+    rows = max(1, min(_CHUNK, _CHUNK_BYTES // (int(np.prod(target.shape)) * target.dtype.itemsize)))
+    chunks = _chunks(tree, names[start:], rows)
+    done = start
+    options.progress("decoding images", done, len(names))
+    for block in _blocks(tree, names, chunks, target):
+        fresh = [survey.note(header) for header in block.headers]
+        if any(fresh) and survey.target(options.image_size) != target:
             raise WrongGuessError(survey)
-        if isinstance(found, str):
-            survey.bad[number] = found
-            found = empty
-        pixels.append(found)
-        digests.append(digest)
-        if len(pixels) == rows:
-            yield Block(np.stack(pixels), digests)
-            pixels, digests = [], []
-    if pixels:
-        yield Block(np.stack(pixels), digests)
+        survey.bad.update({done + row: reason for row, reason in block.bad.items()})
+        done += len(block.pixels)
+        yield block
+        options.progress("decoding images", done, len(names))
     if survey.target(options.image_size) != target:  # the first look saw bad files only
         raise WrongGuessError(survey)
 
 
+def _blocks(tree: Tree, names: list[str], chunks: Iterator[list[str]], target: Target) -> Iterator[Block]:
+    """One block a chunk: by processes where files are small and many, by threads where they are large."""
+    cores = os.cpu_count() or 1
+    are_small = sum(map(tree.size, names)) < _THREADS_FROM_BYTES * len(names)
+    if are_small and cores > 1 and len(names) >= _PROCESSES_FROM_FILES and not tree.is_archive:
+        from fovea.data.decode_workers import worker_blocks
+
+        yield from worker_blocks(tree, chunks, target, cores)
+        return
+    with ThreadPoolExecutor(1 if are_small else cores) as pool:
+        for chunk in chunks:
+            # A stream is read here, in order, while the pool works on what was read before.
+            contents = (read_content(tree, name) for name in chunk)
+            yield decode_block(contents, len(chunk), target, map if are_small else pool.map)
+
+
 def file_digests(tree: Tree, names: list[str], options: ReadOptions) -> list[bytes]:
     """The sha256 of every file, without decoding it."""
+    digests = []
+    for number, name in enumerate(names):
+        if number % _CHUNK == 0:
+            options.progress("comparing images", number, len(names))
+        digests.append(_digest(read_content(tree, name)))
+    options.progress("comparing images", len(names), len(names))
+    return digests
 
-    def work(content: bytes | str) -> bytes:
-        return hashlib.sha256(content.encode("utf-8", "replace") if isinstance(content, str) else content).digest()
 
-    return list(_each(tree, names, work, options, "comparing", 0, _CHUNK))
-
-
-def _read(tree: Tree, name: str) -> bytes | str:
+def read_content(tree: Tree, name: str) -> bytes | str:
     """A file's content, or the reason why it is no image; what may pass (a permission, a disk) is no reason.
 
     Raises:
@@ -189,33 +237,6 @@ def _read(tree: Tree, name: str) -> bytes | str:
         if passing and not tree.is_archive:
             raise
         return reason_of(error.__cause__ or error)
-
-
-def _each(
-    tree: Tree,
-    names: list[str],
-    work: Callable[[bytes | str], Result],
-    options: ReadOptions,
-    what: str,
-    start: int,
-    limit: int,
-) -> Iterator[Result]:
-    """`work` of the content of each file (or of the reason why it cannot be read), in order."""
-    mean_bytes = sum(map(tree.size, names)) / max(len(names), 1)
-    workers = os.cpu_count() or 1 if mean_bytes >= _THREADS_FROM_BYTES else 1
-    done = start
-    with ThreadPoolExecutor(workers) as pool:
-        for chunk in _chunks(tree, names[start:], limit):
-            options.progress(f"{what} images", done, len(names))
-            contents = (_read(tree, name) for name in chunk)
-            if workers == 1:
-                yield from map(work, contents)
-            elif tree.is_stream:  # read here, in order, while the pool works on what was read before
-                yield from pool.map(work, contents)
-            else:
-                yield from pool.map(lambda name: work(_read(tree, name)), chunk)
-            done += len(chunk)
-    options.progress(f"{what} images", len(names), len(names))
 
 
 def _chunks(tree: Tree, names: list[str], limit: int) -> Iterator[list[str]]:

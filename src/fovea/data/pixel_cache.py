@@ -296,8 +296,8 @@ def _write_rows(partial: Path, pixels: BinaryIO, digests: BinaryIO, blocks: Any,
     written = time.monotonic()
     for block in blocks:
         pixels.write(np.ascontiguousarray(block.pixels).data)
-        digests.write(b"".join(block.digests))
-        done += len(block.digests)
+        digests.write(block.digests)
+        done += len(block.pixels)
         if time.monotonic() - written > JOURNAL_SECONDS:
             _sync(pixels)
             _sync(digests)

@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import RawData
+from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
 from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError, SettingsError
 
 _PLANES = 3072
+Reader = Callable[[Tree, str, str | None], tuple[NDArray[np.uint8], NDArray[np.int64]]]
 _FILE = re.compile(r"(data_batch_\d+|test_batch|train|test)(\.bin)?")
 _NAMES = {"batches.meta": "label_names", "meta": "{}_label_names"}
 _TEXTS = {"batches.meta.txt": None, "fine_label_names.txt": "fine", "coarse_label_names.txt": "coarse"}
@@ -55,22 +57,19 @@ def read_cifar(tree: Tree, options: ReadOptions) -> RawData:
     names = sorted(name for name in names if name.endswith(".bin") == binary)
     hundred = any(name.startswith("train") for name in names) or names in (["test"], ["test.bin"])
     level = _level(options.label_column) if hundred else None
-    batches = {name: (_binary if binary else _pickled)(tree, name, level) for name in names}
     classes = _class_names(tree, level)
-    parts = {}
-    for part, chosen in (("train", [n for n in names if not n.startswith("test")]), ("test", names)):
-        used = [batches[name] for name in chosen if part == "train" or name.startswith("test")]
-        if used:
-            parts[part] = _joined(used, f"{tree.name} ({part})")
-            del used
+    read = _binary if binary else _pickled
+    of_test = [name for name in names if name.startswith("test")]
+    by_part = {"train": [name for name in names if name not in of_test], "test": of_test}
+    parts = {part: _read_batches(tree, chosen, read, level, part) for part, chosen in by_part.items() if chosen}
     if "train" not in parts:
         raise DataError(f"{tree.place} holds {', '.join(names)} but no training batch (data_batch_1 or train).")
     highest = (len(classes) if classes else {None: 10, "fine": 100, "coarse": 20}[level]) - 1
     for part, found in parts.items():
-        if found.labels.min() < 0 or found.labels.max() > highest:
-            row = int(np.flatnonzero((found.labels < 0) | (found.labels > highest))[0])
+        labels = np.asarray(found.labels)
+        if (bad := np.flatnonzero((labels < 0) | (labels > highest))).size:
             raise DataError(
-                f"The label of image {row} in {tree.place} ({part}) is {found.labels[row]}: expected 0 to {highest}."
+                f"The label of image {bad[0]} in {tree.place} ({part}) is {labels[bad[0]]}: expected 0 to {highest}."
             )
     present = {name.removesuffix(".bin") for name in names}
     missing = sorted({f"data_batch_{number}" for number in range(1, 6)} - present) if not hundred else []
@@ -91,15 +90,19 @@ def _level(label_column: str | int | None) -> str:
     return str(label_column or "fine")
 
 
-def _joined(batches: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], where: str) -> Any:
-    """Planes of all batches -> images [N, 32, 32, 3], written once into their place."""
-    images = np.empty((sum(len(labels) for _, labels in batches), 32, 32, 3), np.uint8)
+def _read_batches(tree: Tree, names: list[str], read: Reader, level: str | None, part: str) -> RawSet:
+    """Planes of one batch after the other -> images [N, 32, 32, 3], written once into their place."""
+    room = sum(tree.size(name) for name in names) // _PLANES  # at least as many images as there are
+    images = np.empty((room, 32, 32, 3), np.uint8)
+    labels: list[NDArray[np.int64]] = []
     start = 0
-    for planes, _ in batches:
+    for name in names:
+        planes, found = read(tree, name, level)
         for channel in range(3):  # four times faster than one transposed copy
             images[start : start + len(planes), ..., channel] = planes.reshape(-1, 3, 32, 32)[:, channel]
+        labels.append(found)
         start += len(planes)
-    return set_from_arrays(images, np.concatenate([labels for _, labels in batches]), where)
+    return set_from_arrays(images[:start], np.concatenate(labels), f"{tree.name} ({part})")
 
 
 def _binary(tree: Tree, name: str, level: str | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
