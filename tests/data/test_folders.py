@@ -558,9 +558,12 @@ def test_where_processes_die_or_cannot_be_had_the_work_is_done_here(
 ) -> None:
     expected = rows_of(read_raw(cached)).copy()
     by_processes(monkeypatch)
-    for number, program in enumerate((sys.executable + "-not", "/bin/false", "/bin/cat")):
+    for name, script in (("chatty", f'echo hello\nexec {sys.executable} "$@"'), ("parrot", "exec cat"), ("mute", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for number, program in enumerate(("chatty", "parrot", "mute", "nowhere")):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(number)))
-        monkeypatch.setattr(sys, "executable", program)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / program))
         assert np.array_equal(rows_of(read_raw(cached)), expected)
 
 

@@ -30,6 +30,10 @@ from fovea.data.tree import Tree
 _LARGE_BYTES = 2**20  # files that are better read with care
 
 
+class _NotForWorkersError(Exception):
+    """A chunk that is better read here: there is no worker, a file is large, or something is to be reported."""
+
+
 def worker_blocks(tree: Tree, chunks: Iterator[list[str]], target: Target, count: int) -> Iterator[Block]:
     """One block a chunk, in order, decoded by `count` processes; here where these cannot be had.
 
@@ -46,10 +50,13 @@ def worker_blocks(tree: Tree, chunks: Iterator[list[str]], target: Target, count
             worker = idle.get()
             try:
                 return _ask(worker, tree, chunk, target)
-            except (OSError, ValueError, EOFError):  # it cannot be had, died, or met what is to be reported here
-                return decode_block((read_content(tree, name) for name in chunk), len(chunk), target)
+            except _NotForWorkersError:
+                pass
+            except (OSError, ValueError, EOFError, KeyError, TypeError):
+                worker = None  # it died, or said something else: what it says next could be taken for another chunk
             finally:
                 idle.put(worker)
+            return decode_block((read_content(tree, name) for name in chunk), len(chunk), target)
 
         waiting: deque[Future[Block]] = deque(pool.submit(work, chunk) for chunk in islice(chunks, 2 * count))
         while waiting:
@@ -81,24 +88,21 @@ def _stop(worker: subprocess.Popen[bytes]) -> None:
 
 def _ask(worker: subprocess.Popen[bytes] | None, tree: Tree, chunk: list[str], target: Target) -> Block:
     if worker is None or worker.stdin is None or worker.stdout is None or max(map(tree.size, chunk)) > _LARGE_BYTES:
-        raise EOFError
+        raise _NotForWorkersError
     paths = [os.path.join(tree.place, name) for name in chunk]  # noqa: PTH118 (many)
     worker.stdin.write(json.dumps(paths).encode() + b"\n")
     worker.stdin.flush()
     answer = json.loads(worker.stdout.readline())
     if "error" in answer:
-        raise EOFError  # it is met again, and reported, where the chunk is read here
+        raise _NotForWorkersError  # it is met again, and reported, where the chunk is read here
+    digests, headers = bytes.fromhex(answer["digests"]), [Header(*header) for header in answer["headers"]]
+    bad = {int(row): reason for row, reason in answer["bad"].items()}
     shape = (len(chunk), *target.shape)
     size = int(np.prod(shape)) * target.dtype.itemsize
     content = worker.stdout.read(size)
     if len(content) < size:
         raise EOFError
-    return Block(
-        np.frombuffer(content, target.dtype).reshape(shape),
-        bytes.fromhex(answer["digests"]),
-        [Header(*header) for header in answer["headers"]],
-        {int(row): reason for row, reason in answer["bad"].items()},
-    )
+    return Block(np.frombuffer(content, target.dtype).reshape(shape), digests, headers, bad)
 
 
 def answer_chunks(asked: BinaryIO, answers: BinaryIO, target: Target) -> None:
