@@ -17,7 +17,7 @@ from fovea.data.decode import has_image_suffix
 from fovea.data.tree import READ_ERRORS, Tree, reason_of
 from fovea.errors import DataError, SettingsError
 
-BLOCK_BYTES = 2**20  # a block and what is computed from it stay in the second-level cache
+BLOCK_BYTES = 2**18  # a block and what is computed from it stay in the second-level cache
 MAX_LINE_BYTES = 2**24
 MAX_COLUMNS = 300_000  # a colour image of 316 x 316
 MAX_CELL = 4096  # characters; labels and paths are kept at the length of the longest
@@ -137,7 +137,7 @@ def chosen_column(head: Head, wanted: str | int, where: str) -> int:
 
 
 def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
-    """A stream cut at line ends into blocks of about 1 MB; each ends with a line end.
+    """A stream cut at line ends into blocks of about 256 KB; each ends with a line end.
 
     Raises:
         DataError: for a line of more than 16 MB, or a file that cannot be read to its end.

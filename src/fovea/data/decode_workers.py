@@ -12,12 +12,10 @@ import queue
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +23,7 @@ import numpy as np
 
 from fovea.data.decode import Header, strict_pillow
 from fovea.data.decoding import Block, Target, decode_block, read_content
+from fovea.data.parallel import in_order
 from fovea.data.tree import Tree
 
 _LARGE_BYTES = 2**20  # files that are better read with care
@@ -58,11 +57,7 @@ def worker_blocks(tree: Tree, chunks: Iterator[list[str]], target: Target, count
                 idle.put(worker)
             return decode_block((read_content(tree, name) for name in chunk), len(chunk), target)
 
-        waiting: deque[Future[Block]] = deque(pool.submit(work, chunk) for chunk in islice(chunks, 2 * count))
-        while waiting:
-            block = waiting.popleft().result()
-            waiting.extend(pool.submit(work, chunk) for chunk in islice(chunks, 1))
-            yield block
+        yield from in_order(pool, work, chunks, ahead=2 * count)
 
 
 def _start(target: Target, stack: ExitStack) -> subprocess.Popen[bytes] | None:

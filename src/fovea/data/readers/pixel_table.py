@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ from fovea.data.csv_text import (
 )
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
+from fovea.data.parallel import in_order
 from fovea.data.tree import Tree
 from fovea.errors import DataError
 
@@ -167,10 +170,14 @@ def _read_rows(
     where = tree.where(name)
     table = _GrowingTable(width, len(columns.others))
     line = 1 if head.header is None else 2
-    with open_unpacked(tree, name) as file:
+
+    def parse(block: bytes) -> tuple[bytes, NDArray[Any] | None]:
+        return block, parse_digits(block, head.delimiter, width)
+
+    cores = os.cpu_count() or 1
+    with open_unpacked(tree, name) as file, ThreadPoolExecutor(cores) as pool:
         file.read(head.skip)
-        for block in blocks(file, where):
-            parsed = parse_digits(block, head.delimiter, width)
+        for block, parsed in in_order(pool, parse, blocks(file, where), ahead=cores + 1):
             if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
                 aside: list[NDArray[Any]] = [parsed[:, column].astype(np.int64) for column in columns.others]
                 table.append(parsed.astype(np.uint8), aside)
