@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fovea.data.pixels import as_array
+from fovea.data.tree import suffix_of
 
 IMAGE_SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".pbm",
@@ -67,7 +67,7 @@ class Header:
 
 def has_image_suffix(name: str) -> bool:
     """Whether a name ends like an image file's."""
-    return PurePosixPath(name.strip().replace("\\", "/")).suffix.lower() in IMAGE_SUFFIXES
+    return suffix_of(name.strip().replace("\\", "/")) in IMAGE_SUFFIXES
 
 
 def begins_as_image(head: bytes) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from fovea.data.imageset import RawData, RawSet
 from fovea.data.labels import SPLIT_NAMES, natural_key
 from fovea.data.options import ReadOptions
 from fovea.data.pixel_cache import decode_images
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, suffix_of
 from fovea.errors import DataError
 
 # Files of these names are no images and are left out without a look inside.
@@ -134,7 +133,7 @@ def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:
             )
         classes[folder] = found
         kept = set(found)
-        left_out.update(PurePosixPath(name).suffix.lower() for name in folders[folder] if name not in kept)
+        left_out.update(suffix_of(name) for name in folders[folder] if name not in kept)
     empty = [name for name, found in classes.items() if not found]
     if empty:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -149,7 +148,7 @@ def _images(tree: Tree, names: list[str]) -> list[str]:
     """The image files among `names`: by suffix, and files of no known suffix by their first bytes."""
     found = []
     for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = suffix_of(name)
         if suffix in IMAGE_SUFFIXES or (suffix not in _OTHER_SUFFIXES and _is_image(tree, name)):
             found.append(name)
     return found
