@@ -102,6 +102,7 @@ MAX_CLASSES_SHOWN, SAMPLES_SHOWN = 25, 10
 
 def draw_samples(sets: dict[str, ImageSet]) -> Figure:
     """Some images of the first part: a row a class, ten images spread over those of the class."""
+    _hush_matplotlib()
     from matplotlib.figure import Figure
 
     part, images = next(iter(sets.items()))
@@ -129,9 +130,12 @@ def _as_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[..., 0] if image.shape[-1] == 1 else image
 
 
+def _hush_matplotlib() -> None:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where its home cannot be written
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG at 150 dots an inch, whole or not at all."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where its home cannot be written
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes: no reason to fill the terminal.
@@ -142,6 +146,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def write_figures(run: Run) -> None:
     """Draw curves.png and confusion_matrix.png into the run folder and renew its manifest."""
+    _hush_matplotlib()
     split = "test" if run.has_test else "val"
     found = run.predictions(split)
     save_figure(draw_curves(run.history, int(run.result["best_epoch"])), run.path / "curves.png")
