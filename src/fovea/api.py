@@ -253,8 +253,11 @@ def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
     return Run(path, model)
 
 
-def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions, int]:
+def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, int]:
     """Evaluate a saved run on its own test images, or on other labelled data.
+
+    Args:
+        skip_bad: leave out images of `data` that cannot be decoded.
 
     Returns:
         The predictions, and how often this test set has been looked at.
@@ -264,8 +267,12 @@ def evaluate_run(path: str | Path, data: str | None = None) -> tuple[Predictions
     """
     run = Run(path)
     if data is not None and data_place(data) != run.recipe.data.source:
-        options = replace(read_options(run.recipe), image_size=run.model.preprocessor.image_shape[:2])
-        return evaluate_other_data(run, read_raw(data, options))
+        options = read_options(run.recipe)
+        size = run.model.preprocessor.image_shape[:2]
+        raw = read_raw(data, replace(options, image_size=size, skip_bad=skip_bad or options.skip_bad))
+        for note in raw.notes:
+            say_on(progress_stream())("note", note)
+        return evaluate_other_data(run, raw)
     recipe = run.recipe
     return evaluate_test_split(run, _read_all(recipe, recipe.data.source, None, None))
 

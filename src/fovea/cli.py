@@ -153,13 +153,14 @@ def show_data(
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     data: Annotated[str | None, typer.Option(help="Other labelled images; else the run's own test split.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a saved run again; each look at a test set is written into the ledger."""
     from fovea import api
     from fovea.reporting.console import evaluation_lines
 
-    predictions, looks = api.evaluate_run(run, data)
+    predictions, looks = api.evaluate_run(run, data, skip_bad)
     typer.echo(evaluation_lines(predictions, looks, as_json))
 
 

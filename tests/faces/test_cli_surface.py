@@ -17,7 +17,7 @@ SURFACE = {
         "--set", "--json", "--help",
     },
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
-    "evaluate": {"--data", "--json", "--help"},
+    "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "list": {"--json", "--help"},
 }  # fmt: skip
 

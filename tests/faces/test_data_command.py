@@ -113,6 +113,11 @@ def test_every_format_trains_with_one_command_and_the_run_can_be_evaluated_on_an
             assert found.exit_code in (0, 2), found.stderr
             if found.exit_code == 0:
                 assert json.loads(found.stdout)["test_accuracy"]["value"] > 0.6
+    (tmp_path / "parts" / "0" / "000.jpg").write_bytes(b"")
+    assert run("evaluate", "runs/parts-zip", "--data", "parts").exit_code == 2
+    skipped = run("evaluate", "runs/parts-zip", "--data", "parts", "--skip-bad", "--json")
+    assert json.loads(skipped.stdout)["test_accuracy"]["count"] == len(toy[1]) - 1
+    assert "1 image of parts cannot be decoded and is left out" in " ".join(skipped.stderr.split())
     again = run("evaluate", "runs/parts-zip")
     assert again.exit_code == 0, again.stderr
 
