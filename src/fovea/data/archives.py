@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fovea.data.tree import MAX_FILES, READ_ERRORS, Stamp, Tree, data_name, has_junk, reason_of, stamp_of
+from fovea.data.tree import MAX_FILES, READ_ERRORS, Stamp, Tree, data_name, has_junk, reason_of, stamp_of, unreadable
 from fovea.errors import DataError
 
 # What unpacks to more than both of these is refused as a bomb: no real image data shrinks a hundredfold.
@@ -103,7 +103,7 @@ def open_unpacked(tree: Tree, name: str) -> BinaryIO:
         return unpacked(file, tree.size(name), tree.where(name))
     except READ_ERRORS as error:
         file.close()
-        raise tree.unreadable(name, error) from error
+        raise unreadable(tree.where(name), error) from error
 
 
 def archive_tree(path: Path) -> Tree | None:
@@ -119,10 +119,14 @@ def archive_tree(path: Path) -> Tree | None:
         if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
             return _zip_tree(path)
         return _tar_tree(path, any(head.startswith(magic) for magic in COMPRESSIONS))
-    except DataError:
-        raise
     except READ_ERRORS as error:
-        raise DataError(f"{path} cannot be read as an archive: {reason_of(error)}. Is the download complete?") from None
+        raise _no_archive(path, error) from None
+
+
+def _no_archive(path: Path, error: BaseException) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    return DataError(f"{path} cannot be read as an archive: {reason_of(error)}. Is the download complete?")
 
 
 def _checked(path: Path, name: str, seen: dict[str, Any]) -> str:
@@ -141,10 +145,9 @@ def _checked(path: Path, name: str, seen: dict[str, Any]) -> str:
 
 
 def _zip_tree(path: Path) -> Tree:
-    stamp = stamp_of(path.stat())
     archive = zipfile.ZipFile(path)
     try:
-        return _tree_of_zip(archive, path, path.stat().st_size, stamp)
+        return _tree_of_zip(archive, path, stamp_of(path.stat()))
     except BaseException:
         archive.close()
         raise
@@ -159,17 +162,13 @@ def inner_zip(tree: Tree, name: str) -> Tree:
     where = Path(tree.where(name))
     content = tree.read(name)
     try:
-        return _tree_of_zip(zipfile.ZipFile(io.BytesIO(content)), where, len(content), tree.stamps[name])
-    except DataError:
-        raise
+        return _tree_of_zip(zipfile.ZipFile(io.BytesIO(content)), where, tree.stamps[name])
     except READ_ERRORS as error:
-        raise DataError(
-            f"{where} cannot be read as an archive: {reason_of(error)}. Is the download complete?"
-        ) from None
+        raise _no_archive(where, error) from None
 
 
-def _tree_of_zip(archive: zipfile.ZipFile, path: Path, packed: int, stamp: Stamp) -> Tree:
-    total = 0
+def _tree_of_zip(archive: zipfile.ZipFile, path: Path, stamp: Stamp) -> Tree:
+    packed, total = stamp[0], 0
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = _checked(path, info.filename, members)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fovea.data.archives import open_unpacked
 from fovea.data.decode import has_image_suffix
-from fovea.data.tree import READ_ERRORS, Tree, reason_of
+from fovea.data.tree import READ_ERRORS, Tree, reason_of, unreadable
 from fovea.errors import DataError, SettingsError
 
 BLOCK_BYTES = 2**18  # a block and what is computed from it stay in the second-level cache
@@ -58,10 +58,8 @@ def read_head(tree: Tree, name: str) -> Head | None:
             mark = 3 if start == b"\xef\xbb\xbf" else 0
             rest = io.BytesIO(start[mark:])
             lines = [_line(rest, file, where), _line(rest, file, where)]
-    except DataError:
-        raise
     except READ_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
+        raise unreadable(where, error) from None
     if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
         return None
     first, second = (_text(line).rstrip("\r\n") for line in lines)
@@ -159,10 +157,8 @@ def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
 def _read_block(file: BinaryIO, where: str) -> bytes:
     try:
         return file.read(BLOCK_BYTES)
-    except DataError:
-        raise
     except READ_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
+        raise unreadable(where, error) from None
 
 
 def _byte_kinds(delimiter: str) -> bytes:

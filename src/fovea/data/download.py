@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from fovea.data.folders import alone
 from fovea.data.options import Progress
 from fovea.errors import DataError, RunFailedError
+from fovea.runfolder import file_digest
 
 TIMEOUT_SECONDS = 30.0  # without a single byte
 ATTEMPTS = 5  # at one address, as long as the connection breaks off
@@ -98,10 +98,11 @@ def _from_mirror(file: RemoteFile, url: str, part: Path, progress: Progress) -> 
     """Download from one address, as often as the connection breaks off while something still comes."""
     resumed = _size(part) > 0
     _receive_all(file, url, part, progress)
-    if resumed and _digest(part) != file.sha256:  # what lay there was no beginning of this file
+    digest = file_digest(part)
+    if resumed and digest != file.sha256:  # what lay there was no beginning of this file
         part.unlink()
         _receive_all(file, url, part, progress)
-    digest = _digest(part)
+        digest = file_digest(part)
     if digest != file.sha256:
         raise _WrongContentError(f"gave another file (sha256 {digest[:16]}..., expected {file.sha256[:16]}...)")
 
@@ -164,11 +165,6 @@ def _size(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: BaseException) -> str:

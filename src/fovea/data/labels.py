@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.tree import listed
 from fovea.errors import DataError
 
 SPLIT_NAMES = {
@@ -116,13 +117,8 @@ def encode_labels(labels: NDArray[Any], mapping: dict[Any, str], where: str) -> 
     strangers = [value for value in present if value not in position]
     if strangers:
         raise DataError(
-            f"{where} has labels that are no class of the training images: {_listed(strangers)}. "
-            f"Classes: {_listed(mapping.values())}. Remove these images, or add training images of that class."
+            f"{where} has labels that are no class of the training images: {listed(strangers)}. "
+            f"Classes: {listed(mapping.values())}. Remove these images, or add training images of that class."
         )
     lookup = np.array([position[value] for value in present], dtype=np.int64)
     return lookup[np.searchsorted(np.array(present), labels)]
-
-
-def _listed(values: Any, limit: int = 12) -> str:
-    names = [str(value) for value in values]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -28,14 +28,13 @@ from fovea.data.decoding import Survey, Target, WrongGuessError, decoded_blocks,
 from fovea.data.folders import alone, cache_folder
 from fovea.data.imageset import Pixels, Rows
 from fovea.data.options import ReadOptions
-from fovea.data.tree import Tree, reason_of, shown
+from fovea.data.tree import Tree, listed_lines, reason_of, shown
 from fovea.errors import DataError, RunFailedError
 from fovea.runfolder import write_bytes
 
 CACHE_FROM_BYTES = 8_000_000  # of files: less is decoded in a moment and not worth a copy
 JOURNAL_SECONDS = 5.0
 _VERSION = f"1 {PIL.__version__}"  # raised when the same file would give other pixels
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -144,15 +143,19 @@ def _through_cache(
     group = f"{len(names)}-{sum(map(tree.size, names))}"
     listing = root / "listings" / f"{_listing_key(tree, names)}.json"
     waiting = "waiting for another process that decodes such images"
-    found = _known(root, group, listing, tree, names, options)
-    if isinstance(found, tuple):
+    if (found := _opened(root, group, _known_listing(listing), len(names), options)) is not None:
         return found
     try:
         with alone(root / f"{group}.lock", lambda: options.progress(waiting, 0, 0)):
-            found = _known(root, group, listing, tree, names, options)  # what was waited for may be this
-            if isinstance(found, tuple):
+            # What was waited for may be this; and only now are contents compared, for that reads every file.
+            noted = _known_listing(listing)
+            known = noted or _known_content(root, group, tree, names, options)
+            if (found := _opened(root, group, known, len(names), options)) is not None:
+                if known is not None and noted is None:
+                    _write_json(listing, {"content": known[0], **asdict(known[1])})
                 return found
-            pixels, survey = _decode_into(root, group, listing, tree, names, options, found)
+            survey = known[1] if known is not None else Survey()
+            pixels, survey = _decode_into(root, group, listing, tree, names, options, survey)
     except OSError as error:
         raise RunFailedError(
             f"The decoded images could not be written to {root}: {reason_of(error)}. Make room there, let "
@@ -162,21 +165,16 @@ def _through_cache(
     return pixels, survey
 
 
-def _known(
-    root: Path, group: str, listing: Path, tree: Tree, names: list[str], options: ReadOptions
-) -> tuple[NDArray[Any], Survey] | Survey:
-    """The images, where they were decoded before; else what is known of them."""
-    known = _known_listing(listing) or _known_content(root, group, tree, names, options)
+def _opened(
+    root: Path, group: str, known: tuple[str, Survey] | None, count: int, options: ReadOptions
+) -> tuple[NDArray[Any], Survey] | None:
+    """The images, where what is known of them leads to pixels of the size that is wanted."""
     if known is None:
-        return Survey()
+        return None
     content, survey = known
     target = survey.target(options.image_size)
-    pixels = _open(_folder(root, group, content, target), len(names), target)
-    if pixels is None:
-        return survey
-    if _known_listing(listing) is None:
-        _write_json(listing, {"content": content, **asdict(survey)})
-    return pixels, survey
+    pixels = _open(_folder(root, group, content, target), count, target)
+    return None if pixels is None else (pixels, survey)
 
 
 def _decode_into(
@@ -356,8 +354,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _refuse(tree: Tree, names: list[str], bad: dict[int, str], skip_bad: bool, notes: list[str]) -> None:
     if not bad:
         return
-    listed = [f"{shown(names[number])}: {bad[number]}" for number in sorted(bad)]
-    lines = "\n  ".join(listed[:_SHOWN]) + (f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+    lines = listed_lines([f"{shown(names[number])}: {bad[number]}" for number in sorted(bad)])
     count = f"{len(bad):,} image{'s' if len(bad) > 1 else ''} of {tree.place}"
     if skip_bad and len(bad) < len(names):
         notes.append(f"{count} cannot be decoded and {'are' if len(bad) > 1 else 'is'} left out: {lines}")

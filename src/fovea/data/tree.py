@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fovea.errors import DataError
 
@@ -83,13 +83,7 @@ class Tree:
         try:
             return self.opener(name)
         except READ_ERRORS as error:
-            raise self.unreadable(name, error) from error
-
-    def unreadable(self, name: str, error: BaseException) -> DataError:
-        """The error for a file that cannot be read; an error of Fovea's own as it is."""
-        if isinstance(error, DataError):
-            return error
-        return DataError(f"{self.where(name)} cannot be read: {reason_of(error)}. Is the download complete?")
+            raise unreadable(self.where(name), error) from error
 
     def read(self, name: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
         """The whole content of a file.
@@ -104,7 +98,7 @@ class Tree:
                 if len(content) > expected:
                     content += file.read(limit + 1 - len(content))
         except READ_ERRORS as error:
-            raise self.unreadable(name, error) from error
+            raise unreadable(self.where(name), error) from error
         if len(content) > limit:
             raise DataError(f"{self.where(name)} holds more than {limit:,} bytes, the limit for such a file.")
         return content
@@ -119,7 +113,7 @@ class Tree:
             with self.opener(name) as file:
                 return file.read(count)
         except READ_ERRORS as error:
-            raise self.unreadable(name, error) from error
+            raise unreadable(self.where(name), error) from error
 
     def folders(self) -> dict[str, list[str]]:
         """First folder -> the files below it; files that lie at the top are under ""."""
@@ -145,6 +139,24 @@ def reason_of(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 200 characters."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def unreadable(where: str, error: BaseException) -> DataError:
+    """The error for a file that cannot be read; an error of Fovea's own as it is."""
+    if isinstance(error, DataError):
+        return error
+    return DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?")
+
+
+def listed(values: Iterable[Any], limit: int = 12) -> str:
+    """Values with commas between them, and how many more there are."""
+    names = [str(value) for value in values]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def listed_lines(rows: list[str], limit: int = 20) -> str:
+    """Rows below each other, and how many more there are."""
+    return "\n  ".join(rows[:limit]) + (f"\n  and {len(rows) - limit} more" if len(rows) > limit else "")
 
 
 def suffix_of(name: str) -> str:
@@ -180,10 +192,9 @@ def folder_tree(path: Path) -> Tree:
     return Tree(resolved.name or "data", path, stamps, lambda name: open(f"{path}/{name}", "rb"))  # noqa: PTH123 (many files)
 
 
-def file_tree(path: Path, name: str | None = None) -> Tree:
-    """A tree of one file on the disk, called `name` (else by its own name)."""
-    called = name or path.name
-    return Tree(data_name(path), path, {called: stamp_of(path.stat())}, lambda _: path.open("rb"))
+def file_tree(path: Path) -> Tree:
+    """A tree of one file on the disk."""
+    return Tree(data_name(path), path, {path.name: stamp_of(path.stat())}, lambda _: path.open("rb"))
 
 
 def data_name(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fovea.data.audit import DataFacts, PartFacts
 from fovea.evaluation.findings import Finding
+from fovea.reporting.figures import shortened
 
 _MAX_CLASSES = 30
 _NAME_WIDTH = 24
@@ -74,4 +75,4 @@ def _class_lines(facts: DataFacts) -> list[str]:
 
 def _short(name: str) -> str:
     printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return printable if len(printable) <= _NAME_WIDTH else printable[: _NAME_WIDTH - 1] + "…"
+    return shortened(printable, _NAME_WIDTH)

@@ -75,7 +75,7 @@ def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: s
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     step = max(1, count // 50)
     ticks = range(0, count, step)
-    names = [classes[tick] if len(classes[tick]) <= 18 else classes[tick][:17] + "…" for tick in ticks]
+    names = [shortened(classes[tick], 18) for tick in ticks]
     longest = max(map(len, names))
     axes.set_xticks(ticks, names, rotation=0 if longest <= 2 else 90)
     axes.set_yticks(ticks, names)
@@ -117,13 +117,17 @@ def draw_samples(sets: dict[str, ImageSet]) -> Figure:
             axes.set_axis_off()
             if column < len(of_class):
                 axes.imshow(_as_picture(images.images[picked[column : column + 1]][0]), cmap="gray", vmin=0, vmax=255)
-        name = images.classes[label]
-        shortened = name if len(name) <= 14 else name[:13] + "…"
-        text = row[0].text(-0.15, 0.5, shortened, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
+        name = shortened(images.classes[label], 14)
+        text = row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
         text.set_parse_math(False)
     left_out = f", {len(shown)} of {len(present)} classes" if len(shown) < len(present) else ""
     figure.suptitle(f"{part}: {len(images):,} images{left_out}", fontsize=10)
     return figure
+
+
+def shortened(name: str, width: int) -> str:
+    """A name cut to `width` characters."""
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def _as_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

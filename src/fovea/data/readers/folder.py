@@ -11,7 +11,7 @@ from fovea.data.imageset import RawData, RawSet
 from fovea.data.labels import SPLIT_NAMES, natural_key
 from fovea.data.options import ReadOptions
 from fovea.data.pixel_cache import decode_images
-from fovea.data.tree import Tree, suffix_of
+from fovea.data.tree import Tree, listed, suffix_of
 from fovea.errors import DataError
 
 # Files of these names are no images and are left out without a look inside.
@@ -42,15 +42,16 @@ def read_folder(tree: Tree, options: ReadOptions) -> RawData:
     parts = splits or {"train": ""}
     notes: list[str] = []
     left_out: Counter[str] = Counter()
-    files = {part: _class_files(_branch(tree, folder), left_out) for part, folder in parts.items()}
+    branches = {part: _branch(tree, folder) for part, folder in parts.items()}
+    files = {part: _class_files(branch, left_out) for part, branch in branches.items()}
     classes = tuple(sorted(files["train"], key=natural_key))
-    for part, folder in parts.items():
-        _check_classes(_branch(tree, folder), set(files[part]), set(classes))
+    for part, branch in branches.items():
+        _check_classes(branch, set(files[part]), set(classes))
     if all(name.isdecimal() for name in classes) and [*classes] != sorted(classes):
         notes.append(f"the class folders are numbers: classes in numeric order, {', '.join(classes[:12])}")
     if splits:
         ignored = sorted({folder for folder in tree.folders() if folder} - set(splits.values()))
-        notes += [f"left out, for it is no split with class folders: {_listed(ignored)}"] if ignored else []
+        notes += [f"left out, for it is no split with class folders: {listed(ignored, _MAX_LISTED)}"] if ignored else []
     if left_out:
         kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in left_out.most_common(5))
         notes.append(f"files that are no images were left out: {kinds}")
@@ -65,11 +66,11 @@ def _decoded(
     options: ReadOptions,
     notes: list[str],
 ) -> RawData:
-    listed = {part: [(label, file) for label in found for file in found[label]] for part, found in files.items()}
-    names = [f"{parts[part]}/{file}".lstrip("/") for part, rows in listed.items() for _, file in rows]
+    rows_of = {part: [(label, file) for label in found for file in found[label]] for part, found in files.items()}
+    names = [f"{parts[part]}/{file}".lstrip("/") for part, rows in rows_of.items() for _, file in rows]
     pictures = decode_images(tree, names, options)
     sets, start = {}, 0
-    for part, rows in listed.items():
+    for part, rows in rows_of.items():
         good = pictures.good(start, start + len(rows), f"{tree.place} ({part})")
         labels = np.array([readable(label) for label, _ in rows])[good - start]
         ids = np.array([readable(names[row]) for row in good.tolist()])
@@ -136,9 +137,9 @@ def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:
         left_out.update(suffix_of(name) for name in folders[folder] if name not in kept)
     empty = [name for name, found in classes.items() if not found]
     if empty:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        suffixes, names = ", ".join(sorted(IMAGE_SUFFIXES)), listed(empty, _MAX_LISTED)
         raise DataError(
-            f"No images in the class folder{'s' if len(empty) > 1 else ''} {_listed(empty)} of {tree.place} "
+            f"No images in the class folder{'s' if len(empty) > 1 else ''} {names} of {tree.place} "
             f"(looked for {suffixes}). Remove {'them' if len(empty) > 1 else 'it'}, or add images."
         )
     return classes
@@ -167,12 +168,6 @@ def _check_classes(tree: Tree, found: set[str], expected: set[str]) -> None:
     strangers = sorted(found - expected)
     if strangers:
         raise DataError(
-            f"{tree.place} has the class folder {_listed(strangers)}, which the train folder lacks: "
-            f"its classes are {_listed(sorted(expected, key=natural_key))}."
+            f"{tree.place} has the class folder {listed(strangers, _MAX_LISTED)}, which the train folder lacks: "
+            f"its classes are {listed(sorted(expected, key=natural_key), _MAX_LISTED)}."
         )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_MAX_LISTED]) + (
-        f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    )

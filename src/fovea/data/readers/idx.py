@@ -18,7 +18,7 @@ from fovea.data.archives import BOMB_BYTES, BOMB_RATIO, open_unpacked
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.readers.arrays import set_from_arrays
-from fovea.data.tree import READ_ERRORS, Tree, reason_of
+from fovea.data.tree import READ_ERRORS, Tree, unreadable
 from fovea.errors import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -133,10 +133,8 @@ def read_idx(tree: Tree, name: str) -> NDArray[Any]:
     try:
         with open_unpacked(tree, name) as file:
             return _parse(file, where, max(BOMB_BYTES, BOMB_RATIO * tree.size(name)))
-    except DataError:
-        raise
     except READ_ERRORS as error:
-        raise DataError(f"{where} cannot be read: {reason_of(error)}. Is the download complete?") from None
+        raise unreadable(where, error) from None
 
 
 def _parse(file: BinaryIO, where: str, max_bytes: int) -> NDArray[Any]:

@@ -9,17 +9,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fovea.data.archives import open_unpacked
-from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, parse_cells, read_head
+from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, parse_cells
 from fovea.data.decode import has_image_suffix
 from fovea.data.imageset import RawSet
 from fovea.data.labels import SPLIT_NAMES
 from fovea.data.options import ReadOptions
 from fovea.data.pixel_cache import decode_images
-from fovea.data.tree import Stamp, Tree, stamp_of
+from fovea.data.tree import Stamp, Tree, listed_lines, stamp_of
 from fovea.errors import DataError
 
 _SPLIT_COLUMNS = {"split", "set", "subset", "partition", "fold", "data set", "dataset", "usage"}
-_SHOWN = 20
 
 
 def is_path_table(head: Head) -> bool:
@@ -35,8 +34,10 @@ class _Row:
     part: str
 
 
-def read_path_table(tree: Tree, name: str, options: ReadOptions) -> tuple[dict[str, RawSet], list[str]]:
-    """Read a table of paths and decode the images that it names; paths are relative to the table's folder.
+def read_path_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[dict[str, RawSet], list[str]]:
+    """Read a table of paths, whose first lines say `head`, and decode the images that it names.
+
+    Paths are relative to the table's folder.
 
     Returns:
         Part -> images, labels (None where the table has none) and ids; lines to show.
@@ -46,8 +47,6 @@ def read_path_table(tree: Tree, name: str, options: ReadOptions) -> tuple[dict[s
             that cannot be decoded.
     """
     where = tree.where(name)
-    head = read_head(tree, name)
-    assert head is not None
     rows = _rows(tree, name, head, options)
     found, ids = _files(tree, name, rows, options)
     _check_labels(rows, where)
@@ -59,10 +58,10 @@ def read_path_table(tree: Tree, name: str, options: ReadOptions) -> tuple[dict[s
     for part in order:
         chosen = listed[part]
         good = pictures.good(start, start + len(chosen), f"{tree.where(name)} ({part})")
-        start += len(chosen)
-        kept = [rows[chosen[i - start + len(chosen)]] for i in good.tolist()]
+        kept = [rows[chosen[i - start]] for i in good.tolist()]
         labels = None if any(row.label is None for row in kept) else np.array([row.label for row in kept])
         parts[part] = RawSet(pictures.rows(good), labels, np.array([row.path for row in kept]))
+        start += len(chosen)
     return parts, pictures.notes
 
 
@@ -160,12 +159,9 @@ def _members(tree: Tree, table: str, rows: list[_Row]) -> tuple[Tree, list[str]]
 
 def _refuse_missing(where: str, missing: list[str]) -> None:
     if missing:
-        shown = "\n  ".join(missing[:_SHOWN]) + (
-            f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        )
         raise DataError(
             f"{len(missing)} of the files that {where} names are not there (paths are relative to the table):"
-            f"\n  {shown}"
+            f"\n  {listed_lines(missing)}"
         )
 
 

@@ -23,7 +23,6 @@ from fovea.data.csv_text import (
     is_number,
     parse_cells,
     parse_digits,
-    read_head,
 )
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
@@ -54,8 +53,8 @@ class _Columns:
     provisional: bool = False  # whether `others` only may be labels
 
 
-def read_pixel_table(tree: Tree, name: str, options: ReadOptions) -> tuple[RawSet, list[str]]:
-    """Read one table.
+def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[RawSet, list[str]]:
+    """Read one table, whose first lines say `head`.
 
     Returns:
         Images [N, H, W] or [N, H, W, 3] (uint8, or float32 where values are fractions) with their labels, None where
@@ -66,9 +65,6 @@ def read_pixel_table(tree: Tree, name: str, options: ReadOptions) -> tuple[RawSe
             makes no square image.
     """
     where = tree.where(name)
-    head = read_head(tree, name)
-    if head is None:
-        raise DataError(f"{where} is no table of pixels: expected one line an image, values of 0 to 255.")
     width = len(head.header or head.first)
     columns = _named_columns(head, options.label_column, where)
     cells, others = _read_rows(tree, name, head, width, columns)

@@ -94,8 +94,8 @@ def _without_runs(tree: Tree) -> tuple[Tree, str]:
     Raises:
         DataError: when it is a run folder, or holds nothing else.
     """
-    marks = [{name.rpartition("/")[0] for name in tree.stamps if name.rpartition("/")[2] == mark} for mark in RUN_FILES]
-    runs = set.intersection(*marks)
+    marked = [[name for name in tree.stamps if f"/{name}".endswith(f"/{mark}")] for mark in RUN_FILES]
+    runs = set.intersection(*({name.rpartition("/")[0] for name in names} for names in marked))
     if not runs:
         return tree, ""
     beside = {folder.rpartition("/")[0] for folder in runs}

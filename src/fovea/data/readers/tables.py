@@ -27,7 +27,7 @@ _LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
 class _Table:
     name: str
     kind: Literal["pixels", "paths"]
-    first: tuple[str, ...]
+    head: Head
 
 
 def recognises_tables(tree: Tree) -> bool:
@@ -40,14 +40,15 @@ def recognises_tables(tree: Tree) -> bool:
 
 def _is_beside_the_point(table: _Table) -> bool:
     """Whether class folders may lie beside a table: it repeats them, or holds other numbers than images."""
-    return _repeats_folders(table) if table.kind == "paths" else len(table.first) < _LEAST_COLUMNS
+    return _repeats_folders(table) if table.kind == "paths" else len(table.head.first) < _LEAST_COLUMNS
 
 
 def _repeats_folders(table: _Table) -> bool:
     """Whether a table of paths says only what the class folders say."""
-    for column, cell in enumerate(table.first):
+    first = table.head.first
+    for column, cell in enumerate(first):
         if has_image_suffix(cell):
-            return PurePosixPath(cell).parent.name in (*table.first[:column], *table.first[column + 1 :])
+            return PurePosixPath(cell).parent.name in (*first[:column], *first[column + 1 :])
     return False
 
 
@@ -69,7 +70,7 @@ def _tables(tree: Tree) -> list[_Table]:
     for name in _candidates(tree):
         head = read_head(tree, name)
         if head is not None and (kind := _kind(head)) is not None:
-            found.append(_Table(name, kind, head.first))
+            found.append(_Table(name, kind, head))
     return found
 
 
@@ -105,7 +106,7 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
     notes: list[str] = []
     for part, table in by_part.items():
         if table.kind == "paths":
-            found, lines = read_path_table(tree, table.name, options)
+            found, lines = read_path_table(tree, table.name, table.head, options)
             named = {part if own == "train" else own: images for own, images in found.items()}
             if twice := sorted(named.keys() & parts.keys()):
                 raise DataError(
@@ -114,7 +115,7 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
                 )
             parts |= named
         else:
-            parts[part], lines = read_pixel_table(tree, table.name, options)
+            parts[part], lines = read_pixel_table(tree, table.name, table.head, options)
         notes += lines
         if part != "train" and part in parts and parts[part].labels is None:
             del parts[part]
