@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from fovea.evaluation.intervals import mean_score, standard_deviation
-from fovea.runfolder import file_digest, now_utc, processor_name
+from fovea.files import file_digest
+from fovea.runfolder import now_utc, processor_name
 
 HERE = Path(__file__).resolve().parent
 FOVEA = [sys.executable, "-m", "fovea"]

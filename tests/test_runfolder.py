@@ -10,19 +10,17 @@ from pathlib import Path
 import pytest
 
 from fovea.errors import RunFailedError, SettingsError
-from fovea.registry import Registry
-from fovea.runfolder import (
+from fovea.files import (
     append_json_line,
-    create_run_folder,
     csv_table,
     file_digest,
     read_json_lines,
-    record_test_look,
     write_bytes,
     write_json,
-    write_manifest,
     write_text,
 )
+from fovea.registry import Registry
+from fovea.runfolder import create_run_folder, record_test_look, write_manifest
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:

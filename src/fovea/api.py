@@ -11,47 +11,45 @@ from typing import Any, overload
 from torch import nn
 
 from fovea.data.audit import DataFacts, describe
-from fovea.data.catalog import CATALOG
 from fovea.data.imageset import ImageSet, RawData
-from fovea.data.load import is_known_data, read_raw, with_part
-from fovea.data.options import ReadOptions
+from fovea.data.load import read_raw
 from fovea.errors import SettingsError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.run import Run
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
-from fovea.registry import unknown_name
-from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
-from fovea.reporting.figures import draw_samples, save_figure, write_figures
-from fovea.reporting.progress import ProgressBar
+from fovea.reporting.console import progress_stream, say_on
+from fovea.reporting.figures import draw_samples, save_figure
 from fovea.runfolder import create_run_folder
-from fovea.settings import ModelSettings, Recipe, named_recipes, read_recipe, with_settings
+from fovea.runs import Given, new_run, new_study, resume_run
+from fovea.settings import ModelSettings, Recipe, with_settings
+from fovea.sources import ARRAYS, data_place, read_all, read_options, resolve_data, with_places
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
-from fovea.studies.seeds import SeedStudy, run_seeds
+from fovea.studies.seeds import SeedStudy, seeds_of
 from fovea.training.callbacks import as_callback
-from fovea.training.run import Plan, plan_run, say_nothing, train_run
-
-ARRAYS = "<arrays>"  # what config.yaml says of val_data or test_data that were arrays
+from fovea.training.run import plan_run
 
 
 @overload
-def train(data: Any, *, seeds: None = None, **options: Any) -> Run: ...
+def train(data: Any = None, *, seeds: None = None, **options: Any) -> Run: ...
 
 
 @overload
-def train(data: Any, *, seeds: int, **options: Any) -> SeedStudy: ...
+def train(data: Any = None, *, seeds: int, **options: Any) -> SeedStudy: ...
 
 
 def train(
-    data: Any,
+    data: Any = None,
     *,
     model: str | list[Any] | nn.Module | None = None,
     val_data: Any = None,
     test_data: Any = None,
     callbacks: Sequence[Any] = (),
     seeds: int | None = None,
-    out: str | Path = "runs",
+    out: str | Path | None = None,
     name: str | None = None,
+    resume: str | Path | None = None,
+    force: bool = False,
     verbose: bool = True,
     **settings: Any,
 ) -> Run | SeedStudy:
@@ -63,8 +61,12 @@ def train(
         val_data, test_data: data for validation and test; else both are cut from the training images.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
-        out: the folder that run folders are made in.
+        out: the folder that run folders are made in; None: runs.
         name: of the run folder; None: <data>-<model>.
+        resume: the folder of a run (or of a study of seeds) that was broken off: go on in it with its settings. What
+            YAML cannot hold is passed again: arrays as data, a module of your own, callbacks. Of a finished run the
+            result is returned.
+        force: go on although the data, torch or the threads have changed; the bytes may differ then.
         verbose: write progress to stderr.
         settings: any setting of a recipe by its name: epochs=5, batch_size=128, lr=.01, patience=3, seed=1,
             augmentation="none", val_split=.2, image_size=64, device="cpu" ...
@@ -76,59 +78,45 @@ def train(
         UserError: for data, settings or a model that cannot be used; nothing is written then.
         RunFailedError: when training broke off.
     """
-    recipe, source = resolve_data(data)
-    changes = dict(settings)
-    if isinstance(model, nn.Module) and seeds is not None:
-        raise SettingsError("seeds needs a model by name or layer list: a module of your own has but one start.")
-    if model is not None and not isinstance(model, nn.Module):
-        changes["model.name" if isinstance(model, str) else "model.layers"] = model
-    for role, given in (("val_data", val_data), ("test_data", test_data)):
-        if isinstance(given, str | Path):
-            changes[role] = str(given)
-        elif given is not None:
-            changes[role] = ARRAYS
-    recipe = with_settings(recipe, changes)
-    raw = _read_all(recipe, source, val_data, test_data)
-    recipe = _with_places(recipe, source)
     net = model if isinstance(model, nn.Module) else None
-    users = [as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks)]
+    users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
+    own = Given(net, users, verbose)
+    if resume is not None:
+        fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}
+        given = [option for option, value in fresh.items() if value is not None]
+        if given:
+            raise SettingsError(
+                f"--resume goes on in place, with the settings of the run: leave out {', '.join(given)}."
+            )
+        return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
+    if data is None:
+        raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
+    if force:
+        raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
+    if net is not None and seeds is not None:
+        raise SettingsError("seeds needs a model by name or layer list: a module of your own has but one start.")
+    changes = dict(settings)
+    if model is not None and net is None:
+        changes["model.name" if isinstance(model, str) else "model.layers"] = model
+    parts = {"val_data": val_data, "test_data": test_data}
+    parts = {role: given for role, given in parts.items() if given is not None}
+    changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
+    recipe, source = resolve_data(data)
+    recipe = with_settings(recipe, changes)
+    raw = read_all(recipe, source, **parts)
+    return _train_fresh(with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own)
 
-    def train_one(one: Recipe, parent: Path, run_name: str | None) -> Run:
-        return _train_one(plan_run(one, raw, net), raw, parent, run_name, Path(out), users, verbose)
 
-    if seeds is None:
-        return train_one(recipe, Path(out), name)
-
-    def make_folder() -> Path:
-        plan_run(recipe, raw)  # a mistake shows before the study's folder is made
-        return create_run_folder(Path(out), name or f"{_folder_name(raw, recipe.model.name)}-seeds")
-
-    return run_seeds(recipe, seeds, make_folder, train_one)
-
-
-def _train_one(
-    plan: Plan,
-    raw: RawData,
-    parent: Path,
-    run_name: str | None,
-    out: Path,
-    callbacks: list[Any],
-    verbose: bool,
-) -> Run:
-    folder = create_run_folder(parent, run_name or _folder_name(raw, plan.recipe.model.name))
-    stream = progress_stream()
-    say = say_on(stream) if verbose else say_nothing
-    for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form)]:
-        say(topic, line)
-    shown = [EpochLines(plan, stream)] if verbose else []
-    try:
-        train_run(plan, folder, out, [*shown, *callbacks], say)
-    except BaseException:
-        say("broken off", str(folder))
-        raise
-    run = Run(folder, plan.net if plan.own_net else None)
-    write_figures(run)
-    return run
+def _train_fresh(
+    recipe: Recipe, raw: RawData, num_seeds: int | None, parent: Path, name: str | None, own: Given
+) -> Run | SeedStudy:
+    """A run or a study in a folder of its own, which is made once everything has been checked."""
+    plan = plan_run(recipe, raw, own.net)
+    name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
+    if num_seeds is None:
+        return new_run(plan, raw, create_run_folder(parent, name), own)
+    seeds = seeds_of(recipe, num_seeds)
+    return new_study(recipe, seeds, plan, raw, create_run_folder(parent, name), own)
 
 
 def _folder_name(raw: RawData, model: str) -> str:
@@ -137,59 +125,6 @@ def _folder_name(raw: RawData, model: str) -> str:
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
-
-
-def resolve_data(data: Any) -> tuple[Recipe, Any]:
-    """What DATA means: (recipe, where its images come from).
-
-    Raises:
-        SettingsError: when a name means both a data set and a recipe, or neither.
-    """
-    if isinstance(data, Recipe):
-        return data, data.data.source
-    if not isinstance(data, str | Path):
-        return Recipe(), data
-    text = str(data)
-    if not text.strip():
-        raise SettingsError("DATA is empty: name a data set, a path or a recipe.")
-    recipes = named_recipes()
-    is_file = Path(text).suffix in {".yaml", ".yml"}
-    if text in recipes and is_known_data(text):
-        raise SettingsError(f"{text!r} is both data and a recipe: write ./{text} for a folder, or {text}.yaml's path.")
-    if is_file or text in recipes:
-        recipe = read_recipe(Path(text) if is_file else recipes[text])
-        return recipe, recipe.data.source
-    if not is_known_data(text) and Path(text).name == text:
-        raise unknown_name("data set or recipe", text, [*CATALOG, *recipes])
-    return Recipe(), text
-
-
-def _read_all(recipe: Recipe, source: Any, val_data: Any, test_data: Any) -> RawData:
-    if source is None:
-        raise SettingsError("This recipe names no data (it was trained on arrays): pass the arrays in Python.")
-    options = read_options(recipe)
-    raw = read_raw(source, options)
-    given = {"val": val_data, "test": test_data}
-    named = {"val": recipe.data.val_data, "test": recipe.data.test_data}
-    for role in ("val", "test"):
-        other = given[role] if given[role] is not None else named[role]
-        if isinstance(other, str) and other == ARRAYS:
-            raise SettingsError(f"The {role}_data of this recipe were arrays: pass them again in Python.")
-        if other is not None:
-            raw = with_part(raw, role, read_raw(other, options))
-    return raw
-
-
-def read_options(recipe: Recipe) -> ReadOptions:
-    """How the data of a recipe is read, with a progress bar where there is a terminal."""
-    data = recipe.data
-    return ReadOptions(
-        image_size=recipe.preprocessing.image_size,
-        skip_bad=data.skip_bad,
-        label_column=data.label_column,
-        outside_paths=data.outside_paths,
-        progress=ProgressBar(progress_stream()),
-    )
 
 
 def load_data(data: Any, **settings: Any) -> dict[str, ImageSet]:
@@ -229,18 +164,6 @@ def write_samples(facts: DataFacts, folder: Path) -> Path:
     return path
 
 
-def _with_places(recipe: Recipe, source: Any) -> Recipe:
-    """The recipe with its data's places written in, absolute, so that config.yaml holds from any folder."""
-    places = {"source": source, "val_data": recipe.data.val_data, "test_data": recipe.data.test_data}
-    absolute = {name: data_place(place) for name, place in places.items() if isinstance(place, str | Path)}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
-
-
-def data_place(data: str | Path) -> str:
-    """A catalog name as it is, a path made absolute."""
-    return str(Path(data).expanduser().resolve()) if is_known_data(data) == "path" else str(data)
-
-
 def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
     """Read a run folder back, in a fresh process too.
 
@@ -274,7 +197,7 @@ def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = Fal
             say_on(progress_stream())("note", note)
         return evaluate_other_data(run, raw)
     recipe = run.recipe
-    return evaluate_test_split(run, _read_all(recipe, recipe.data.source, None, None))
+    return evaluate_test_split(run, read_all(recipe, recipe.data.source))
 
 
 def summary(

@@ -35,19 +35,20 @@ class Kind(StrEnum):
 
 
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
-RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose"}
+RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
 def main() -> None:
     """The entry point of the command `fovea`."""
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGUSR1", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+            signal.signal(getattr(signal, name), _terminated)
     app()
 
 
-def _terminated(*_: object) -> NoReturn:
-    sys.exit(143)
+def _terminated(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def friendly(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,7 +86,9 @@ def _root(
 @app.command()
 @friendly
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA|RECIPE", help="A data set's name, a path, or a recipe.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA|RECIPE", help="A data set's name, a path, or a recipe.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A model's name (fovea list models).")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images a step.")] = None,
@@ -100,8 +103,12 @@ def train(
     seeds: Annotated[int | None, typer.Option(help="Train so many times; report mean and spread.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ..., mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder for run folders.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="The folder for run folders; else runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was broken off, in place.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on although data, torch or threads have changed.")] = False,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +124,7 @@ def train(
     }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
-    options |= {"seeds": seeds, "out": out, "name": name}
+    options |= {"seeds": seeds, "out": out, "name": name, "resume": resume, "force": force}
     found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
     if as_json:
         typer.echo(json.dumps(found.as_json()))

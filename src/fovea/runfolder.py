@@ -1,23 +1,28 @@
-"""The run folder: where a run's files lie, and how they get there whole or not at all."""
+"""The run folder: its name, its lock, its manifest, where it was made, and the ledger beside it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fovea.errors import DataError, RunFailedError, SettingsError
+from filelock import FileLock, Timeout
+
+from fovea.errors import SettingsError
+from fovea.files import append_json_line, file_digest, read_json_lines, write_json
 
 MANIFEST = "manifest.json"
 LEDGER = "test_ledger.jsonl"
+SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds
+LOCK = ".lock"
 
 
 def create_run_folder(parent: Path, name: str) -> Path:
@@ -45,117 +50,56 @@ def create_run_folder(parent: Path, name: str) -> Path:
         ) from None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all: temporary name, fsync, rename, fsync of the folder.
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder alone; the lock ends with the process, however that ends.
 
     Raises:
-        RunFailedError: when the disk is full or the folder is gone; what was written in part is removed.
+        SettingsError: when another process holds it, or the folder cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    lock = FileLock(folder / LOCK)
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:  # a signal too must leave nothing half-written
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise RunFailedError(
-            f"{path} ({len(content):,} bytes) could not be written: {error.strerror}. "
-            "What was written before it stands; free the disk or choose another --out."
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SettingsError(
+            f"{folder} is being trained by another process: wait until it has ended, or stop it first."
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder to sync it
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be written to ({error.strerror}), so that no run can go on in it."
+        ) from None
     try:
-        os.fsync(descriptor)
+        yield
     finally:
-        os.close(descriptor)
+        if is_finished(folder):  # nobody will write here again
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
+        lock.release()
 
 
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for text, as UTF-8; the bytes of a file name that is not UTF-8 are written as \\udcXX."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+def is_finished(folder: Path) -> bool:
+    """Whether a run was carried to its end: the manifest is written last."""
+    return (folder / MANIFEST).is_file()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` for a JSON value; keys stay in their order."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def resume_command(folder: Path) -> str:
+    """What to type to go on with an unfinished run, or with the study that it belongs to."""
+    study = (folder.parent / SEEDS).is_file()
+    return f"fovea train --resume {shlex.quote(str(folder.parent if study else folder))}"
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run.
-
-    Raises:
-        DataError: when it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): is {path.parent} a whole run folder?") from None
-    except ValueError:
-        raise DataError(f"{path} is damaged: it holds no valid JSON.") from None
-
-
-def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one line to a .jsonl file in a single write.
-
-    Raises:
-        RunFailedError: when the line could not be written.
-    """
-    line = json.dumps(dict(value)) + "\n"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise RunFailedError(f"A line could not be added to {path}: {error.strerror}.") from None
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a .jsonl file; a missing file has none and a torn last line is left out."""
-    if not path.exists():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            entries.append(json.loads(line))
-    return [entry for entry in entries if isinstance(entry, dict)]
-
-
-def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A CSV text with a header line; cells that hold commas, quotes or line ends are quoted."""
-    import csv
-    import io
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+def ledger_folder(folder: Path) -> Path:
+    """The folder of test_ledger.jsonl: beside the run, or beside the study that the run belongs to."""
+    parent = folder.resolve().parent
+    return parent.parent if (parent / SEEDS).exists() else parent
 
 
 def write_manifest(folder: Path) -> None:
-    """Write manifest.json: the sha256 of every file in the run folder but itself."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    """Write manifest.json, the sha256 of every other file of a run: from here on the run is finished."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    digests.pop(MANIFEST, None)
     write_json(folder / MANIFEST, {"sha256": digests})
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a file, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now_utc() -> str:
@@ -167,6 +111,7 @@ def describe_environment() -> dict[str, Any]:
     """Versions, processor and command of this process: what environment.json holds."""
     packages = ["fovea-vision", "torch", "numpy", "scipy", "scikit-learn", "Pillow", "safetensors"]
     return {
+        "run_id": uuid.uuid4().hex,  # tells runs of the same name apart
         "time": now_utc(),
         "command": sys.argv,
         "python": platform.python_version(),
@@ -196,9 +141,17 @@ def processor_name() -> str:
 def record_test_look(parent: Path, test_fingerprint: str, entry: Mapping[str, Any]) -> int:
     """Write one look at a test split into the ledger beside the runs.
 
+    Args:
+        entry: what the line holds besides; where it has a run_id and the same line is there already (a run that was
+            killed while it looked, and looks again with the same weights), that is no second look.
+
     Returns:
-        How often this test set has been looked at from this folder, this look included.
+        How often this test set had been looked at from this folder, this look included.
     """
     ledger = parent / LEDGER
+    looks = [line for line in read_json_lines(ledger) if line.get("test_fingerprint") == test_fingerprint]
+    for number, line in enumerate(looks, 1):
+        if "run_id" in entry and all(line.get(name) == value for name, value in entry.items()):
+            return number
     append_json_line(ledger, {"time": now_utc(), "test_fingerprint": test_fingerprint, **entry})
-    return sum(line.get("test_fingerprint") == test_fingerprint for line in read_json_lines(ledger))
+    return len(looks) + 1

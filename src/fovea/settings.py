@@ -167,6 +167,7 @@ class TrainingSettings(Section):
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     threads: Count | None = None
     allocator: Literal["auto", "keep", "system"] = "auto"
+    save_seconds: NotNegative = 60.0  # the state is saved at each epoch's end, and at most so often inside one
 
 
 class CallbackSettings(Section):
@@ -363,15 +364,30 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         SettingsError: when the file cannot be read, is not YAML, or holds unknown settings.
     """
+    values = _read_yaml(path)
+    if isinstance(values, Mapping):
+        values = {key: value for key, value in values.items() if key != "record"}
+    return parse_recipe(values, where=f"the recipe {path}")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a run's config.yaml says of what was derived and chosen, with reasons.
+
+    Raises:
+        SettingsError: as `read_recipe`.
+    """
+    values = _read_yaml(path)
+    record = values.get("record") if isinstance(values, Mapping) else None
+    return dict(record) if isinstance(record, Mapping) else {}
+
+
+def _read_yaml(path: Path) -> Any:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The recipe {path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if isinstance(values, Mapping):
-        values = {key: value for key, value in values.items() if key != "record"}
-    return parse_recipe(values, where=f"the recipe {path}")
 
 
 def recipe_as_yaml(recipe: Recipe, record: Mapping[str, Any] | None = None) -> str:

@@ -21,8 +21,8 @@ import fovea
 from fovea.cli import app
 from fovea.evaluation.modelfile import read_model
 from fovea.evaluation.run import Run
+from fovea.files import file_digest
 from fovea.listing import AUGMENTATION_KEYS
-from fovea.runfolder import file_digest
 from fovea.settings import AugmentationSettings
 
 FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "verbose": False}
@@ -70,9 +70,15 @@ QUICK = ("--epochs", "2", "--set", "threads=1")
 
 
 def test_a_run_leaves_every_file_with_its_digest(trained: Run) -> None:
-    assert {path.name for path in trained.path.iterdir()} == FILES
+    files = {path.relative_to(trained.path).as_posix() for path in trained.path.rglob("*") if path.is_file()}
+    states = {
+        f"last/epoch-{epoch:04d}/{name}"
+        for epoch in (3, 4)
+        for name in ("tensors.safetensors", "state.json", "manifest.json")
+    }
+    assert files == FILES | states
     manifest = json.loads((trained.path / "manifest.json").read_text(encoding="utf-8"))["sha256"]
-    assert manifest == {name: file_digest(trained.path / name) for name in FILES - {"manifest.json"}}
+    assert manifest == {name: file_digest(trained.path / name) for name in files - {"manifest.json"}}
 
 
 def test_the_run_in_python(trained: Run) -> None:
@@ -401,10 +407,12 @@ def test_a_folder_that_is_no_run_is_refused(path: str) -> None:
 def test_a_damaged_model_file_is_refused(archive: str) -> None:
     shell("train", archive, *QUICK)
     path = Path("runs/set-small/best.safetensors")
-    path.write_bytes(path.read_bytes()[:-100])
-    result = shell("evaluate", "runs/set-small")
-    assert result.exit_code == 2
-    assert "best.safetensors cannot be read" in result.stderr
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]):
+        path.write_bytes(damaged)
+        result = shell("evaluate", "runs/set-small")
+        assert result.exit_code == 2
+        assert "best.safetensors is not the file that the run wrote" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,6 @@ def test_it_learns_far_above_chance(raw: RawData) -> None:
         "val_loss",
         "val_accuracy",
         "lr",
-        "time",
     ]
 
 

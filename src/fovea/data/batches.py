@@ -47,10 +47,10 @@ class TrainBatches:
     seed: int
     steps_per_epoch: int
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 1."""
+    def epoch(self, epoch: int, num_done: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 1, after the first `num_done`."""
         order = random_order(len(self.images), self.seed, epoch)
-        for start, end in batch_bounds(len(self.images), self.batch_size)[: self.steps_per_epoch]:
+        for start, end in batch_bounds(len(self.images), self.batch_size)[num_done : self.steps_per_epoch]:
             indices = order[start:end]
             pixels = gather(self.images.images, indices)
             augmented = augment_batch(pixels, self.augmentation, indices, self.seed, epoch)

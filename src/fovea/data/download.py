@@ -14,7 +14,7 @@ from pathlib import Path
 from fovea.data.folders import alone
 from fovea.data.options import Progress
 from fovea.errors import DataError, RunFailedError
-from fovea.runfolder import file_digest
+from fovea.files import file_digest
 
 TIMEOUT_SECONDS = 30.0  # without a single byte
 ATTEMPTS = 5  # at one address, as long as the connection breaks off

@@ -30,7 +30,7 @@ from fovea.data.imageset import Pixels, Rows
 from fovea.data.options import ReadOptions
 from fovea.data.tree import Tree, listed_lines, reason_of, shown
 from fovea.errors import DataError, RunFailedError
-from fovea.runfolder import write_bytes
+from fovea.files import write_bytes
 
 CACHE_FROM_BYTES = 8_000_000  # of files: less is decoded in a moment and not worth a copy
 JOURNAL_SECONDS = 5.0

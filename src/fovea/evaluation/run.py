@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import nn
 
@@ -20,9 +20,10 @@ from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
+from fovea.files import file_digest, read_json, read_json_lines
 from fovea.registry import unknown_name
-from fovea.runfolder import read_json
-from fovea.settings import METRIC_ALIASES, Recipe, read_recipe
+from fovea.runfolder import MANIFEST, resume_command
+from fovea.settings import METRIC_ALIASES, Recipe, read_recipe, read_record
 
 
 class History(dict[str, list[float]]):
@@ -53,11 +54,14 @@ class Run:
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if not (self.path / "best.safetensors").is_file():
-            raise DataError(f"The run {self.path} has no best.safetensors: it stopped before its first epoch ended.")
+            raise DataError(
+                f"The run {self.path} has no best.safetensors: it stopped before its first epoch ended. "
+                f"To go on: {resume_command(self.path)}"
+            )
         if not (self.path / "result.json").is_file():
             raise DataError(
-                f"The run {self.path} was broken off (see its log.jsonl): best.safetensors holds the best weights "
-                "up to then, but there are no results."
+                f"The run {self.path} was broken off (see its log.jsonl); best.safetensors holds the best weights up "
+                f"to then, but there are no results. To go on: {resume_command(self.path)}"
             )
 
     @cached_property
@@ -68,8 +72,7 @@ class Run:
     @cached_property
     def record(self) -> dict[str, Any]:
         """What was derived and chosen, with reasons: the `record` of config.yaml."""
-        values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        return dict(values.get("record") or {})
+        return read_record(self.path / "config.yaml")
 
     @cached_property
     def result(self) -> dict[str, Any]:
@@ -83,18 +86,31 @@ class Run:
 
     @cached_property
     def history(self) -> History:
-        """The columns of metrics.csv, one value an epoch."""
+        """The columns of metrics.csv, one value an epoch, and from the log `time`, the seconds of training so far."""
         try:
             with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
-            return History({name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})})
+            history = History({name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'metrics.csv'} cannot be read: {error}.") from None
+        log = read_json_lines(self.path / "log.jsonl")
+        times = {entry.get("epoch"): entry.get("seconds") for entry in log if entry.get("event") == "epoch"}
+        history["time"] = [float(times.get(epoch) or math.nan) for epoch in range(1, len(rows) + 1)]
+        return history
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The net with the chosen weights, its preprocessing and its classes."""
-        return read_model(self.path / "best.safetensors", self._net)
+        """The net with the chosen weights, its preprocessing and its classes.
+
+        Raises:
+            DataError: when the file is not the one that the run's manifest describes.
+        """
+        path = self.path / "best.safetensors"
+        if (self.path / MANIFEST).is_file():
+            written = read_json(self.path / MANIFEST).get("sha256", {}).get(path.name)
+            if written != file_digest(path):
+                raise DataError(f"{path} is not the file that the run wrote: its sha256 is not that of {MANIFEST}.")
+        return read_model(path, self._net)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -104,29 +104,33 @@ class EpochLines(Callback):
     def __init__(self, plan: Plan, stream: TextIO) -> None:
         self.images_per_epoch = plan.images_per_epoch
         self.stream, self.live = stream, is_live(stream)
-        self.started = self.shown = time.monotonic()
+        self.shown = self.since = time.monotonic()
+        self.steps = 0  # since the last line
+        self.has_header = False
         self.columns = _columns(terminal_width(stream))
 
     def on_step(self, state: TrainingState) -> None:
+        self.steps += 1
         if not self.live or time.monotonic() - self.shown < 0.25:
             return
         self.shown = time.monotonic()
-        left = _left(self.shown - self.started, state.step, state.epochs * state.steps_per_epoch)
+        left = _left(state.seconds, state.step, state.epochs * state.steps_per_epoch)
         step = state.step - (state.epoch - 1) * state.steps_per_epoch
         text = f"epoch {state.epoch}/{state.epochs}, step {step}/{state.steps_per_epoch}, {left} left"
         print(f"{WIPE}{text}", end="", file=self.stream, flush=True)
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         wipe = WIPE if self.live else ""
-        if state.epoch == 1:
+        if not self.has_header:
             print(
                 wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()),
                 file=self.stream,
             )
-            wipe = ""
-        before = state.history[-2]["time"] if len(state.history) > 1 else 0.0
-        rate = self.images_per_epoch / max(metrics["time"] - before, 1e-9)
-        left = _left(metrics["time"], state.epoch, state.epochs)
+            wipe, self.has_header = "", True
+        images = self.images_per_epoch * self.steps / state.steps_per_epoch
+        rate = images / max(time.monotonic() - self.since, 1e-9)
+        self.steps, self.since = 0, time.monotonic()
+        left = _left(state.seconds, state.epoch, state.epochs)
         cells = {
             "epoch": f"{state.epoch}/{state.epochs}",
             "train loss": f"{metrics['train_loss']:.4f}",

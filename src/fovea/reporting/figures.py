@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fovea.data.imageset import ImageSet
 from fovea.evaluation.run import Run
-from fovea.runfolder import write_bytes, write_manifest
+from fovea.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,11 +149,10 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def write_figures(run: Run) -> None:
-    """Draw curves.png and confusion_matrix.png into the run folder and renew its manifest."""
+    """Draw curves.png and confusion_matrix.png into the run folder."""
     _hush_matplotlib()
     split = "test" if run.has_test else "val"
     found = run.predictions(split)
     save_figure(draw_curves(run.history, int(run.result["best_epoch"])), run.path / "curves.png")
     title = f"{split} split, {len(found):,} images, {int(found.correct.sum()):,} right"
     save_figure(draw_confusion(run.confusion_matrix, found.classes, title), run.path / "confusion_matrix.png")
-    write_manifest(run.path)

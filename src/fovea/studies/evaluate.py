@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from fovea.data.imageset import ImageSet, RawData
@@ -14,13 +12,7 @@ from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.run import Run
-from fovea.runfolder import record_test_look
-
-
-def ledger_folder(run: Run) -> Path:
-    """The folder of test_ledger.jsonl: beside the run, or beside the study that the run belongs to."""
-    parent = run.path.resolve().parent
-    return parent.parent if (parent / "seeds.json").exists() else parent
+from fovea.runfolder import ledger_folder, record_test_look
 
 
 def evaluate_test_split(run: Run, raw: RawData) -> tuple[Predictions, int]:
@@ -62,4 +54,4 @@ def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
 
 def _look(run: Run, images: ImageSet) -> int:
     entry = {"run": run.path.name, "purpose": "evaluate", "count": len(images)}
-    return record_test_look(ledger_folder(run), images.fingerprint, entry)
+    return record_test_look(ledger_folder(run.path), images.fingerprint, entry)

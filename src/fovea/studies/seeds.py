@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fovea.errors import SettingsError
+from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
 from fovea.evaluation.run import Run
-from fovea.runfolder import write_json
+from fovea.files import read_json, write_json
+from fovea.runfolder import SEEDS
 from fovea.settings import Recipe, with_settings
 
-TrainOne = Callable[[Recipe, Path, str], Run]  # (recipe, parent folder, name) -> the finished run
+TrainOne = Callable[[Recipe, Path], Run]  # (recipe, run folder) -> the finished run
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,20 +75,60 @@ def _json(run: Run) -> dict[str, Any] | None:
     return None if score is None else score.as_json()
 
 
-def run_seeds(recipe: Recipe, num_seeds: int, make_folder: Callable[[], Path], train_one: TrainOne) -> SeedStudy:
-    """Train with seeds s, s + 1, ... s + num_seeds - 1, s being the recipe's seed; the split stays the same.
-
-    Args:
-        make_folder: makes the folder of the study, once the number of seeds has been checked.
+def seeds_of(recipe: Recipe, num_seeds: int) -> tuple[int, ...]:
+    """The seeds of a study: s, s + 1, ... s + num_seeds - 1, s being the recipe's seed.
 
     Raises:
         SettingsError: for fewer than two seeds.
     """
     if num_seeds < 2:
         raise SettingsError(f"seeds {num_seeds}: a spread needs two seeds or more; for one run use seed.")
-    folder, first = make_folder(), recipe.training.seed
-    seeds = tuple(range(first, first + num_seeds))
-    runs = tuple(train_one(with_settings(recipe, {"seed": seed}), folder, f"seed-{seed}") for seed in seeds)
+    first = recipe.training.seed
+    return tuple(range(first, first + num_seeds))
+
+
+def begin_study(folder: Path, seeds: tuple[int, ...]) -> None:
+    """Write seeds.json with nothing but the seeds: what makes `folder` a study that can be gone on with."""
+    planned = [{"seed": seed, "run": str(_run_folder(folder, seed))} for seed in seeds]
+    write_json(folder / SEEDS, {"run": str(folder), "test_accuracy": None, "val_accuracy": None, "seeds": planned})
+
+
+def run_seeds(recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: TrainOne) -> SeedStudy:
+    """Train with each of the seeds; the split stays the same.
+
+    Args:
+        folder: of the study, see `begin_study`.
+        train_one: trains, goes on with a run that was broken off, or reads a finished one.
+    """
+    runs = tuple(train_one(with_settings(recipe, {"seed": seed}), _run_folder(folder, seed)) for seed in seeds)
     study = SeedStudy(folder, seeds, runs)
-    write_json(folder / "seeds.json", study.as_json())
+    write_json(folder / SEEDS, study.as_json())
     return study
+
+
+def study_seeds(folder: Path) -> tuple[int, ...]:
+    """The seeds of a study.
+
+    Raises:
+        DataError: when seeds.json is damaged.
+    """
+    try:
+        return tuple(int(entry["seed"]) for entry in read_json(folder / SEEDS)["seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder / SEEDS} is damaged: it does not hold the seeds of a study.") from None
+
+
+def read_study(folder: Path) -> SeedStudy:
+    """Read back a study whose runs have all ended.
+
+    Raises:
+        DataError: when seeds.json or a run is damaged.
+    """
+    seeds = study_seeds(folder)
+    return SeedStudy(folder, seeds, tuple(Run(_run_folder(folder, seed)) for seed in seeds))
+
+
+def _run_folder(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from fovea.errors import SettingsError
 from fovea.settings import CallbackSettings, ScheduleSettings
@@ -17,12 +19,23 @@ Metrics = Mapping[str, float]
 
 
 @dataclass
+class Running:
+    """The sums of an epoch that is under way, over its batches so far."""
+
+    batches: int = 0
+    loss_sum: float = 0.0  # of the images' losses
+    num_correct: int = 0
+    count: int = 0  # of images
+
+
+@dataclass
 class TrainingState:
     """Where training stands; the one value that callbacks may change.
 
     Attributes:
-        net: the net in training.
+        net: the net in training; optimizers: what changes it; average: its moving average, None where there is none.
         epoch: counted from 1; step: counted from 1 over all epochs.
+        running: the sums of the epoch that is under way; None between epochs.
         lr_scale: multiplies the schedule's learning rate.
         history: the metrics of the epochs so far.
         best_epoch: the epoch with the best weights so far, 0 before the first has ended.
@@ -34,6 +47,8 @@ class TrainingState:
     epochs: int
     steps_per_epoch: int
     base_lr: float
+    optimizers: Sequence[Optimizer] = ()
+    average: AveragedModel | None = None
     epoch: int = 0
     step: int = 0
     lr_scale: float = 1.0
@@ -41,6 +56,14 @@ class TrainingState:
     best_epoch: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     stop_reason: str | None = None
+    running: Running | None = None
+    began: float = field(default_factory=time.monotonic)  # of this process
+    seconds_before: float = 0.0  # of training in processes before this one
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all processes that took part."""
+        return self.seconds_before + time.monotonic() - self.began
 
     def stop(self, reason: str) -> None:
         """End training; the reason is shown and written down."""
@@ -48,7 +71,11 @@ class TrainingState:
 
 
 class Callback:
-    """The base of callbacks: override what you need. Nothing here does anything."""
+    """The base of callbacks: override what you need. Nothing here does anything.
+
+    What a callback counts from epoch to epoch survives a stop and a resume if `state_dict` returns it, as numbers,
+    texts, lists and dicts of these, and `load_state_dict` takes it back.
+    """
 
     def on_step(self, state: TrainingState) -> None:
         """After each optimizer step."""
@@ -59,6 +86,18 @@ class Callback:
     def on_end(self, state: TrainingState) -> None:
         """Once, when training has ended, also when it was stopped."""
 
+    @property
+    def name(self) -> str:
+        """What messages call it, and what a saved state is matched by."""
+        return type(self).__name__
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on in another process."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
 
 class _FunctionCallback(Callback):
     def __init__(self, function: Callable[[TrainingState, Metrics], Any]) -> None:
@@ -66,6 +105,10 @@ class _FunctionCallback(Callback):
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         self.function(state, metrics)
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
 
 
 def as_callback(given: Any) -> Callback:
@@ -89,35 +132,45 @@ def is_gain(monitor: str, value: float, best: float, min_delta: float) -> bool:
     return value < best - min_delta if monitor.endswith("loss") else value > best + min_delta
 
 
-def worst_value(monitor: str) -> float:
-    """Where a search for the best value of a metric begins."""
-    return math.inf if monitor.endswith("loss") else -math.inf
+class _Counting(Callback):
+    """A callback that waits for a gain: `best` is None before the first epoch it looked at."""
+
+    best: float | None = None
+    waited = 0
+
+    def gains(self, monitor: str, value: float, min_delta: float) -> bool:
+        return self.best is None or is_gain(monitor, value, self.best, min_delta)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(_Counting):
     """Stops after `patience` epochs without a gain of more than `min_delta`, counted as Keras 3 counts."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float = 0.0, start_from_epoch: int = 0) -> None:
         self.monitor, self.patience = monitor, patience
         self.min_delta, self.start_from_epoch = min_delta, start_from_epoch
-        self.best, self.waited = worst_value(monitor), 0
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         if state.epoch <= self.start_from_epoch:
             return
         self.waited += 1
-        if is_gain(self.monitor, metrics[self.monitor], self.best, self.min_delta):
+        if self.gains(self.monitor, metrics[self.monitor], self.min_delta):
             self.best, self.waited = metrics[self.monitor], 0
         elif self.waited >= self.patience and state.epoch > 1:
             state.stop(f"{self.monitor} has not improved for {self.waited} epochs")
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(_Counting):
     """Multiplies the learning rate by `factor` after `patience` epochs without a gain, counted as Keras 3 counts."""
 
     def __init__(self, settings: ScheduleSettings) -> None:
         self.settings = settings
-        self.best, self.waited, self.cooldown = worst_value(settings.plateau_monitor), 0, 0
+        self.cooldown = 0
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         settings = self.settings
@@ -125,7 +178,7 @@ class ReduceLROnPlateau(Callback):
         if self.cooldown > 0:
             self.cooldown -= 1
             self.waited = 0
-        if is_gain(settings.plateau_monitor, value, self.best, settings.plateau_min_delta):
+        if self.gains(settings.plateau_monitor, value, settings.plateau_min_delta):
             self.best, self.waited = value, 0
         elif self.cooldown == 0:
             self.waited += 1
@@ -137,6 +190,9 @@ class ReduceLROnPlateau(Callback):
         if lr > self.settings.plateau_min_lr:
             state.lr_scale = max(lr * self.settings.plateau_factor, self.settings.plateau_min_lr) / state.base_lr
             self.cooldown, self.waited = self.settings.plateau_cooldown, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "cooldown": self.cooldown}
 
 
 class StopAtThreshold(Callback):

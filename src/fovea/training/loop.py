@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,16 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fovea import faults
 from fovea.data.batches import Batch, TrainBatches
 from fovea.data.draws import derived_seed
 from fovea.data.imageset import ImageSet
 from fovea.errors import NonFiniteLossError
 from fovea.evaluation.metrics import cross_entropy
 from fovea.evaluation.predictions import Device, predict
-from fovea.settings import Recipe
-from fovea.training.callbacks import Callback, TrainingState, is_gain
+from fovea.settings import Recipe, ScheduleSettings
+from fovea.training.callbacks import Callback, Running, TrainingState, is_gain
+from fovea.training.checkpoint import Checkpoint, restore
 from fovea.training.optimizers import make_optimizers, set_learning_rate
 from fovea.training.schedules import learning_rate_factor
 
@@ -29,12 +30,16 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """What training leaves: the chosen weights, the epoch they come from, and every epoch's metrics."""
+    """What training leaves: the chosen weights, the epoch they come from, and every epoch's metrics.
+
+    `num_steps` and `seconds` count what was done in earlier processes too.
+    """
 
     weights: Weights
     best_epoch: int
     history: list[dict[str, float]]
     stop_reason: str | None
+    num_steps: int
     seconds: float
 
 
@@ -46,6 +51,8 @@ def fit(
     recipe: Recipe,
     device: Device,
     callbacks: Sequence[Callback] = (),
+    watchers: Sequence[Callback] = (),
+    start: Checkpoint | None = None,
 ) -> FitResult:
     """Train `net` in place.
 
@@ -53,6 +60,9 @@ def fit(
         train_sample: the fixed training images that train_loss and train_accuracy are measured on.
         val: the validation images, which choose the epoch whose weights are kept.
         recipe: complete settings: nothing left to derive.
+        callbacks: may change the state; what they count is part of a checkpoint.
+        watchers: called after them; they show and save, and change nothing.
+        start: where to go on; None: from the beginning.
 
     Raises:
         NonFiniteLossError: when the loss is nan or infinite; it names the step and the likely cause.
@@ -63,33 +73,36 @@ def fit(
     net.to(device.name, memory_format=_memory_format(device))  # type: ignore[call-overload]
     optimizers = make_optimizers(net, recipe.optimizer)
     average = _moving_average(net, settings.ema_decay)
+    state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr, optimizers, average)
+    if start is not None:
+        restore(start, state, callbacks)
     judged: nn.Module = net if average is None else average.module
-    state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr)
-    start = time.monotonic()
+    everyone = [*callbacks, *watchers]
 
     with torch.random.fork_rng(devices=[]):
-        while state.epoch < settings.epochs and state.stop_reason is None:
-            state.epoch += 1
-            running = _train_epoch(net, batches, optimizers, average, state, recipe, device, callbacks)
+        while state.running is not None or (state.epoch < settings.epochs and state.stop_reason is None):
+            if state.running is None:
+                state.epoch += 1
+                state.running = Running()
+            _train_epoch(state, state.running, batches, recipe, device, everyone)
+            _set_learning_rate(state, recipe.schedule, state.step - 1)  # the last step may lie in another process
             metrics = {
                 **_measure(judged, train_sample, batches, recipe, device, "train"),
-                **running,
+                **_running_figures(state.running),
                 **_measure(judged, val, batches, recipe, device, "val"),
                 "lr": optimizers[0].param_groups[0]["lr"],
-                "time": time.monotonic() - start,
             }
-            if not math.isfinite(metrics["val_loss"]):
-                raise _diverged(metrics["val_loss"], state)
+            _check_measured(metrics, state)
+            state.running = None
             state.history.append(metrics)
             if _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
                 state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
-            for callback in callbacks:
+            for callback in everyone:
                 callback.on_epoch(state, metrics)
-    for callback in callbacks:
+    for callback in everyone:
         callback.on_end(state)
-    seconds = time.monotonic() - start
-    return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, seconds)
+    return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, state.step, state.seconds)
 
 
 def _memory_format(device: Device) -> torch.memory_format:
@@ -103,44 +116,52 @@ def _moving_average(net: nn.Module, decay: float) -> AveragedModel | None:
 
 
 def _train_epoch(
-    net: nn.Module,
-    batches: TrainBatches,
-    optimizers: list[Optimizer],
-    average: AveragedModel | None,
     state: TrainingState,
+    running: Running,
+    batches: TrainBatches,
     recipe: Recipe,
     device: Device,
     callbacks: Sequence[Callback],
-) -> dict[str, float]:
-    """One pass over the training images; returns the running figures, measured while the weights change."""
-    net.train()
-    loss_sum, num_correct, count = 0.0, 0, 0
-    total_steps = state.epochs * batches.steps_per_epoch
-    for batch in batches.epoch(state.epoch):
-        factor = learning_rate_factor(recipe.schedule, state.step, total_steps, batches.steps_per_epoch)
-        set_learning_rate(optimizers, factor * state.lr_scale)
-        # Dropout draws from torch's global generator: seeded here, its masks are a function of (seed, step).
-        torch.manual_seed(derived_seed(recipe.training.seed, state.step, "dropout"))
-        loss, batch_correct = _train_step(net, batch, optimizers, recipe, device)
-        state.step += 1
-        if not math.isfinite(loss):
-            raise _non_finite(loss, state, batch, optimizers, loss_sum / max(count, 1))
-        if average is not None:
-            average.update_parameters(net)
-        loss_sum, num_correct, count = (
-            loss_sum + loss * len(batch.labels),
-            num_correct + batch_correct,
-            count + len(batch.labels),
-        )
-        for callback in callbacks:
-            callback.on_step(state)
+) -> None:
+    """The batches of one epoch that are still to come; the running sums are measured while the weights change."""
+    state.net.train()
+    for batch in batches.epoch(state.epoch, running.batches):
         if state.stop_reason is not None:
             break
-    return {"running_loss": loss_sum / count, "running_accuracy": num_correct / count}
+        _set_learning_rate(state, recipe.schedule, state.step)
+        # Dropout draws from torch's global generator: seeded here, its masks are a function of (seed, step).
+        torch.manual_seed(derived_seed(recipe.training.seed, state.step, "dropout"))
+        loss, num_correct = _train_step(state.net, batch, state.optimizers, recipe, device)
+        state.step += 1
+        if not math.isfinite(loss):
+            raise _non_finite(loss, state, running, batch)
+        if state.average is not None:
+            state.average.update_parameters(state.net)
+        count = len(batch.labels)
+        running.batches += 1
+        running.loss_sum += loss * count
+        running.num_correct += num_correct
+        running.count += count
+        faults.reach("step")
+        for callback in callbacks:
+            callback.on_step(state)
+
+
+def _set_learning_rate(state: TrainingState, schedule: ScheduleSettings, step: int) -> None:
+    total_steps = state.epochs * state.steps_per_epoch
+    factor = learning_rate_factor(schedule, step, total_steps, state.steps_per_epoch)
+    set_learning_rate(state.optimizers, factor * state.lr_scale)
+
+
+def _running_figures(running: Running) -> dict[str, float]:
+    return {
+        "running_loss": running.loss_sum / running.count,
+        "running_accuracy": running.num_correct / running.count,
+    }
 
 
 def _train_step(
-    net: nn.Module, batch: Batch, optimizers: list[Optimizer], recipe: Recipe, device: Device
+    net: nn.Module, batch: Batch, optimizers: Sequence[Optimizer], recipe: Recipe, device: Device
 ) -> tuple[float, int]:
     """Forward, loss, backward, step: the batch's mean loss and its number of right answers."""
     inputs, labels = device.place(batch.inputs), batch.labels.to(device.name)
@@ -177,21 +198,21 @@ def _is_best(state: TrainingState, monitor: str) -> bool:
     return is_gain(monitor, last[monitor], best[monitor], 0.0)
 
 
-def _diverged(val_loss: float, state: TrainingState) -> NonFiniteLossError:
-    return NonFiniteLossError(
-        f"The validation loss became {val_loss} after step {state.step} (epoch {state.epoch}). "
-        f"Likely cause: {_rate_too_high(state)}."
-    )
+def _check_measured(metrics: Mapping[str, float], state: TrainingState) -> None:
+    for name, words in (("train_loss", "training"), ("val_loss", "validation")):
+        if not math.isfinite(metrics[name]):
+            raise NonFiniteLossError(
+                f"The {words} loss, measured after step {state.step} (epoch {state.epoch}), became {metrics[name]}. "
+                f"Likely cause: {_rate_too_high(state)}."
+            )
 
 
 def _rate_too_high(state: TrainingState) -> str:
     return f"the learning rate is too high for this net: try lr {state.base_lr / 10:g}, a warm-up or clip_norm 1"
 
 
-def _non_finite(
-    loss: float, state: TrainingState, batch: Batch, optimizers: list[Optimizer], running_loss: float
-) -> NonFiniteLossError:
-    lr = optimizers[0].param_groups[0]["lr"]
+def _non_finite(loss: float, state: TrainingState, running: Running, batch: Batch) -> NonFiniteLossError:
+    lr = state.optimizers[0].param_groups[0]["lr"]
     if not torch.isfinite(batch.inputs).all():
         cause = "the inputs of this batch are not finite: check the preprocessing and the images"
     elif state.step == 1:
@@ -202,5 +223,5 @@ def _non_finite(
         cause = _rate_too_high(state)
     return NonFiniteLossError(
         f"The loss became {loss} at step {state.step} (epoch {state.epoch}), learning rate {lr:.3g}, running loss "
-        f"{running_loss:.4g} before. Likely cause: {cause}."
+        f"{running.loss_sum / max(running.count, 1):.4g} before. Likely cause: {cause}."
     )

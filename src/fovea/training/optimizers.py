@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -175,7 +175,7 @@ def make_optimizers(net: nn.Module, settings: OptimizerSettings) -> list[Optimiz
     return optimizers
 
 
-def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
+def set_learning_rate(optimizers: Sequence[Optimizer], factor: float) -> None:
     """Set every group to its full rate times `factor`."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:

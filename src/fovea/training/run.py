@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,34 +11,31 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fovea import faults
 from fovea.data.batches import TrainBatches
 from fovea.data.draws import random_order
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
 from fovea.data.preprocess import Preprocessor, fit_preprocessor
-from fovea.errors import SettingsError
+from fovea.data.split import Split
+from fovea.errors import FoveaError, NonFiniteLossError, SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import model_as_bytes, read_model
+from fovea.evaluation.modelfile import read_model
 from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
+from fovea.files import csv_table, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
-from fovea.runfolder import (
-    append_json_line,
-    csv_table,
-    describe_environment,
-    now_utc,
-    record_test_look,
-    write_bytes,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from fovea.runfolder import describe_environment, record_test_look, resume_command
 from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
 from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
+from fovea.training.checkpoint import Checkpoint, describe_place
 from fovea.training.defaults import complete_recipe
 from fovea.training.hardware import Hardware, applied, choose_hardware
 from fovea.training.loop import FitResult, fit
+from fovea.training.records import Saver, Writer, log_event, recipe_digest
+from fovea.training.resume import changes_so_far
+from fovea.training.signals import StoppedBySignal, stop_on_signals
 
 Say = Callable[[str, str], None]  # (topic, line)
 
@@ -66,16 +64,17 @@ class Plan:
         return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
 
 
-def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None) -> Plan:
+def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None) -> Plan:
     """Check the data and the settings, derive what was left open, build the net.
 
     Args:
         net: a module of the user's own; None: the recipe's model.
+        split: a saved split to use again; None: a new one is cut.
 
     Raises:
         UserError: for data, settings or a model that cannot be used.
     """
-    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size)
+    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
     hardware = choose_hardware(recipe.training)
     complete, lines = complete_recipe(recipe, splits)
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
@@ -110,59 +109,130 @@ def _check_batches(recipe: Recipe, net: nn.Module) -> None:
         raise SettingsError("batch_size 1 leaves a batch norm nothing to compute from: set 2 or more.")
 
 
+def begin_run(plan: Plan, folder: Path) -> None:
+    """Write what is decided before the first step into an empty run folder; config.yaml, written last, completes it.
+
+    Raises:
+        RunFailedError: when a file cannot be written.
+    """
+    write_json(folder / "split.json", plan.splits.split.as_json())
+    write_json(folder / "classes.json", list(plan.splits.sets["train"].classes))
+    write_json(folder / "preprocess.json", plan.preprocessor.as_json())
+    write_json(folder / "environment.json", describe_environment())
+    problems = [problem.cause for problem in plan.splits.problems]
+    log_event(folder, "start", 0, notes=plan.splits.notes, problems=problems)
+    write_config(plan, folder)
+
+
+def write_config(plan: Plan, folder: Path) -> None:
+    """Write config.yaml: every setting, and under `record` what was derived and why."""
+    train = plan.splits.sets["train"]
+    record = {
+        "hardware": {name: f"{choice.value}: {choice.reason}" for name, choice in plan.hardware.choices().items()},
+        "derived": plan.lines,
+        "images": {name: len(images) for name, images in plan.splits.sets.items()},
+        "image_shape": list(train.image_shape),
+        "fingerprints": {name: images.fingerprint for name, images in plan.splits.sets.items()},
+    }
+    write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
+
+
+def run_writer(plan: Plan, folder: Path) -> Writer:
+    """What keeps the files of a plan's run up to date."""
+    return Writer(folder, plan.recipe.model, plan.preprocessor, plan.splits.sets["train"].classes)
+
+
 def train_run(
     plan: Plan,
     folder: Path,
     ledger_folder: Path,
     callbacks: Sequence[Callback] = (),
     say: Say = say_nothing,
+    *,
+    watchers: Sequence[Callback] = (),
+    start: Checkpoint | None = None,
+    recipe_sha256: str | None = None,
 ) -> None:
     """Train, evaluate and fill the run folder.
 
     Args:
-        folder: an empty run folder (see `runfolder.create_run_folder`).
+        folder: a run folder that `begin_run` or `mend_folder` has left, locked by this process.
         ledger_folder: where test_ledger.jsonl lies.
         callbacks: a user's own, called after those of the settings.
         say: takes the lines that the user should see.
+        watchers: callbacks that show, and change nothing.
+        start: where to go on; None: from the beginning.
+        recipe_sha256: of the settings that the run began with; None: of the plan's.
 
     Raises:
         RunFailedError: when the loss is not finite or a file cannot be written.
     """
-    recipe, splits = plan.recipe, plan.splits
-    _write_plan(plan, folder)
-    log = folder / "log.jsonl"
-    append_json_line(
-        log,
-        {
-            "time": now_utc(),
-            "event": "start",
-            "notes": splits.notes,
-            "problems": [problem.cause for problem in splits.problems],
-        },
-    )
-    writer = _Writer(folder, plan)
-    own = make_callbacks(recipe.callbacks, recipe.schedule)
+    recipe = plan.recipe
     with applied(plan.hardware):
+        result = _fit(plan, folder, callbacks, say, watchers, start, recipe_sha256 or recipe_digest(recipe))
+        say("weights", _chosen_line(result, recipe))
+        predictions = _predict_splits(plan, folder, ledger_folder, say)
+    faults.reach("predicted")
+    _write_results(plan, folder, result, predictions)
+    log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
+
+
+def _fit(
+    plan: Plan,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    say: Say,
+    watchers: Sequence[Callback],
+    start: Checkpoint | None,
+    recipe_sha256: str,
+) -> FitResult:
+    """Training with everything that records it; a failure or a stop is logged, with the way to go on."""
+    recipe, place = plan.recipe, _Place(start)
+    counted = [*make_callbacks(recipe.callbacks, recipe.schedule), *callbacks]
+    with stop_on_signals() as stop:
+        saver = Saver(folder, counted, recipe_sha256, recipe.training.save_seconds, stop)
         try:
-            result = fit(
+            return fit(
                 plan.net,
                 train_batches(plan),
                 train_sample(plan),
-                splits.sets["val"],
+                plan.splits.sets["val"],
                 recipe,
                 plan.hardware.target,
-                [*own, *callbacks, writer],
+                counted,
+                [place, *watchers, run_writer(plan, folder), saver],
+                start,
             )
-        except BaseException as error:  # Ctrl-C and SIGTERM too: the log says how the run ended
-            event = "failed" if isinstance(error, Exception) else "stopped"
-            reason = f"{type(error).__name__}: {error}"
-            append_json_line(log, {"time": now_utc(), "event": event, "reason": reason})
+        except BaseException as error:
+            _record_end(folder, error, place, say)
             raise
-        say("weights", _chosen_line(result, recipe))
-        predictions = _predict_splits(plan, folder, ledger_folder, say)
-    _write_results(plan, folder, result, predictions)
-    append_json_line(log, {"time": now_utc(), "event": "end", "stop_reason": result.stop_reason})
-    write_manifest(folder)
+
+
+class _Place(Callback):
+    """Remembers where training stands."""
+
+    def __init__(self, start: Checkpoint | None) -> None:
+        self.step, self.words = (0, "the beginning") if start is None else (start.step, start.place)
+
+    def on_step(self, state: TrainingState) -> None:
+        self.step, running = state.step, state.running
+        self.words = describe_place(state.epoch, None if running is None else running.batches, state.step)
+
+    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+        self.words = describe_place(state.epoch, None, state.step)
+
+
+def _record_end(folder: Path, error: BaseException, place: _Place, say: Say) -> None:
+    is_failure = isinstance(error, Exception)
+    reason = str(error) if isinstance(error, FoveaError | StoppedBySignal) else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(FoveaError):  # a full disk has no room for the log either
+        log_event(folder, "failed" if is_failure else "stopped", place.step, reason=reason)
+    if isinstance(error, StoppedBySignal):
+        say("stopped", f"{reason} after {place.words}, where the state was saved")
+    if isinstance(error, NonFiniteLossError):
+        say("broken off", str(folder))  # to go on would lead to the same place
+    else:
+        say("to go on", resume_command(folder))
 
 
 def train_batches(plan: Plan) -> TrainBatches:
@@ -187,24 +257,6 @@ def train_sample(plan: Plan) -> ImageSet:
     return train.take(order[: min(count, len(train))])
 
 
-class _Writer(Callback):
-    """Keeps metrics.csv, log.jsonl and best.safetensors up to date, so that a run that is broken off leaves them."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-
-    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
-        header = ["epoch", *metrics]
-        rows = [[epoch, *(repr(value) for value in line.values())] for epoch, line in enumerate(state.history, 1)]
-        if state.best_epoch == state.epoch:
-            classes = self.plan.splits.sets["train"].classes
-            content = model_as_bytes(state.best_weights, self.plan.recipe.model, self.plan.preprocessor, classes)
-            write_bytes(self.folder / "best.safetensors", content)
-        write_text(self.folder / "metrics.csv", csv_table(header, rows))
-        event = {"time": now_utc(), "event": "epoch", "epoch": state.epoch, "step": state.step}
-        append_json_line(self.folder / "log.jsonl", {**event, "best_epoch": state.best_epoch})
-
-
 def _chosen_line(result: FitResult, recipe: Recipe) -> str:
     monitor = recipe.callbacks.monitor
     value = result.history[result.best_epoch - 1][monitor]
@@ -226,7 +278,8 @@ def _predict_splits(plan: Plan, folder: Path, ledger_folder: Path, say: Say) -> 
         predictions[name] = predict(net, images, plan.preprocessor, target, evaluation.eval_batch_size)
     if evaluation.test:
         images = plan.splits.sets["test"]
-        entry = {"run": folder.name, "purpose": "train", "count": len(images)}
+        run_id = read_json(folder / "environment.json").get("run_id")
+        entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id}
         looks = record_test_look(ledger_folder, images.fingerprint, entry)
         if looks > 1:
             say(
@@ -243,22 +296,6 @@ def _ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _write_plan(plan: Plan, folder: Path) -> None:
-    train = plan.splits.sets["train"]
-    record = {
-        "hardware": {name: f"{choice.value}: {choice.reason}" for name, choice in plan.hardware.choices().items()},
-        "derived": plan.lines,
-        "images": {name: len(images) for name, images in plan.splits.sets.items()},
-        "image_shape": list(train.image_shape),
-        "fingerprints": {name: images.fingerprint for name, images in plan.splits.sets.items()},
-    }
-    write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
-    write_json(folder / "split.json", plan.splits.split.as_json())
-    write_json(folder / "classes.json", list(train.classes))
-    write_json(folder / "preprocess.json", plan.preprocessor.as_json())
-    write_json(folder / "environment.json", describe_environment())
-
-
 def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions]) -> None:
     evaluation = plan.recipe.evaluation
     for name, found in predictions.items():
@@ -273,11 +310,12 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
     metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
-    write_json(folder / "result.json", _result(plan, result, metrics))
+    write_json(folder / "result.json", _result(plan, folder, result, metrics))
 
 
-def _result(plan: Plan, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
+def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
     images_seen = len(result.history) * plan.images_per_epoch
+    changes = changes_so_far(folder)
     return {
         "model": plan.recipe.model.name,
         "parameters": count_parameters(plan.net),
@@ -287,6 +325,7 @@ def _result(plan: Plan, result: FitResult, metrics: dict[str, Any]) -> dict[str,
         "stop_reason": result.stop_reason,
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),
+        **({"changed_on_the_way": changes} if changes else {}),
         "splits": metrics,
     }
 

@@ -1,0 +1,181 @@
+"""Files that appear whole or not at all, and lines that are added to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fovea import faults
+from fovea.errors import DataError, RunFailedError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all: temporary name, fsync, rename, fsync of the folder.
+
+    Raises:
+        RunFailedError: when the disk is full or the folder is gone; what was written in part is removed.
+    """
+    partial = _partial(path)
+    try:
+        write_synced(partial, content, path.name)
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:  # a signal too must leave nothing half-written
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise cannot_write(path, len(content), error) from None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def write_synced(path: Path, content: bytes, name: str) -> None:
+    """Write a new file through to the disk; `name` is what a fault of a test may be ordered for."""
+    with path.open("wb") as file:
+        faults.write(file, content, name)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files so that it appears whole or not at all; the files in their order, the last one last.
+
+    Raises:
+        RunFailedError: as `write_bytes`; FileExistsError when the folder is there.
+    """
+    partial = _partial(folder)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True)
+        partial.mkdir()
+        for name, content in files.items():
+            write_synced(partial / name, content, name)
+        sync_folder(partial)
+        faults.reach("folder written")
+        partial.rename(folder)
+        sync_folder(folder.parent)
+        faults.reach("folder renamed")
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise cannot_write(folder, sum(map(len, files.values())), error) from None
+
+
+def cannot_write(path: Path, num_bytes: int, error: OSError) -> RunFailedError:
+    """The error of a file or folder that could not be written, with what it needs and what is there."""
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f", {shutil.disk_usage(path.parent).free:,} are free there"
+    reason = error.strerror or str(error)
+    return RunFailedError(
+        f"{path} could not be written: {reason}. It needs {num_bytes:,} bytes{free}; what was written before it stands."
+    )
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left half-written in a run folder; only for who holds its lock."""
+    for left in [*folder.glob(".*.partial"), *folder.glob("*/.*.partial")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries through to the disk."""
+    if os.name == "nt":  # Windows cannot open a folder to sync it
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for text, as UTF-8; the bytes of a file name that is not UTF-8 are written as \\udcXX."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` for a JSON value; keys stay in their order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        DataError: when it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): is {path.parent} a whole run folder?") from None
+    except ValueError:
+        raise DataError(f"{path} is damaged: it holds no valid JSON.") from None
+
+
+def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one line to a .jsonl file in a single write; a torn line before it stays a line of its own.
+
+    Raises:
+        RunFailedError: when the line could not be written, or only in part.
+    """
+    line = (json.dumps(dict(value)) + "\n").encode()
+    try:
+        with path.open("ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and _last_byte(file, end) != b"\n":
+                line = b"\n" + line
+            faults.write(file, line, path.name)
+            if file.tell() < end + len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, len(line), error) from None
+
+
+def _last_byte(file: BinaryIO, end: int) -> bytes:
+    file.seek(end - 1)
+    return file.read(1)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a .jsonl file; a missing file has none and a torn last line is left out."""
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV text with a header line; cells that hold commas, quotes or line ends are quoted."""
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

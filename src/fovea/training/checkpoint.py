@@ -1,0 +1,299 @@
+"""The resumable state of a training: everything that the next step depends on, as safetensors and JSON.
+
+A state is a folder below `last/`, called after what was done when it was saved: `epoch-0002` (two epochs),
+`epoch-0002-batch-0007` (and seven batches of the third). It holds `tensors.safetensors`, `state.json` and, written
+last, `manifest.json` with the size and sha256 of both. Nothing in it depends on the clock: the same training saved at
+the same place has the same bytes. Data order, augmentation and dropout are functions of (seed, epoch, step, image), so
+no generator has a state to save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch.optim import Optimizer
+
+from fovea import faults
+from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
+from fovea.files import write_folder
+from fovea.training.callbacks import Callback, Running, TrainingState
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?")
+_TENSORS, _FACTS, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training at one place.
+
+    Attributes:
+        tensors: "net.", "average.", "best." and "optimizer." + names -> values on the CPU.
+        facts: what state.json holds: place, history, counters.
+        seconds: of training up to here; kept in the run's log, not in the state, whose bytes tell no time.
+    """
+
+    tensors: Tensors
+    facts: dict[str, Any]
+    seconds: float = 0.0
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.facts["step"])
+
+    @property
+    def recipe_sha256(self) -> str:
+        """Which settings the state belongs to."""
+        return str(self.facts["recipe_sha256"])
+
+    @property
+    def place(self) -> str:
+        """Where training stands, in words."""
+        running = self.facts["running"]
+        return describe_place(self.facts["epoch"], running and running["batches"], self.step)
+
+
+def describe_place(epoch: int, batches: int | None, step: int) -> str:
+    """Where training stands, in words: "epoch 3 (step 30)", "batch 7 of epoch 4 (step 37)"."""
+    within = "" if batches is None else f"batch {batches} of "
+    return f"{within}epoch {epoch} (step {step})"
+
+
+def capture(state: TrainingState, callbacks: Sequence[Callback], recipe_sha256: str) -> Checkpoint:
+    """The state as plain values.
+
+    Raises:
+        SettingsError: when a callback of the user's own has a state that JSON cannot hold.
+    """
+    optimizer_tensors, optimizer_facts = _capture_optimizers(state.optimizers)
+    modules = {"net": state.net.state_dict(), "best": state.best_weights}
+    if state.average is not None:
+        modules["average"] = state.average.state_dict()
+    tensors = {f"{part}.{name}": value for part, values in modules.items() for name, value in values.items()}
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "recipe_sha256": recipe_sha256,
+        "epoch": state.epoch,
+        "running": None if state.running is None else dict(state.running.__dict__),
+        "step": state.step,
+        "lr_scale": state.lr_scale,
+        "best_epoch": state.best_epoch,
+        "stop_reason": state.stop_reason,
+        "history": state.history,
+        "callbacks": [{"name": callback.name, "state": callback.state_dict()} for callback in callbacks],
+        "optimizers": optimizer_facts,
+    }
+    return Checkpoint({name: _copied(value) for name, value in (tensors | optimizer_tensors).items()}, facts)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """On the CPU, contiguous, and sharing no memory with another, as safetensors wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _capture_optimizers(optimizers: Sequence[Optimizer]) -> tuple[Tensors, list[dict[str, Any]]]:
+    """Each tensor by name, and for each optimizer its numbers and its tensors' strides.
+
+    Strides count: fused optimizers walk through memory, and a sum's last bits depend on the order of its terms.
+    """
+    tensors: Tensors = {}
+    facts = []
+    for number, optimizer in enumerate(optimizers):
+        strides, numbers = {}, {}
+        for index, values in optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                key = f"{index}.{name}"
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer.{number}.{key}"] = value
+                    strides[key] = list(value.stride())
+                else:
+                    numbers[key] = value
+        facts.append({"strides": strides, "numbers": numbers})
+    return tensors, facts
+
+
+def restore(checkpoint: Checkpoint, state: TrainingState, callbacks: Sequence[Callback]) -> None:
+    """Put a training where the checkpoint stands.
+
+    Raises:
+        ModelError: when the weights do not fit the net.
+        SettingsError: when the callbacks are not those of the run.
+    """
+    facts = checkpoint.facts
+    _restore_callbacks(facts["callbacks"], callbacks)
+    try:
+        state.net.load_state_dict(_part(checkpoint, "net"))
+    except RuntimeError as error:
+        raise ModelError(f"The saved weights do not fit the model: {' '.join(str(error).split())}.") from None
+    if state.average is not None:
+        state.average.load_state_dict(_part(checkpoint, "average"))
+    for number, (optimizer, saved) in enumerate(zip(state.optimizers, facts["optimizers"], strict=True)):
+        _restore_optimizer(optimizer, saved, _part(checkpoint, f"optimizer.{number}"))
+    state.best_weights = _part(checkpoint, "best")
+    state.epoch, state.step, state.lr_scale = facts["epoch"], facts["step"], facts["lr_scale"]
+    state.running = None if facts["running"] is None else Running(**facts["running"])
+    state.best_epoch, state.stop_reason = facts["best_epoch"], facts["stop_reason"]
+    state.history[:] = facts["history"]
+    state.seconds_before = checkpoint.seconds
+
+
+def _part(checkpoint: Checkpoint, part: str) -> Tensors:
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
+
+
+def _restore_optimizer(optimizer: Optimizer, saved: dict[str, Any], tensors: Tensors) -> None:
+    values: dict[str, Any] = dict(saved["numbers"])
+    for name, stride in saved["strides"].items():
+        values[name] = torch.empty_strided(tensors[name].shape, stride, dtype=tensors[name].dtype).copy_(tensors[name])
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in values.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _restore_callbacks(saved: list[dict[str, Any]], callbacks: Sequence[Callback]) -> None:
+    names, here = [entry["name"] for entry in saved], [callback.name for callback in callbacks]
+    if names != here:
+        raise SettingsError(
+            f"The run was trained with the callbacks {', '.join(names) or 'none'}; now they are "
+            f"{', '.join(here) or 'none'}: pass those of your own again, in the same order (fovea.train(resume=..., "
+            "callbacks=[...]))."
+        )
+    for entry, callback in zip(saved, callbacks, strict=True):
+        callback.load_state_dict(entry["state"])
+
+
+def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
+    """Write a state below `parent`, read it back, and only then remove those that it makes superfluous.
+
+    Two are kept: this one, and the newest end of an epoch before it (within the first epoch: the one before).
+
+    Raises:
+        RunFailedError: when it could not be written, or did not hold what was written; the older ones stand.
+        SettingsError: see `capture`.
+    """
+    name = _name(checkpoint)
+    content = {_TENSORS: save(checkpoint.tensors), _FACTS: _as_json(checkpoint.facts)}
+    listed = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in content.items()}
+    content[_MANIFEST] = _as_json({"format_version": FORMAT_VERSION, "files": listed})
+    older = [path for path in _states(parent) if path.name != name]
+    write_folder(parent / name, content)
+    for file in content:
+        _forget_cached(parent / name / file)
+    try:
+        read_back = {file: _read_checked(parent / name, file, entry) for file, entry in listed.items()}
+    except DataError as error:
+        raise RunFailedError(f"{error} It was written a moment ago: the disk is not to be trusted.") from None
+    assert read_back.keys() == listed.keys()
+    faults.reach("state proven")
+    for path in _superfluous(older, is_epoch_end=checkpoint.facts["running"] is None):
+        shutil.rmtree(path, ignore_errors=True)
+    return parent / name
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    epoch, running = checkpoint.facts["epoch"], checkpoint.facts["running"]
+    return f"epoch-{epoch:04d}" if running is None else f"epoch-{epoch - 1:04d}-batch-{running['batches']:04d}"
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"The state of a callback cannot be saved ({error}): state_dict() must return plain finite numbers, texts, "
+            "lists and dicts of these."
+        ) from None
+
+
+def _forget_cached(path: Path) -> None:
+    """Let the reading back reach the disk, not the memory that the file was written from (where the system can)."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _superfluous(older: list[Path], is_epoch_end: bool) -> list[Path]:
+    ends = [path for path in older if "batch" not in path.name]
+    kept = ends[-1:] or ([] if is_epoch_end else older[-1:])
+    return [path for path in older if path not in kept]
+
+
+def _states(parent: Path) -> list[Path]:
+    """The states below `parent`, the newest last; half-written ones do not count."""
+    if not parent.is_dir():
+        return []
+    found = [(match, path) for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read one state.
+
+    Raises:
+        DataError: when anything in it is not as it was written.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise DataError(f"{folder} has format {manifest['format_version']}, this Fovea reads {FORMAT_VERSION}.")
+        content = {name: _read_checked(folder, name, manifest["files"][name]) for name in (_TENSORS, _FACTS)}
+        return Checkpoint(load(content[_TENSORS]), json.loads(content[_FACTS]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder / _MANIFEST} is damaged or missing ({type(error).__name__}).") from None
+
+
+def _read_checked(folder: Path, name: str, entry: dict[str, Any]) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder / name} cannot be read: {error.strerror}.") from None
+    if len(content) != entry["bytes"]:
+        raise DataError(f"{folder / name} has {len(content):,} bytes, {entry['bytes']} were written.")
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise DataError(f"{folder / name} is damaged: its sha256 is not the one that was written.")
+    return content
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The newest state that is as it was written (None: there is no state), and the damaged ones that are newer."""
+
+    checkpoint: Checkpoint | None
+    skipped: dict[Path, str]  # folder -> what is wrong with it
+
+
+def newest_checkpoint(parent: Path) -> Found:
+    """Find the state to go on from.
+
+    Raises:
+        DataError: when there are states, but none of them can be used.
+    """
+    skipped: dict[Path, str] = {}
+    for path in reversed(_states(parent)):
+        try:
+            return Found(read_checkpoint(path), skipped)
+        except DataError as error:
+            skipped[path] = str(error)
+    if skipped:
+        raise DataError(f"No state in {parent} can be used: {' '.join(skipped.values())}")
+    return Found(None, skipped)

@@ -1,0 +1,163 @@
+"""Going on with a run that was broken off: what may differ, where to start, what to mend in its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fovea.data.prepare import Splits
+from fovea.errors import DataError, SettingsError
+from fovea.files import read_json, read_json_lines, remove_partial, write_text
+from fovea.runfolder import describe_environment
+from fovea.settings import Recipe, with_settings
+from fovea.training.checkpoint import Checkpoint, Found, newest_checkpoint
+from fovea.training.hardware import choose_hardware
+from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
+
+HARDWARE = ("device", "precision", "memory_format", "threads", "allocator")
+_EXACT_PACKAGES = {"fovea-vision": "Fovea", "torch": "torch"}
+
+
+def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """The settings to go on with, and what has changed about the hardware since the run began.
+
+    Args:
+        record: the record of config.yaml; it says whether the threads were asked for or derived.
+        given: settings given together with --resume; only those of the hardware can be.
+
+    Raises:
+        SettingsError: for any other setting.
+    """
+    others = [name for name in given if name.split(".")[-1] not in HARDWARE]
+    if others:
+        raise SettingsError(
+            f"--resume goes on with the settings of the run: {', '.join(others)} cannot be given with it. For a new "
+            "run with other settings train from its config.yaml."
+        )
+    now = with_settings(saved, given)
+    reason = str(record.get("hardware", {}).get("threads", "")).partition(": ")[2]
+    if "threads" not in {name.split(".")[-1] for name in given} and reason != "as asked":
+        derived = choose_hardware(saved.training.model_copy(update={"threads": None})).threads
+        now = with_settings(now, {"threads": int(derived.value)})
+    changes = []
+    for name in HARDWARE[:-1]:  # the allocator has no part in what is computed
+        before, after = getattr(saved.training, name), getattr(now.training, name)
+        if before != after:
+            way_out = f" (--set {name}={before} keeps {before})" if name == "threads" else ""
+            changes.append(f"{name} was {before}, now it is {after}{way_out}")
+    return now, changes
+
+
+def environment_changes(folder: Path) -> tuple[list[str], list[str]]:
+    """(what stands against the same bytes, what is worth a line) about this process and the one that began the run."""
+    before, now = read_json(folder / "environment.json"), describe_environment()
+    try:
+        versions = [(shown, before["packages"][name], now["packages"][name]) for name, shown in _EXACT_PACKAGES.items()]
+        processors = before["processor"], now["processor"]
+    except (KeyError, TypeError):
+        raise DataError(f"{folder / 'environment.json'} is damaged: it names no versions.") from None
+    changes = [f"{shown} was {old}, now it is {new}" for shown, old, new in versions if old != new]
+    notes = [f"the processor was {processors[0]}, now it is {processors[1]}: the bytes may differ"]
+    return changes, notes if processors[0] != processors[1] else []
+
+
+def data_changes(splits: Splits, record: Mapping[str, Any]) -> list[str]:
+    """Which splits are not those that the run began with."""
+    before = record.get("fingerprints", {})
+    names = {"train": "training", "val": "validation", "test": "test"}
+    changed = [names[name] for name, images in splits.sets.items() if before.get(name) != images.fingerprint]
+    return [f"the {' and '.join(changed)} images have changed"] if changed else []
+
+
+def settings_changes(found: Found, saved: Recipe) -> list[str]:
+    """Whether config.yaml was edited after the state had been saved."""
+    if found.checkpoint is None or found.checkpoint.recipe_sha256 == recipe_digest(saved):
+        return []
+    return ["config.yaml was edited since the state was saved"]
+
+
+def check_changes(folder: Path, changes: list[str], force: bool) -> None:
+    """Refuse to go on where the bytes would no longer be those of an uninterrupted run.
+
+    Raises:
+        SettingsError: unless `force`.
+    """
+    if changes and not force:
+        raise SettingsError(
+            f"{folder} cannot go on as it began: {'; '.join(changes)}. Restore that, or add --force (in Python "
+            "force=True): then it goes on, but its bytes may differ from those of an uninterrupted run."
+        )
+
+
+def find_start(folder: Path) -> Found:
+    """The state that a run can go on from.
+
+    Raises:
+        DataError: when states were saved, but none can be used.
+    """
+    try:
+        found = newest_checkpoint(folder / STATES)
+    except DataError as error:
+        raise DataError(f"{error} {_train_again(folder)}") from None
+    if found.checkpoint is None and _epochs_written(folder) > 1:
+        raise DataError(f"{folder / STATES} holds no state, although epochs have ended. {_train_again(folder)}")
+    if found.checkpoint is None:
+        return found
+    step = found.checkpoint.step
+    times = [entry["seconds"] for entry in _log_up_to(folder, step) if isinstance(entry.get("seconds"), float)]
+    return replace(found, checkpoint=replace(found.checkpoint, seconds=max(times, default=0.0)))
+
+
+def _train_again(folder: Path) -> str:
+    return f"Train the run again from its settings: fovea train {folder / 'config.yaml'}"
+
+
+def _epochs_written(folder: Path) -> int:
+    try:
+        return len((folder / "metrics.csv").read_bytes().splitlines()) - 1
+    except OSError:
+        return 0
+
+
+def _log_up_to(folder: Path, step: int) -> list[dict[str, Any]]:
+    """The whole lines of the log that do not come after `step`."""
+    entries = read_json_lines(folder / LOG)
+    return [entry for entry in entries if isinstance(entry.get("step"), int) and entry["step"] <= step]
+
+
+def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) -> None:
+    """Bring every file of an unfinished run to where its state stands; only for who holds the folder's lock.
+
+    Raises:
+        RunFailedError: when a file cannot be written.
+    """
+    remove_partial(folder)
+    for damaged in found.skipped:
+        shutil.rmtree(damaged, ignore_errors=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    checkpoint = found.checkpoint
+    step = 0 if checkpoint is None else checkpoint.step
+    _mend_metrics(folder, checkpoint, writer)
+    lines = [json.dumps(entry) + "\n" for entry in _log_up_to(folder, step)]
+    write_text(folder / LOG, "".join(lines))
+    facts = {"skipped": list(found.skipped.values()), "changes": changes, "environment": describe_environment()}
+    log_event(folder, "resume", step, **facts)
+
+
+def _mend_metrics(folder: Path, checkpoint: Checkpoint | None, writer: Writer) -> None:
+    if checkpoint is None or not checkpoint.facts["history"]:
+        for name in ("metrics.csv", "best.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+        return
+    write_metrics(folder, checkpoint.facts["history"])
+    weights = {name.removeprefix("best."): t for name, t in checkpoint.tensors.items() if name.startswith("best.")}
+    writer.write_best(weights)
+
+
+def changes_so_far(folder: Path) -> list[str]:
+    """What had changed each time the run went on: where there is something, its bytes are not promised."""
+    return [change for entry in read_json_lines(folder / LOG) for change in entry.get("changes", [])]
