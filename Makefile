@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | bench | bench-data        (the first call installs into .venv)
+# make demo | test | test-slow | check | bench | bench-data | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow check bench bench-data clean
+.PHONY: demo test test-slow check bench bench-data siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -29,6 +29,10 @@ bench: $(VENV)/.installed
 # DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).
 bench-data: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py $(DATA) $(if $(PEERS),--peers $(PEERS))
+
+# Kills runs at random and compares bytes: half an hour; FOVEA_DATA with MNIST in it adds the cost of saving.
+siege: $(VENV)/.installed
+	$(BIN)/python benchmarks/siege.py
 
 # One stamp per set of packages: a second call of any target installs nothing.
 $(VENV)/bin/python:
