@@ -80,8 +80,9 @@ class Warm:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        late = ["torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"]
-        self.context.set_forkserver_preload(["fovea.api", "fovea.cli", *late])
+        late = ["torch._dynamo", "sklearn.datasets", "sklearn.model_selection", "sklearn.metrics", "scipy.stats"]
+        drawing = ["scipy.ndimage", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+        self.context.set_forkserver_preload(["fovea.api", "fovea.cli", *late, *drawing])
 
     def run(self, arguments: list[str], folder: Path, kill_after: float | None = None, fault: str = "") -> int:
         """Start, kill after so many seconds (None: let it end): the exit status, negative for a signal."""

@@ -193,7 +193,6 @@ def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
     content = {_TENSORS: save(checkpoint.tensors), _FACTS: _as_json(checkpoint.facts)}
     listed = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in content.items()}
     content[_MANIFEST] = _as_json({"format_version": FORMAT_VERSION, "files": listed})
-    older = [path for path in _states(parent) if path.name != name]
     write_folder(parent / name, content)
     for file in content:
         _forget_cached(parent / name / file)
@@ -203,9 +202,19 @@ def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
         raise RunFailedError(f"{error} It was written a moment ago: the disk is not to be trusted.") from None
     assert read_back.keys() == listed.keys()
     faults.reach("state proven")
-    for path in _superfluous(older, is_epoch_end=checkpoint.facts["running"] is None):
-        shutil.rmtree(path, ignore_errors=True)
+    prune(parent, checkpoint)
     return parent / name
+
+
+def prune(parent: Path, proven: Checkpoint) -> None:
+    """Remove the states that a proven one makes superfluous."""
+    older = [path for path in _states(parent) if path.name != _name(proven)]
+    ends = [path for path in older if "batch" not in path.name]
+    is_epoch_end = proven.facts["running"] is None
+    kept = ends[-1:] or ([] if is_epoch_end else older[-1:])
+    for path in older:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _name(checkpoint: Checkpoint) -> str:
@@ -228,12 +237,6 @@ def _forget_cached(path: Path) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _superfluous(older: list[Path], is_epoch_end: bool) -> list[Path]:
-    ends = [path for path in older if "batch" not in path.name]
-    kept = ends[-1:] or ([] if is_epoch_end else older[-1:])
-    return [path for path in older if path not in kept]
 
 
 def _states(parent: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from fovea.errors import DataError, SettingsError
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.runfolder import describe_environment
 from fovea.settings import Recipe, with_settings
-from fovea.training.checkpoint import Checkpoint, Found, newest_checkpoint
+from fovea.training.checkpoint import Checkpoint, Found, newest_checkpoint, prune
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
 
@@ -69,8 +69,8 @@ def data_changes(splits: Splits, record: Mapping[str, Any]) -> list[str]:
     """Which splits are not those that the run began with."""
     before = record.get("fingerprints", {})
     names = {"train": "training", "val": "validation", "test": "test"}
-    changed = [names[name] for name, images in splits.sets.items() if before.get(name) != images.fingerprint]
-    return [f"the {' and '.join(changed)} images have changed"] if changed else []
+    changed = [words for name, words in names.items() if before.get(name) != splits.sets[name].fingerprint]
+    return [f"the {', '.join(changed)} images have changed"] if changed else []
 
 
 def settings_changes(found: Found, saved: Recipe) -> list[str]:
@@ -140,6 +140,8 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
         shutil.rmtree(damaged, ignore_errors=True)
     (folder / "result.json").unlink(missing_ok=True)
     checkpoint = found.checkpoint
+    if checkpoint is not None:  # a kill may have fallen between the proof of this state and the removal of older ones
+        prune(folder / STATES, checkpoint)
     step = 0 if checkpoint is None else checkpoint.step
     _mend_metrics(folder, checkpoint, writer)
     lines = [json.dumps(entry) + "\n" for entry in _log_up_to(folder, step)]

@@ -76,6 +76,8 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: 
     """
     splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
     hardware = choose_hardware(recipe.training)
+    if net is not None:  # config.yaml names the module's class, which no zoo knows
+        recipe = recipe.model_copy(update={"model": ModelSettings()})
     complete, lines = complete_recipe(recipe, splits)
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
     train = splits.sets["train"]
