@@ -129,6 +129,8 @@ class Tally:
 
     kills: int = 0
     runs: int = 0
+    lost: int = 0  # runs that could not be carried to their end
+    differing: int = 0  # runs with a byte that is not as in an uninterrupted run
     half_written: int = 0  # kills that left a half-written file behind
     at: Counter[str] = field(default_factory=Counter)  # where in a run's life the kills fell
     failures: list[str] = field(default_factory=list)
@@ -171,6 +173,7 @@ def besiege(
                 tally.half_written += any(run.rglob(".*.partial"))
                 tally.at[where(run)] += 1
         problem = f"exit status {status}" if status else ", ".join(differing(run, whole))
+        tally.lost, tally.differing = tally.lost + bool(status), tally.differing + bool(problem and not status)
         if problem:
             tally.failures.append(f"{' '.join(kind)}: {problem}\n{(place / 'output.txt').read_text()[-3000:]}")
         else:
@@ -311,15 +314,13 @@ def as_json(tally: Tally) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     facts = results["machine"]
     rows = [(name, found) for name, found in results["kills"].items()]
-    lines = ["| besieged runs | SIGKILLs | runs | lost | differing bytes |", "|---|---|---|---|---|"]
+    lines = ["| besieged runs | SIGKILLs | runs | lost | with differing bytes |", "|---|---|---|---|---|"]
     for name, found in rows:
-        failed = len(found["failures"])
-        lines.append(f"| {name} | {found['kills']} | {found['runs']} | {failed} | {failed} |")
-    kills, runs = (sum(found[key] for _, found in rows) for key in ("kills", "runs"))
-    failed = sum(len(found["failures"]) for _, found in rows)
+        lines.append(f"| {name} | {found['kills']} | {found['runs']} | {found['lost']} | {found['differing']} |")
+    kills, runs, lost, wrong = (sum(f[key] for _, f in rows) for key in ("kills", "runs", "lost", "differing"))
     at: Counter[str] = sum((Counter(found["at"]) for _, found in rows), Counter())
     half = sum(found["half_written"] for _, found in rows)
-    lines.append(f"| **together** | **{kills}** | **{runs}** | **{failed}** | **{failed}** |")
+    lines.append(f"| **together** | **{kills}** | **{runs}** | **{lost}** | **{wrong}** |")
     lines += ["", f"The kills fell {', '.join(f'{count} times {place}' for place, count in at.most_common())}; "]
     lines[-1] += f"{half} of them left a half-written file behind."
     stops, spoilt = results["every_batch"], results["damage"]

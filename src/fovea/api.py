@@ -27,6 +27,7 @@ from fovea.sources import ARRAYS, data_place, read_all, read_options, resolve_da
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.seeds import SeedStudy, seeds_of
 from fovea.training.callbacks import as_callback
+from fovea.training.checkpoint import plain_state
 from fovea.training.run import plan_run
 
 
@@ -80,6 +81,8 @@ def train(
     """
     net = model if isinstance(model, nn.Module) else None
     users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
+    for callback in users:
+        plain_state(callback)  # what cannot be saved is refused before anything is written
     own = Given(net, users, verbose)
     if resume is not None:
         fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}

@@ -48,15 +48,15 @@ def write_synced(path: Path, content: bytes, name: str) -> None:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder of files so that it appears whole or not at all; the files in their order, the last one last.
+    """Write a new folder of files so that it appears whole or not at all; the files in their order.
 
     Raises:
-        RunFailedError: as `write_bytes`; FileExistsError when the folder is there.
+        RunFailedError: as `write_bytes`, and when a folder with anything in it is there already.
     """
     partial = _partial(folder)
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
+        make_folder(folder.parent)
         partial.mkdir()
         for name, content in files.items():
             write_synced(partial / name, content, name)
@@ -74,13 +74,24 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def cannot_write(path: Path, num_bytes: int, error: OSError) -> RunFailedError:
     """The error of a file or folder that could not be written, with what it needs and what is there."""
-    free = ""
-    with contextlib.suppress(OSError):
-        free = f", {shutil.disk_usage(path.parent).free:,} are free there"
-    reason = error.strerror or str(error)
-    return RunFailedError(
-        f"{path} could not be written: {reason}. It needs {num_bytes:,} bytes{free}; what was written before it stands."
-    )
+    need = ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        need = f" It needs {num_bytes:,} bytes{_free(path.parent)}; what was written before it stands."
+    return RunFailedError(f"{path} could not be written: {error.strerror or error}.{need}")
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f", {shutil.disk_usage(folder).free:,} are free there"
+    except OSError:
+        return ""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder in an existing one, through to the disk; it may be there already."""
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_folder(folder.parent)
 
 
 def remove_partial(folder: Path) -> None:
@@ -153,12 +164,20 @@ def _last_byte(file: BinaryIO, end: int) -> bytes:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a .jsonl file; a missing file has none and a torn last line is left out."""
-    if not path.exists():
+    """The whole lines of a .jsonl file; a missing file has none and a torn line is left out.
+
+    Raises:
+        DataError: when it is there and cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
             entries.append(json.loads(line))
     return [entry for entry in entries if isinstance(entry, dict)]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fovea.errors import SettingsError
-from fovea.files import append_json_line, file_digest, read_json_lines, write_json
+from fovea.errors import RunFailedError, SettingsError
+from fovea.files import append_json_line, file_digest, read_json_lines, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 LEDGER = "test_ledger.jsonl"
@@ -43,6 +43,7 @@ def create_run_folder(parent: Path, name: str) -> Path:
             except FileExistsError:
                 number += 1
                 continue
+            sync_folder(parent)
             return folder
     except OSError as error:
         raise SettingsError(
@@ -55,7 +56,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder alone; the lock ends with the process, however that ends.
 
     Raises:
-        SettingsError: when another process holds it, or the folder cannot be written to.
+        SettingsError: when another process holds it.
+        RunFailedError: when the folder cannot be written to.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -64,10 +66,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise SettingsError(
             f"{folder} is being trained by another process: wait until it has ended, or stop it first."
         ) from None
-    except OSError as error:
-        raise SettingsError(
-            f"{folder} cannot be written to ({error.strerror}), so that no run can go on in it."
-        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise RunFailedError(f"{folder} cannot be locked ({error}): no run can go on in it.") from None
     try:
         yield
     finally:
@@ -80,6 +80,12 @@ def locked(folder: Path) -> Iterator[None]:
 def is_finished(folder: Path) -> bool:
     """Whether a run was carried to its end: the manifest is written last."""
     return (folder / MANIFEST).is_file()
+
+
+def is_husk(folder: Path) -> bool:
+    """Whether a run folder was left before config.yaml, the last of what is written before training, was in it."""
+    first = {"split.json", "classes.json", "preprocess.json", "environment.json", "log.jsonl", SEEDS}
+    return folder.is_dir() and all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
 def resume_command(folder: Path) -> str:
@@ -96,7 +102,7 @@ def ledger_folder(folder: Path) -> Path:
 
 def write_manifest(folder: Path) -> None:
     """Write manifest.json, the sha256 of every other file of a run: from here on the run is finished."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
     digests.pop(MANIFEST, None)
     write_json(folder / MANIFEST, {"sha256": digests})
@@ -142,8 +148,8 @@ def record_test_look(parent: Path, test_fingerprint: str, entry: Mapping[str, An
     """Write one look at a test split into the ledger beside the runs.
 
     Args:
-        entry: what the line holds besides; where it has a run_id and the same line is there already (a run that was
-            killed while it looked, and looks again with the same weights), that is no second look.
+        entry: what the line holds besides. Where it has a run_id and the same line is there already, a run that was
+            killed while it looked looks again with the same weights: that is no second look.
 
     Returns:
         How often this test set had been looked at from this folder, this look included.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +15,28 @@ from fovea.data.imageset import RawData
 from fovea.data.split import split_from_json
 from fovea.errors import SettingsError
 from fovea.evaluation.run import Run
-from fovea.files import read_json
+from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
-from fovea.runfolder import LOCK, SEEDS, create_run_folder, is_finished, ledger_folder, locked, write_manifest
+from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_husk, ledger_folder, locked, write_manifest
 from fovea.settings import Recipe, read_recipe, read_record
-from fovea.sources import read_all
-from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_seeds
+from fovea.sources import read_all, with_places
+from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
-from fovea.training.records import recipe_digest
+from fovea.training.records import Say, recipe_digest, record_end
 from fovea.training.resume import (
     check_changes,
+    check_settings,
     data_changes,
     environment_changes,
     find_start,
     mend_folder,
     resumed_recipe,
-    settings_changes,
+    update_config,
 )
-from fovea.training.run import Plan, Say, begin_run, plan_run, run_writer, say_nothing, train_run
+from fovea.training.run import Plan, begin_run, plan_run, run_writer, say_nothing, train_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +53,14 @@ class Given:
         return say_on(progress_stream()) if self.verbose else say_nothing
 
 
-def new_run(plan: Plan, raw: RawData, folder: Path, given: Given) -> Run:
-    """Train in an empty run folder."""
+def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Sequence[str] = ()) -> Run:
+    """Train in an empty run folder.
+
+    Args:
+        changes: what has changed since the study began that the run belongs to.
+    """
     with locked(folder):
-        begin_run(plan, folder)
+        begin_run(plan, folder, changes)
         return _carry_through(plan, raw, folder, given)
 
 
@@ -63,9 +69,10 @@ def new_study(
 ) -> SeedStudy:
     """Train once for each seed, in run folders below an empty folder; `plan` is that of the first."""
     with locked(folder):
-        begin_study(folder, seeds)  # first: a folder with config.yaml and without seeds.json is a single run
+        # First: a folder with config.yaml and without seeds.json is a single run.
+        begin_study(folder, seeds, recipe_digest(plan.recipe))
         begin_run(plan, folder)
-        return _carry_study(recipe, read_record(folder / "config.yaml"), seeds, raw, folder, given)
+        return _carry_study(_Study(folder, recipe, seeds, {}, [], False), raw, given)
 
 
 def resume_run(
@@ -81,45 +88,67 @@ def resume_run(
 
     Args:
         data, val_data, test_data: where the images are now; None: where they were.
-        settings: of the hardware only.
+        settings: of the hardware only, and save_seconds.
         force: go on although the bytes may differ.
 
     Raises:
         UserError: when the folder is no run, another process trains in it, or it cannot go on as it began.
         RunFailedError: when training broke off.
     """
+    settings = settings or {}
     _check_folder(folder)
+    saved, record = _read_config(folder)
+    recipe, changes = resumed_recipe(saved, record, settings)
     if is_finished(folder):
-        given.say("finished", f"{folder}: nothing is left to do")
-        return read_study(folder) if _is_study(folder) else Run(folder, given.net)
+        return _finished(folder, given)
     with locked(folder):
-        saved, record = read_recipe(folder / "config.yaml"), read_record(folder / "config.yaml")
-        recipe, changes = resumed_recipe(saved, record, settings or {})
+        if is_finished(folder):  # by the process that held the lock a moment ago
+            return _finished(folder, given)
         more, notes = environment_changes(folder)
+        changes += more
+        check_changes(folder, changes, force)
         for note in notes:
             given.say("note", note)
-        check_changes(folder, changes + more, force)
+        named = {"val_data": val_data, "test_data": test_data}
+        named = {role: place for role, place in named.items() if place is not None}
+        places = {role: str(place) for role, place in named.items() if isinstance(place, str | Path)}
+        moved = recipe.model_copy(update={"data": recipe.data.model_copy(update=places)})
+        source = recipe.data.source if data is None else data
+        recipe = with_places(moved, source)
 
         def read() -> RawData:
-            return read_all(recipe, recipe.data.source if data is None else data, val_data, test_data)
+            return read_all(recipe, source, **named)
 
-        if _is_study(folder):
-            return _carry_study(recipe, record, study_seeds(folder), read(), folder, given, changes + more, force)
-        return _go_on(folder, recipe, read, given, changes + more, force)
+        if not _is_study(folder):
+            return _go_on(folder, recipe, read, given, changes, force)
+        seeds, digest = study_plan(folder)
+        check_settings(folder, digest, saved)
+        remove_partial(folder)
+        return _carry_study(_Study(folder, recipe, seeds, settings, changes, force), read(), given)
+
+
+def _finished(folder: Path, given: Given) -> Run | SeedStudy:
+    given.say("finished", f"{folder}: nothing is left to do")
+    return read_study(folder) if _is_study(folder) else Run(folder, given.net)
 
 
 def _is_study(folder: Path) -> bool:
     return (folder / SEEDS).is_file()
 
 
+def _read_config(folder: Path) -> tuple[Recipe, dict[str, Any]]:
+    """The settings and the record that a run began with."""
+    path = folder / "config.yaml"
+    return read_recipe(path), read_record(path)
+
+
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise SettingsError(f"There is no run folder {folder} (looked for it from {Path.cwd()}).")
     if not (folder / "config.yaml").is_file():
-        husk = (folder / LOCK).is_file() or (folder / "split.json").is_file()
-        reason = (
-            "it was stopped before training began: train anew, nothing was lost" if husk else "it has no config.yaml"
-        )
+        reason = "it has no config.yaml"
+        if is_husk(folder):
+            reason = "it was stopped before training began: train anew, nothing was lost"
         raise SettingsError(f"{folder} holds no run to go on with: {reason}.")
 
 
@@ -132,11 +161,11 @@ def _go_on(
         recipe: the settings to go on with; those that the run began with stand in its folder.
         changes: what is known to differ from when it began.
     """
-    saved, record = read_recipe(folder / "config.yaml"), read_record(folder / "config.yaml")
+    saved, record = _read_config(folder)
     _check_net(folder, saved, given)
     found = find_start(folder)
-    changes = changes + settings_changes(found, saved)
-    check_changes(folder, changes, force)
+    if found.checkpoint is not None:
+        check_settings(folder, found.checkpoint.recipe_sha256, saved)
     raw = read()
     plan = plan_run(recipe, raw, given.net, split_from_json(read_json(folder / "split.json")))
     changes = changes + data_changes(plan.splits, record)
@@ -146,7 +175,9 @@ def _go_on(
         given.say("skipped", f"a newer state: {reason}")
     for change in changes:
         given.say("forced", f"{change}: the bytes may differ from those of an uninterrupted run")
-    return _carry_through(plan, raw, folder, given, found.checkpoint, recipe_digest(saved), is_resumed=True)
+    start = found.checkpoint
+    place = f"going on after {start.place}" if start else "no state had been saved: from the beginning"
+    return _carry_through(plan, raw, folder, given, start, recipe_digest(saved), [("resume", place)])
 
 
 def _check_net(folder: Path, saved: Recipe, given: Given) -> None:
@@ -169,54 +200,85 @@ def _carry_through(
     given: Given,
     start: Checkpoint | None = None,
     recipe_sha256: str | None = None,
-    is_resumed: bool = False,
+    notes: Sequence[tuple[str, str]] = (),
 ) -> Run:
     """Train from `start` to the end; figures and manifest make the run finished."""
     say = given.say
-    for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form)]:
+    for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form), *notes]:
         say(topic, line)
-    if is_resumed:
-        say("resume", f"going on after {start.place}" if start else "no state had been saved: from the beginning")
     watchers = [EpochLines(plan, progress_stream())] if given.verbose else []
-    train_run(
-        plan,
-        folder,
-        ledger_folder(folder),
-        given.callbacks,
-        say,
-        watchers=watchers,
-        start=start,
-        recipe_sha256=recipe_sha256,
-    )
-    run = Run(folder, plan.net if plan.own_net else None)
-    write_figures(run)
-    write_manifest(folder)
+    ledger = ledger_folder(folder)
+    try:
+        train_run(
+            plan,
+            folder,
+            ledger,
+            given.callbacks,
+            say,
+            watchers=watchers,
+            start=start,
+            recipe_sha256=recipe_sha256,
+        )
+        run = Run(folder, plan.net if plan.own_net else None)
+        write_figures(run)
+        update_config(folder, plan.recipe.data, plan.splits)  # data may have moved or, by force, changed
+        write_manifest(folder)
+    except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
+        record_end(folder, error, say)
+        raise
     return run
 
 
-def _carry_study(
-    recipe: Recipe,
-    record: Mapping[str, Any],
-    seeds: tuple[int, ...],
-    raw: RawData,
-    folder: Path,
-    given: Given,
-    changes: list[str] | None = None,
-    force: bool = False,
-) -> SeedStudy:
-    """Train, go on with or read back the run of each seed; the lock of the study is held."""
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """What all the runs of a study share.
 
-    def train_one(one: Recipe, run_folder: Path) -> Run:
+    Attributes:
+        recipe: the settings of runs that have not begun.
+        given_settings: of the hardware, given now.
+        changes: what has changed since the study began.
+    """
+
+    folder: Path
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    given_settings: Mapping[str, Any]
+    changes: list[str]
+    force: bool
+
+
+def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy:
+    """Train, go on with or read back the run of each seed; the lock of the study is held."""
+    beginnings = [copy.deepcopy(callback.state_dict()) for callback in given.callbacks]
+
+    def train_one(recipe: Recipe, run_folder: Path) -> Run:
         if is_finished(run_folder):
             return Run(run_folder)
+        for callback, state in zip(given.callbacks, beginnings, strict=True):
+            callback.load_state_dict(copy.deepcopy(state))  # each run's counts begin anew
         if (run_folder / "config.yaml").is_file():
-            with locked(run_folder):
-                return _go_on(run_folder, one, lambda: raw, given, changes or [], force)
-        shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
-        plan = plan_run(one, raw)
-        check_changes(folder, data_changes(plan.splits, record), force)
-        return new_run(plan, raw, create_run_folder(folder, run_folder.name), given)
+            return _go_on_in_study(study, run_folder, raw, given)
+        return _begin_in_study(study, recipe, run_folder, raw, given)
 
-    study = run_seeds(recipe, seeds, folder, train_one)
-    write_manifest(folder)
-    return study
+    found = run_seeds(study.recipe, study.seeds, study.folder, train_one)
+    write_manifest(study.folder)
+    return found
+
+
+def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given) -> Run:
+    with locked(run_folder):
+        saved, record = _read_config(run_folder)
+        recipe, _ = resumed_recipe(saved, record, study.given_settings)
+        recipe = recipe.model_copy(update={"data": study.recipe.data})  # where the images are now
+        return _go_on(run_folder, recipe, lambda: raw, given, study.changes, study.force)
+
+
+def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawData, given: Given) -> Run:
+    if run_folder.exists():
+        if not is_husk(run_folder):
+            raise SettingsError(f"{run_folder} has no config.yaml, but other files: move it away to go on.")
+        shutil.rmtree(run_folder)  # stopped before its settings were written
+    plan = plan_run(recipe, raw, split=split_from_json(read_json(study.folder / "split.json")))
+    changed = data_changes(plan.splits, read_record(study.folder / "config.yaml"))
+    check_changes(study.folder, changed, study.force)
+    return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)

@@ -122,7 +122,7 @@ def test_a_damaged_file_of_the_run_is_named(unfinished: Path, name: str, content
 
 def test_a_full_disk_is_exit_code_1_with_the_way_to_go_on(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
     faults.forget()
-    monkeypatch.setenv(faults.VARIABLE, "ENOSPC@tensors.safetensors#2+100")
+    monkeypatch.setenv(faults.VARIABLE, "ENOSPC@tensors.safetensors#3+100")
     result = shell("train", archive, *QUICK)
     assert result.exit_code == 1
     text = " ".join(result.stderr.split())

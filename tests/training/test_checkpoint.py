@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,9 @@ def test_the_same_state_has_the_same_bytes(tmp_path: Path) -> None:
 def test_a_state_with_a_truncated_or_flipped_file_is_never_taken_for_whole(tmp_path: Path) -> None:
     rng = random.Random(0)
     state = training()
+    state.running = None
     save_checkpoint(tmp_path, capture(state, [], "x"))
+    state.epoch, state.running = 2, Running()
     step(state)
     newest = save_checkpoint(tmp_path, capture(state, [], "x"))
     for name in FILES:
@@ -117,44 +121,72 @@ def test_a_state_with_a_truncated_or_flipped_file_is_never_taken_for_whole(tmp_p
 def test_two_states_are_kept_and_the_older_only_goes_when_the_newer_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = training(steps=1)
+    state = training(steps=0)
+    state.epoch, state.running = 0, None
 
     def names() -> list[str]:
         save_checkpoint(tmp_path, capture(state, [], "x"))
         return sorted(path.name for path in tmp_path.iterdir())
 
-    assert names() == ["epoch-0000-batch-0001"]
-    for kept in (["0001", "0002"], ["0002", "0003"]):
-        step(state)
-        assert names() == [f"epoch-0000-batch-{batch}" for batch in kept]
-    state.running = None
-    assert names() == ["epoch-0001"]
-    state.epoch, state.running = 2, Running()
-    for batch in ("0001", "0002"):
-        step(state)
-        assert names() == ["epoch-0001", f"epoch-0001-batch-{batch}"]
-    state.running = None
-    monkeypatch.setattr("fovea.training.checkpoint._read_checked", _fail)
+    assert names() == ["epoch-0000"]
+    for epoch in (1, 2):
+        state.epoch, state.running = epoch, Running()
+        for batch in (1, 2):
+            step(state)
+            assert names() == [f"epoch-{epoch - 1:04d}", f"epoch-{epoch - 1:04d}-batch-{batch:04d}"]
+        state.running = None
+        assert names() == [f"epoch-{epoch - 1:04d}", f"epoch-{epoch:04d}"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_state_that_does_not_hold_what_was_written_costs_no_older_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = training()
+    save_checkpoint(tmp_path, capture(state, [], "x"))
+    step(state)
+    monkeypatch.setattr("fovea.files.write_synced", torn(name))
     with pytest.raises(fovea.RunFailedError, match="written a moment ago: the disk is not to be trusted"):
-        names()
-    assert (tmp_path / "epoch-0001").is_dir()
-    assert (tmp_path / "epoch-0001-batch-0002").is_dir()
+        save_checkpoint(tmp_path, capture(state, [], "x"))
+    found = newest_checkpoint(tmp_path)
+    assert found.checkpoint is not None
+    assert found.checkpoint.step == 3
 
 
-def _fail(*_: object) -> bytes:
-    raise fovea.DataError("tensors.safetensors is damaged.")
+def torn(torn_name: str) -> Callable[[Path, bytes, str], None]:
+    """A disk that forgets the last byte of a file without a word."""
+
+    def write(path: Path, content: bytes, name: str) -> None:
+        path.write_bytes(content[:-2] if name == torn_name else content)
+
+    return write
+
+
+def test_a_state_that_cannot_be_read_is_neither_skipped_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = training()
+    path = save_checkpoint(tmp_path, capture(state, [], "x"))
+
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(fovea.DataError, match=r"manifest\.json cannot be read: Input/output error"):
+        newest_checkpoint(tmp_path)
+    assert path.is_dir()
 
 
 FULL = [
-    "ENOSPC@tensors.safetensors#2+1000",
-    "ENOSPC@state.json#2+10",
-    "ENOSPC@manifest.json#2",
-    "EROFS@tensors.safetensors#2",
+    "ENOSPC@tensors.safetensors#3+1000",
+    "ENOSPC@state.json#3+10",
+    "ENOSPC@manifest.json#3",
+    "EROFS@tensors.safetensors#3",
     "ENOSPC@best.safetensors#2+500",
     "ENOSPC@metrics.csv#2+3",
     "ENOSPC@log.jsonl#3+9",
     "ENOSPC@predictions-test.npz+100",
-    "EIO@result.json+7",
+    "ENOSPC@result.json+7",
 ]
 
 
@@ -162,13 +194,15 @@ FULL = [
 def test_a_disk_that_fills_up_leaves_the_older_state_and_a_message(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(faults.VARIABLE, fault)
     number, file = fault.split("@")[0], fault.split("@")[1].split("#")[0].split("+")[0]
-    reason = {"ENOSPC": "No space left on device", "EROFS": "Read-only file system", "EIO": "Input/output error"}
+    reason = {"ENOSPC": "No space left on device", "EROFS": "Read-only file system"}
     with pytest.raises(fovea.RunFailedError, match=reason[number]) as caught:
         fovea.train(bars(150), name="full", **SETTINGS)
     folder = Path("runs/full")
     place = folder / "last" / "epoch-0002" if file in FILES else folder / file
     assert f"{place} could not be written" in str(caught.value)
-    assert " bytes" in str(caught.value)
+    if number == "ENOSPC":
+        assert " bytes, " in str(caught.value)
+        assert " are free there" in str(caught.value)
     assert caught.value.exit_code == 1
     assert not list(folder.rglob("*.partial"))
     assert read_checkpoint(folder / "last" / "epoch-0001").step == 5

@@ -33,8 +33,9 @@ KINDS: dict[str, tuple[dict[str, Any], list[int]]] = {
             "schedule": "plateau",
             "plateau_patience": 0,
             "plateau_min_delta": 1.0,
+            "epochs": 3,
         },
-        list(range(1, 11)),
+        [*range(1, 11), 12],
     ),
     "sgd, moving average, clipped": (
         {"optimizer": "sgd", "ema_decay": 0.8, "clip_norm": 1.0, "schedule": "step", "layers": DROPOUT},
@@ -119,11 +120,19 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
     monkeypatch.delenv(faults.VARIABLE)
     run = resume(folder)
     assert content(run.path) == whole
-    assert [entry["step"] for entry in events(folder, "resume")] == [3, 4, 5, 7, 10, 10]
+    assert [entry["step"] for entry in events(folder, "resume")] == [3, 4, 5, 7, 10]
     assert [entry["epoch"] for entry in events(folder, "epoch")] == [1, 2]
     assert len(run.history["time"]) == 2
     assert run.history["time"] == sorted(run.history["time"])
     assert len(Path("runs/test_ledger.jsonl").read_text().splitlines()) == 2  # of `whole`, and of this run
+
+
+def test_the_best_weights_so_far_are_kept_when_no_later_epoch_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**QUICK, "epochs": 3, "monitor": "val_loss", "optimizer": "sgd", "lr": 3.0, "schedule": "constant"}
+    whole = train("whole", **settings)
+    assert json.loads((whole / "result.json").read_text())["best_epoch"] == 1
+    folder = stopped(monkeypatch, "SIGINT@step#7", **settings)
+    assert content(resume(folder).path) == content(whole)
 
 
 def test_early_stopping_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +173,7 @@ def test_a_kill_between_a_new_state_and_the_removal_of_the_older_leaves_no_trace
 ) -> None:
     whole = content(train("whole", **QUICK))
     for point in ("folder renamed", "state proven"):
-        order(monkeypatch, f"EIO@{point}#12")  # the twelfth state is that of the second epoch's end
+        order(monkeypatch, f"EIO@{point}#13")  # the thirteenth state is that of the second epoch's end
         with pytest.raises((OSError, fovea.RunFailedError)):
             train(f"at {point}", save_seconds=0, **QUICK)
         monkeypatch.delenv(faults.VARIABLE)
@@ -196,10 +205,6 @@ def test_where_no_state_can_be_used_the_message_says_how_to_train_again(monkeypa
     with pytest.raises(fovea.DataError, match=r"No state .* can be used.*fovea train runs.stopped.config\.yaml"):
         resume(folder)
     shutil.rmtree(folder / "last")
-    assert (folder / "metrics.csv").exists()
-    assert content(resume(folder).path) == content(train("whole", **QUICK))  # one epoch is soon made again
-    folder = stopped(monkeypatch, "SIGINT@step#15", "three", epochs=3, **QUICK)
-    shutil.rmtree(folder / "last")
     with pytest.raises(fovea.DataError, match="although epochs have ended"):
         resume(folder)
 
@@ -218,7 +223,7 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
         file.write("2,0.1,0.9,0.1,0.9,0.")
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"event": "epoch", "step": 10, "epoch": 2, "seconds": 9.0}\n{"event": "ep')
-    left = [folder / ".best.safetensors.partial", folder / "last" / ".epoch-0001.partial" / "tensors.safetensors"]
+    left = [folder / ".curves.png.partial", folder / "last" / ".epoch-0009.partial" / "tensors.safetensors"]
     left[1].parent.mkdir()
     for path in left:
         path.write_bytes(b"half")
@@ -237,12 +242,11 @@ def edit_environment(folder: Path) -> None:
 
 def edit_settings(folder: Path) -> None:
     path = folder / "config.yaml"
-    path.write_text(path.read_text().replace("  lr: 0.001", "  lr: 0.002"))
+    path.write_text(path.read_text().replace("  label_smoothing: 0.0", "  label_smoothing: 0.1"))
 
 
 CHANGES: list[tuple[Callable[[Path], None], dict[str, Any], str]] = [
     (edit_environment, {}, "torch was 2.0.1, now it is"),
-    (edit_settings, {}, "config.yaml was edited since the state was saved"),
     (lambda _: None, {"threads": 2}, "threads was 1, now it is 2 (--set threads=1 keeps 1)"),
     (lambda _: None, {"precision": "fp32"}, "precision was bf16, now it is fp32"),
 ]
@@ -276,6 +280,21 @@ def content_of_all(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in found}
 
 
+def test_settings_that_were_edited_are_refused_forced_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped(monkeypatch, "SIGINT@step#3", **QUICK)
+    edit_settings(folder)
+    for force in (False, True):
+        with pytest.raises(fovea.SettingsError, match=r"was edited after .*begin a new run: fovea train runs.stopped"):
+            resume(folder, force=force)
+
+
+def test_what_is_asked_for_again_or_has_no_part_in_the_bytes_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped(monkeypatch, "SIGINT@step#3", **QUICK)
+    run = resume(folder, device="auto", threads=1, save_seconds=5)
+    assert content(run.path) == content(train("whole", **QUICK))
+    assert "changed_on_the_way" not in run.result
+
+
 def test_changed_data_is_refused_unless_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(monkeypatch, "SIGINT@step#3", **QUICK)
     images, labels = bars(150)
@@ -283,6 +302,8 @@ def test_changed_data_is_refused_unless_forced(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(fovea.SettingsError, match="the training, validation, test images have changed"):
         fovea.train((images, labels), resume=folder, verbose=False)
     run = fovea.train((images, labels), resume=folder, force=True, verbose=False)
+    tested = fovea.load_data((images, labels))["train"].take(run.predictions().ids)
+    assert run.record["fingerprints"]["test"] == tested.fingerprint  # or evaluating the run would refuse them
     assert run.result["changed_on_the_way"] == ["the training, validation, test images have changed"]
     with pytest.raises(fovea.SettingsError, match="names no data"):
         fovea.train(resume=stopped(monkeypatch, "SIGINT@step#3", "arrays", **QUICK), verbose=False)
@@ -324,6 +345,17 @@ class Counter(Callback):
         self.steps = state["steps"]
 
 
+def test_an_attempt_to_go_on_that_came_to_nothing_leaves_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped(monkeypatch, "SIGINT@step#6", callbacks=[Counter()], **QUICK)
+    images, labels = bars(150)
+    images[:, 0, 0] ^= 1
+    with pytest.raises(fovea.SettingsError, match="pass those of your own again"):
+        fovea.train((images, labels), resume=folder, force=True, verbose=False)
+    run = resume(folder, callbacks=[Counter()])
+    assert "changed_on_the_way" not in run.result
+    assert content(run.path) == content(train("whole", callbacks=[Counter()], **QUICK))
+
+
 def test_a_users_callbacks_count_on_and_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def watch(state: TrainingState, metrics: Metrics) -> None:
         """Nothing to remember."""
@@ -334,6 +366,19 @@ def test_a_users_callbacks_count_on_and_are_asked_for(monkeypatch: pytest.Monkey
     with pytest.raises(fovea.SettingsError, match=r"callbacks Counter, watch; now they are none: pass those"):
         resume(folder)
     assert content(resume(folder, callbacks=[Counter(), watch]).path) == content(whole)
+
+
+def test_what_a_callback_changes_in_the_state_and_the_optimizers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(state: TrainingState, metrics: Metrics) -> None:
+        state.base_lr, state.epochs, state.lr_scale = 0.5, 3, 0.7
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["base_lr"], group["betas"] = group["base_lr"] * 0.5, (0.5, 0.9)
+
+    settings = {**QUICK, "optimizer": "adam"}
+    whole = content(train("whole", callbacks=change, **settings))
+    folder = stopped(monkeypatch, "SIGINT@step#8", callbacks=change, **settings)
+    assert content(resume(folder, callbacks=change).path) == whole
 
 
 def test_a_stop_at_the_step_where_a_callback_stops_training_is_no_lost_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,8 +392,14 @@ def test_a_callback_whose_state_is_not_plain_is_refused_by_name() -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"best": torch.zeros(1)}
 
-    with pytest.raises(fovea.SettingsError, match="state of a callback cannot be saved"):
-        train("bad", callbacks=[Bad()], **QUICK)
+    class Altered(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"by epoch": {1: 0.5}}  # JSON would make the key a text
+
+    for callback in (Bad(), Altered()):
+        with pytest.raises(fovea.SettingsError, match=f"state_dict of the callback {callback.name} cannot be saved"):
+            train("bad", callbacks=[callback], **QUICK)
+    assert not Path("runs").exists()
 
 
 class Tied(nn.Module):
@@ -397,6 +448,75 @@ def test_a_study_of_seeds_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) 
     again = fovea.train(resume=folder, verbose=False)
     assert isinstance(again, fovea.SeedStudy)
     assert again.accuracies("test") == study.accuracies("test")
+
+
+def test_a_study_whose_settings_were_edited_is_refused_and_each_seed_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order(monkeypatch, "SIGINT@step#17")
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train(bars(150), name="study", seeds=2, verbose=False, **BASE, **QUICK)
+    monkeypatch.delenv(faults.VARIABLE)
+    good = Path("runs/study/config.yaml").read_text()
+    edit_settings(Path("runs/study"))
+    with pytest.raises(fovea.SettingsError, match="was edited after the training had begun"):
+        fovea.train(bars(150), resume="runs/study", verbose=False)
+    Path("runs/study/config.yaml").write_text(good)
+    edit_settings(Path("runs/study/seed-1"))
+    with pytest.raises(fovea.SettingsError, match=r"seed-1.config\.yaml was edited"):
+        fovea.train(bars(150), resume="runs/study", verbose=False)
+    Path("runs/study/seed-1/config.yaml").unlink()
+    with pytest.raises(fovea.SettingsError, match=r"seed-1 has no config\.yaml, but other files: move it away"):
+        fovea.train(bars(150), resume="runs/study", verbose=False)
+    assert (Path("runs/study/seed-1") / "last").is_dir()
+
+
+def test_a_callbacks_counts_begin_anew_with_every_seed() -> None:
+    study = fovea.train(bars(150), name="study", seeds=2, verbose=False, callbacks=[Counter()], **BASE, **QUICK)
+    assert [run.result["stop_reason"] for run in study.runs] == ["seven", "seven"]
+
+
+def test_new_seeds_of_a_study_that_was_forced_bear_the_change_and_keep_the_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order(monkeypatch, "SIGINT@step#7")
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train(bars(150), name="study", seeds=2, verbose=False, **BASE, **QUICK)
+    monkeypatch.delenv(faults.VARIABLE)
+    edit_environment(Path("runs/study"))
+    study = fovea.train(bars(150), resume="runs/study", force=True, verbose=False)
+    assert isinstance(study, fovea.SeedStudy)
+    for run in study.runs:
+        assert "torch was 2.0.1" in run.result["changed_on_the_way"][0]
+    assert len({(run.path / "split.json").read_bytes() for run in study.runs}) == 1
+
+
+def test_a_run_finished_by_another_process_meanwhile_is_not_torn(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = train("done", **QUICK)
+    before = content_of_all(folder)
+    answers = iter([False, True, True, True])
+    monkeypatch.setattr("fovea.runs.is_finished", lambda _: next(answers))
+    assert resume(folder).path == folder
+    assert content_of_all(folder) == before
+    (folder / "result.json").unlink()
+    monkeypatch.setattr("fovea.runs.is_finished", lambda _: True)
+    with pytest.raises(fovea.DataError, match=r"was finished, but result\.json has been removed since"):
+        resume(folder)
+
+
+def test_data_that_moved_is_written_down_for_those_who_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    images, labels = bars(150)
+    np.savez("one.npz", x_train=images, y_train=labels)
+    order(monkeypatch, "SIGINT@step#4")
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train("one.npz", name="moved", verbose=False, **BASE, **QUICK)
+    monkeypatch.delenv(faults.VARIABLE)
+    Path("one.npz").rename("two.npz")
+    run = fovea.train("two.npz", resume="runs/moved", verbose=False)
+    assert run.recipe.data.source == str(Path("two.npz").resolve())
+    assert run.record["hardware"]["threads"].startswith("1: ")
 
 
 def test_a_seed_that_was_stopped_before_its_settings_were_written_is_begun_again(

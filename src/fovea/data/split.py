@@ -62,7 +62,7 @@ def split_from_json(value: dict[str, Any]) -> Split:
             value["split_seed"],
         )
         intact = split.fingerprint == value["fingerprint"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         intact = False
     if not intact:
         raise DataError("split.json is damaged: its fingerprint does not fit its indices.")

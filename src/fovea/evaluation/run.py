@@ -22,7 +22,7 @@ from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.files import file_digest, read_json, read_json_lines
 from fovea.registry import unknown_name
-from fovea.runfolder import MANIFEST, resume_command
+from fovea.runfolder import MANIFEST, SEEDS, is_finished, resume_command
 from fovea.settings import METRIC_ALIASES, Recipe, read_recipe, read_record
 
 
@@ -49,10 +49,15 @@ class Run:
     def __init__(self, path: str | Path, net: nn.Module | None = None) -> None:
         self.path = Path(path)
         self._net = net
-        if (self.path / "seeds.json").is_file():
-            raise DataError(f"{self.path} holds one run a seed: name one of them, such as {self.path / 'seed-0'}.")
+        if (self.path / SEEDS).is_file():
+            each = sorted(path.name for path in self.path.glob("seed-*"))
+            raise DataError(f"{self.path} holds one run a seed: name one of them ({', '.join(each) or 'none yet'}).")
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
+        if is_finished(self.path):
+            gone = [name for name in ("best.safetensors", "result.json") if not (self.path / name).is_file()]
+            if gone:
+                raise DataError(f"The run {self.path} was finished, but {' and '.join(gone)} has been removed since.")
         if not (self.path / "best.safetensors").is_file():
             raise DataError(
                 f"The run {self.path} has no best.safetensors: it stopped before its first epoch ended. "

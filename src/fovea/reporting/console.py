@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.run import Plan
 
 TOPIC_WIDTH = 11
+COMMANDS = {"to go on"}  # topics whose line is typed again, and therefore not wrapped
 WIPE = "\r\x1b[2K"  # back to the start of the line, and clear it
 
 
@@ -46,12 +48,18 @@ def progress_stream() -> TextIO:
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
+def show(stream: TextIO, text: str, end: str = "\n") -> None:
+    """Write to the terminal; one that was closed meanwhile breaks off no training."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, end=end, file=stream, flush=True)
+
+
 def say_on(stream: TextIO) -> Callable[[str, str], None]:
     """A function (topic, line) that writes to `stream`, wrapped to its width."""
 
     def say(topic: str, line: str) -> None:
         if is_live(stream):
-            print(WIPE, end="", file=stream)  # a running line may stand there
+            show(stream, WIPE, end="")  # a running line may stand there
         width = max(terminal_width(stream), 40)
         indent = " " * TOPIC_WIDTH
         wrapped = textwrap.wrap(
@@ -62,7 +70,7 @@ def say_on(stream: TextIO) -> Callable[[str, str], None]:
             break_on_hyphens=False,
             break_long_words=False,
         )
-        print("\n".join(wrapped), file=stream, flush=True)
+        show(stream, f"{topic:<{TOPIC_WIDTH}}{line}" if topic in COMMANDS else "\n".join(wrapped))
 
     return say
 
@@ -117,15 +125,12 @@ class EpochLines(Callback):
         left = _left(state.seconds, state.step, state.epochs * state.steps_per_epoch)
         step = state.step - (state.epoch - 1) * state.steps_per_epoch
         text = f"epoch {state.epoch}/{state.epochs}, step {step}/{state.steps_per_epoch}, {left} left"
-        print(f"{WIPE}{text}", end="", file=self.stream, flush=True)
+        show(self.stream, f"{WIPE}{text}", end="")
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         wipe = WIPE if self.live else ""
         if not self.has_header:
-            print(
-                wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()),
-                file=self.stream,
-            )
+            show(self.stream, wipe + "  ".join(f"{title:>{width}}" for title, width in self.columns.items()))
             wipe, self.has_header = "", True
         images = self.images_per_epoch * self.steps / state.steps_per_epoch
         rate = images / max(time.monotonic() - self.since, 1e-9)
@@ -143,11 +148,11 @@ class EpochLines(Callback):
             "left": "" if state.stop_reason else left,
         }
         line = "  ".join(f"{cells[title]:>{width}}" for title, width in self.columns.items())
-        print(wipe + line.rstrip(), file=self.stream, flush=True)
+        show(self.stream, wipe + line.rstrip())
 
     def on_end(self, state: TrainingState) -> None:
         if self.live:
-            print(WIPE, end="", file=self.stream, flush=True)
+            show(self.stream, WIPE, end="")
 
 
 def _columns(width: int) -> dict[str, int]:

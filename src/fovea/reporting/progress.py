@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from fovea.reporting.console import WIPE, is_live, terminal_width
+from fovea.reporting.console import WIPE, is_live, show, terminal_width
 
 _AFTER_SECONDS = 0.5  # what is done by then needs no bar
 _EVERY_SECONDS = 0.1
@@ -28,14 +28,14 @@ class ProgressBar:
             return
         if not self.live:
             if not self.said:
-                print(f"{what} ..." if not total else f"{what}: {total:,} ...", file=self.stream, flush=True)
+                show(self.stream, f"{what} ..." if not total else f"{what}: {total:,} ...")
                 self.said = now
             return
         if is_done:
-            print(WIPE, end="", file=self.stream, flush=True)
+            show(self.stream, WIPE, end="")
         elif now - self.shown > _EVERY_SECONDS:
             self.shown = now
-            print(f"{WIPE}{self._line(done, total, now)}", end="", file=self.stream, flush=True)
+            show(self.stream, f"{WIPE}{self._line(done, total, now)}", end="")
 
     def _line(self, done: int, total: int, now: float) -> str:
         if not total:

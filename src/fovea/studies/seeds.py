@@ -87,10 +87,15 @@ def seeds_of(recipe: Recipe, num_seeds: int) -> tuple[int, ...]:
     return tuple(range(first, first + num_seeds))
 
 
-def begin_study(folder: Path, seeds: tuple[int, ...]) -> None:
-    """Write seeds.json with nothing but the seeds: what makes `folder` a study that can be gone on with."""
+def begin_study(folder: Path, seeds: tuple[int, ...], recipe_sha256: str) -> None:
+    """Write seeds.json with nothing but the seeds: what makes `folder` a study that can be gone on with.
+
+    Args:
+        recipe_sha256: of the settings that the study begins with.
+    """
     planned = [{"seed": seed, "run": str(_run_folder(folder, seed))} for seed in seeds]
-    write_json(folder / SEEDS, {"run": str(folder), "test_accuracy": None, "val_accuracy": None, "seeds": planned})
+    figures = {"run": str(folder), "test_accuracy": None, "val_accuracy": None}
+    write_json(folder / SEEDS, {**figures, "seeds": planned, "recipe_sha256": recipe_sha256})
 
 
 def run_seeds(recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: TrainOne) -> SeedStudy:
@@ -102,18 +107,20 @@ def run_seeds(recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: T
     """
     runs = tuple(train_one(with_settings(recipe, {"seed": seed}), _run_folder(folder, seed)) for seed in seeds)
     study = SeedStudy(folder, seeds, runs)
-    write_json(folder / SEEDS, study.as_json())
+    _, recipe_sha256 = study_plan(folder)
+    write_json(folder / SEEDS, {**study.as_json(), "recipe_sha256": recipe_sha256})
     return study
 
 
-def study_seeds(folder: Path) -> tuple[int, ...]:
-    """The seeds of a study.
+def study_plan(folder: Path) -> tuple[tuple[int, ...], str]:
+    """The seeds of a study, and the sha256 of the settings that it began with.
 
     Raises:
         DataError: when seeds.json is damaged.
     """
     try:
-        return tuple(int(entry["seed"]) for entry in read_json(folder / SEEDS)["seeds"])
+        values = read_json(folder / SEEDS)
+        return tuple(int(entry["seed"]) for entry in values["seeds"]), str(values["recipe_sha256"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -126,7 +133,7 @@ def read_study(folder: Path) -> SeedStudy:
     Raises:
         DataError: when seeds.json or a run is damaged.
     """
-    seeds = study_seeds(folder)
+    seeds, _ = study_plan(folder)
     return SeedStudy(folder, seeds, tuple(Run(_run_folder(folder, seed)) for seed in seeds))
 
 

@@ -32,6 +32,10 @@ class Running:
 class TrainingState:
     """Where training stands; the one value that callbacks may change.
 
+    A change survives a stop and a resume if it is made to a number here, to a number of an optimizer's param_groups, or
+    to the weights; what else a callback changes (which weights are trained, a layer's own attributes), it has to change
+    again in `load_state_dict`.
+
     Attributes:
         net: the net in training; optimizers: what changes it; average: its moving average, None where there is none.
         epoch: counted from 1; step: counted from 1 over all epochs.
@@ -84,7 +88,7 @@ class Callback:
         """After each epoch, with the epoch's metrics."""
 
     def on_end(self, state: TrainingState) -> None:
-        """Once, when training has ended, also when it was stopped."""
+        """When training has ended, also when a callback stopped it; once in each process that reaches the end."""
 
     @property
     def name(self) -> str:

@@ -37,6 +37,10 @@ _TENSORS, _FACTS, _MANIFEST = "tensors.safetensors", "state.json", "manifest.jso
 Tensors = dict[str, torch.Tensor]
 
 
+class DamagedStateError(DataError):
+    """A state that is not as it was written."""
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A training at one place.
@@ -91,11 +95,13 @@ def capture(state: TrainingState, callbacks: Sequence[Callback], recipe_sha256: 
         "epoch": state.epoch,
         "running": None if state.running is None else dict(state.running.__dict__),
         "step": state.step,
+        "epochs": state.epochs,
+        "base_lr": state.base_lr,
         "lr_scale": state.lr_scale,
         "best_epoch": state.best_epoch,
         "stop_reason": state.stop_reason,
         "history": state.history,
-        "callbacks": [{"name": callback.name, "state": callback.state_dict()} for callback in callbacks],
+        "callbacks": [{"name": callback.name, "state": plain_state(callback)} for callback in callbacks],
         "optimizers": optimizer_facts,
     }
     return Checkpoint({name: _copied(value) for name, value in (tensors | optimizer_tensors).items()}, facts)
@@ -123,7 +129,8 @@ def _capture_optimizers(optimizers: Sequence[Optimizer]) -> tuple[Tensors, list[
                     strides[key] = list(value.stride())
                 else:
                     numbers[key] = value
-        facts.append({"strides": strides, "numbers": numbers})
+        groups = [{k: value for k, value in group.items() if k != "params"} for group in optimizer.param_groups]
+        facts.append({"strides": strides, "numbers": numbers, "groups": groups})
     return tensors, facts
 
 
@@ -145,7 +152,8 @@ def restore(checkpoint: Checkpoint, state: TrainingState, callbacks: Sequence[Ca
     for number, (optimizer, saved) in enumerate(zip(state.optimizers, facts["optimizers"], strict=True)):
         _restore_optimizer(optimizer, saved, _part(checkpoint, f"optimizer.{number}"))
     state.best_weights = _part(checkpoint, "best")
-    state.epoch, state.step, state.lr_scale = facts["epoch"], facts["step"], facts["lr_scale"]
+    state.epoch, state.step, state.epochs = facts["epoch"], facts["step"], facts["epochs"]
+    state.base_lr, state.lr_scale = facts["base_lr"], facts["lr_scale"]
     state.running = None if facts["running"] is None else Running(**facts["running"])
     state.best_epoch, state.stop_reason = facts["best_epoch"], facts["stop_reason"]
     state.history[:] = facts["history"]
@@ -165,7 +173,11 @@ def _restore_optimizer(optimizer: Optimizer, saved: dict[str, Any], tensors: Ten
     for key, value in values.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = [
+        {**fresh, **{name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}}
+        for fresh, group in zip(optimizer.state_dict()["param_groups"], saved["groups"], strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _restore_callbacks(saved: list[dict[str, Any]], callbacks: Sequence[Callback]) -> None:
@@ -183,37 +195,36 @@ def _restore_callbacks(saved: list[dict[str, Any]], callbacks: Sequence[Callback
 def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
     """Write a state below `parent`, read it back, and only then remove those that it makes superfluous.
 
-    Two are kept: this one, and the newest end of an epoch before it (within the first epoch: the one before).
+    Two are kept: this one, and the newest end of an epoch before it (`epoch-0000` stands for the beginning).
 
     Raises:
         RunFailedError: when it could not be written, or did not hold what was written; the older ones stand.
         SettingsError: see `capture`.
     """
-    name = _name(checkpoint)
+    folder = parent / _name(checkpoint)
     content = {_TENSORS: save(checkpoint.tensors), _FACTS: _as_json(checkpoint.facts)}
-    listed = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in content.items()}
-    content[_MANIFEST] = _as_json({"format_version": FORMAT_VERSION, "files": listed})
-    write_folder(parent / name, content)
-    for file in content:
-        _forget_cached(parent / name / file)
+    listed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in content.items()}
+    content[_MANIFEST] = _as_json({"files": listed})
+    write_folder(folder, content)
+    for name in content:
+        _forget_cached(folder / name)
     try:
-        read_back = {file: _read_checked(parent / name, file, entry) for file, entry in listed.items()}
+        read_checkpoint(folder)
     except DataError as error:
         raise RunFailedError(f"{error} It was written a moment ago: the disk is not to be trusted.") from None
-    assert read_back.keys() == listed.keys()
     faults.reach("state proven")
     prune(parent, checkpoint)
-    return parent / name
+    return folder
 
 
 def prune(parent: Path, proven: Checkpoint) -> None:
-    """Remove the states that a proven one makes superfluous."""
-    older = [path for path in _states(parent) if path.name != _name(proven)]
-    ends = [path for path in older if "batch" not in path.name]
-    is_epoch_end = proven.facts["running"] is None
-    kept = ends[-1:] or ([] if is_epoch_end else older[-1:])
-    for path in older:
-        if path not in kept:
+    """Remove all states but a proven one and the newest end of an epoch before it."""
+    states = _states(parent)
+    names = [path.name for path in states]
+    here = names.index(_name(proven))
+    ends = [path for path in states[:here] if "batch" not in path.name]
+    for path in states:
+        if path not in (states[here], *ends[-1:]):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -227,9 +238,28 @@ def _as_json(value: dict[str, Any]) -> bytes:
         return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"The state of a callback cannot be saved ({error}): state_dict() must return plain finite numbers, texts, "
-            "lists and dicts of these."
+            f"The state of the training cannot be saved ({error}): what a callback puts into the metrics or changes in "
+            "the state must be plain finite numbers."
         ) from None
+
+
+def plain_state(callback: Callback) -> dict[str, Any]:
+    """What a callback counts, which JSON must give back as it was.
+
+    Raises:
+        SettingsError: when it would not.
+    """
+    state = callback.state_dict()
+    try:
+        is_plain = json.loads(json.dumps(state, allow_nan=False)) == state
+    except (TypeError, ValueError, RecursionError):
+        is_plain = False
+    if not is_plain:
+        raise SettingsError(
+            f"The state_dict of the callback {callback.name} cannot be saved: {str(state)[:200]}. It must be a dict of "
+            "finite numbers, texts, None, lists and dicts with texts as keys (None serves where nothing was seen yet)."
+        )
+    return state
 
 
 def _forget_cached(path: Path) -> None:
@@ -240,10 +270,17 @@ def _forget_cached(path: Path) -> None:
 
 
 def _states(parent: Path) -> list[Path]:
-    """The states below `parent`, the newest last; half-written ones do not count."""
-    if not parent.is_dir():
+    """The states below `parent`, the newest last; half-written ones do not count.
+
+    Raises:
+        DataError: when the folder cannot be listed.
+    """
+    try:
+        found = [(match, path) for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))]
+    except FileNotFoundError:
         return []
-    found = [(match, path) for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))]
+    except OSError as error:
+        raise DataError(f"{parent} cannot be listed: {error.strerror}.") from None
     return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
 
 
@@ -251,29 +288,37 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read one state.
 
     Raises:
-        DataError: when anything in it is not as it was written.
+        DamagedStateError: when anything in it is not as it was written.
+        DataError: when it cannot be read, which says nothing about what it holds, or is of another format.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise DataError(f"{folder} has format {manifest['format_version']}, this Fovea reads {FORMAT_VERSION}.")
-        content = {name: _read_checked(folder, name, manifest["files"][name]) for name in (_TENSORS, _FACTS)}
-        return Checkpoint(load(content[_TENSORS]), json.loads(content[_FACTS]))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        listed = json.loads(_read(folder / _MANIFEST))["files"]
+        content = {name: _read_checked(folder / name, listed[name]) for name in (_TENSORS, _FACTS)}
+        facts = json.loads(content[_FACTS])
+        if facts["format_version"] != FORMAT_VERSION:
+            raise DataError(f"{folder} has format {facts['format_version']}, this Fovea reads {FORMAT_VERSION}.")
+        return Checkpoint(load(content[_TENSORS]), facts)
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{folder / _MANIFEST} is damaged or missing ({type(error).__name__}).") from None
+        raise DamagedStateError(f"{folder / _MANIFEST} is damaged.") from None
 
 
-def _read_checked(folder: Path, name: str, entry: dict[str, Any]) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        content = (folder / name).read_bytes()
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedStateError(f"{path} is missing.") from None
     except OSError as error:
-        raise DataError(f"{folder / name} cannot be read: {error.strerror}.") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _read_checked(path: Path, entry: dict[str, Any]) -> bytes:
+    content = _read(path)
     if len(content) != entry["bytes"]:
-        raise DataError(f"{folder / name} has {len(content):,} bytes, {entry['bytes']} were written.")
+        raise DamagedStateError(f"{path} is damaged: it has {len(content):,} bytes, {entry['bytes']} were written.")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise DataError(f"{folder / name} is damaged: its sha256 is not the one that was written.")
+        raise DamagedStateError(f"{path} is damaged: its sha256 is not the one that was written.")
     return content
 
 
@@ -289,13 +334,13 @@ def newest_checkpoint(parent: Path) -> Found:
     """Find the state to go on from.
 
     Raises:
-        DataError: when there are states, but none of them can be used.
+        DataError: when there are states, but none of them can be used, or one cannot be read.
     """
     skipped: dict[Path, str] = {}
     for path in reversed(_states(parent)):
         try:
             return Found(read_checkpoint(path), skipped)
-        except DataError as error:
+        except DamagedStateError as error:
             skipped[path] = str(error)
     if skipped:
         raise DataError(f"No state in {parent} can be used: {' '.join(skipped.values())}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     watchers: Sequence[Callback] = (),
     start: Checkpoint | None = None,
+    on_begin: Callable[[TrainingState], None] | None = None,
 ) -> FitResult:
     """Train `net` in place.
 
@@ -63,6 +64,7 @@ def fit(
         callbacks: may change the state; what they count is part of a checkpoint.
         watchers: called after them; they show and save, and change nothing.
         start: where to go on; None: from the beginning.
+        on_begin: called before the first step of a training from the beginning.
 
     Raises:
         NonFiniteLossError: when the loss is nan or infinite; it names the step and the likely cause.
@@ -76,6 +78,8 @@ def fit(
     state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr, optimizers, average)
     if start is not None:
         restore(start, state, callbacks)
+    elif on_begin is not None:
+        on_begin(state)
     judged: nn.Module = net if average is None else average.module
     everyone = [*callbacks, *watchers]
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fovea import faults
 from fovea.data.preprocess import Preprocessor
+from fovea.errors import FoveaError, NonFiniteLossError, UserError
 from fovea.evaluation.modelfile import model_as_bytes
-from fovea.files import append_json_line, csv_table, write_bytes, write_text
-from fovea.runfolder import now_utc
+from fovea.files import append_json_line, csv_table, read_json_lines, write_bytes, write_text
+from fovea.runfolder import now_utc, resume_command
 from fovea.settings import ModelSettings, Recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
-from fovea.training.checkpoint import Tensors, capture, save_checkpoint
+from fovea.training.checkpoint import Tensors, capture, describe_place, save_checkpoint
 from fovea.training.signals import StoppedBySignal, StopRequest
 
+Say = Callable[[str, str], None]  # (topic, line)
 STATES = "last"
 LOG = "log.jsonl"
 # Where the data lies, and how often the state is saved, have no part in what is computed.
@@ -74,25 +77,57 @@ class Saver(Callback):
 
     Args:
         callbacks: whose counters are part of the state.
+        say: takes the lines about a stop.
     """
 
     def __init__(
-        self, folder: Path, callbacks: Sequence[Callback], recipe_sha256: str, save_seconds: float, stop: StopRequest
+        self,
+        folder: Path,
+        callbacks: Sequence[Callback],
+        recipe_sha256: str,
+        save_seconds: float,
+        stop: StopRequest,
+        say: Say,
     ) -> None:
         self.folder, self.callbacks, self.recipe_sha256 = folder, callbacks, recipe_sha256
-        self.save_seconds, self.stop = save_seconds, stop
+        self.save_seconds, self.stop, self.say = save_seconds, stop, say
+        self.saved = time.monotonic()
+
+    def save(self, state: TrainingState) -> None:
+        """Save the state as it is now."""
+        save_checkpoint(self.folder / STATES, capture(state, self.callbacks, self.recipe_sha256))
         self.saved = time.monotonic()
 
     def on_step(self, state: TrainingState) -> None:
         if self.stop.number is not None or time.monotonic() - self.saved >= self.save_seconds:
+            self.save(state)
             log_event(self.folder, "saved", state.step, seconds=round(state.seconds, 3))
-            self._save(state)
+            self._stop_if_asked(state)
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
-        self._save(state)
+        self.save(state)
+        self._stop_if_asked(state)
 
-    def _save(self, state: TrainingState) -> None:
-        save_checkpoint(self.folder / STATES, capture(state, self.callbacks, self.recipe_sha256))
-        self.saved = time.monotonic()
-        if self.stop.number is not None:
-            raise StoppedBySignal(self.stop.name)
+    def _stop_if_asked(self, state: TrainingState) -> None:
+        if self.stop.number is None:
+            return
+        place = describe_place(state.epoch, None if state.running is None else state.running.batches, state.step)
+        log_event(self.folder, "stopped", state.step, reason=self.stop.name)
+        self.say("stopped", f"{self.stop.name} after {place}, where the state was saved")
+        self.say("to go on", resume_command(self.folder))
+        raise StoppedBySignal
+
+
+def record_end(folder: Path, error: BaseException, say: Say) -> None:
+    """Log why a run ended early, and say how to go on where going on can help."""
+    with contextlib.suppress(FoveaError):  # a full disk has no room for the log either
+        last = (read_json_lines(folder / LOG) or [{}])[-1]
+        if last.get("event") == "stopped":  # by a signal: told when the state was saved
+            return
+        event = "failed" if isinstance(error, Exception) else "stopped"
+        reason = str(error) if isinstance(error, FoveaError) else f"{type(error).__name__}: {error}"
+        log_event(folder, event, last.get("step", 0), reason=reason)
+    if isinstance(error, NonFiniteLossError):
+        say("broken off", str(folder))  # to go on would lead to the same place
+    elif not isinstance(error, UserError) and (folder / "config.yaml").is_file():
+        say("to go on", resume_command(folder))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fovea.data.prepare import Splits
-from fovea.errors import DataError, SettingsError
+from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.runfolder import describe_environment
-from fovea.settings import Recipe, with_settings
+from fovea.settings import DataSettings, Recipe, read_recipe, read_record, recipe_as_yaml, with_settings
 from fovea.training.checkpoint import Checkpoint, Found, newest_checkpoint, prune
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
@@ -32,17 +32,19 @@ def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str,
     Raises:
         SettingsError: for any other setting.
     """
-    others = [name for name in given if name.split(".")[-1] not in HARDWARE]
+    others = [name for name in given if name.split(".")[-1] not in (*HARDWARE, "save_seconds")]
     if others:
         raise SettingsError(
             f"--resume goes on with the settings of the run: {', '.join(others)} cannot be given with it. For a new "
             "run with other settings train from its config.yaml."
         )
     now = with_settings(saved, given)
-    reason = str(record.get("hardware", {}).get("threads", "")).partition(": ")[2]
+    reason = str(_mapping(record, "hardware").get("threads", "")).partition(": ")[2]
     if "threads" not in {name.split(".")[-1] for name in given} and reason != "as asked":
         derived = choose_hardware(saved.training.model_copy(update={"threads": None})).threads
         now = with_settings(now, {"threads": int(derived.value)})
+    hardware = choose_hardware(now.training)
+    now = now.model_copy(update={"training": hardware.settings(now.training)})
     changes = []
     for name in HARDWARE[:-1]:  # the allocator has no part in what is computed
         before, after = getattr(saved.training, name), getattr(now.training, name)
@@ -65,19 +67,38 @@ def environment_changes(folder: Path) -> tuple[list[str], list[str]]:
     return changes, notes if processors[0] != processors[1] else []
 
 
+def _mapping(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = record.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def fingerprints(splits: Splits) -> dict[str, str]:
+    """Split name -> fingerprint of its images and labels."""
+    return {name: images.fingerprint for name, images in splits.sets.items()}
+
+
 def data_changes(splits: Splits, record: Mapping[str, Any]) -> list[str]:
     """Which splits are not those that the run began with."""
-    before = record.get("fingerprints", {})
+    before, now = _mapping(record, "fingerprints"), fingerprints(splits)
     names = {"train": "training", "val": "validation", "test": "test"}
-    changed = [words for name, words in names.items() if before.get(name) != splits.sets[name].fingerprint]
+    changed = [words for name, words in names.items() if before.get(name) != now[name]]
     return [f"the {', '.join(changed)} images have changed"] if changed else []
 
 
-def settings_changes(found: Found, saved: Recipe) -> list[str]:
-    """Whether config.yaml was edited after the state had been saved."""
-    if found.checkpoint is None or found.checkpoint.recipe_sha256 == recipe_digest(saved):
-        return []
-    return ["config.yaml was edited since the state was saved"]
+def check_settings(folder: Path, recipe_sha256: str, saved: Recipe) -> None:
+    """Refuse to go on where config.yaml was edited after training had begun with other settings.
+
+    Args:
+        recipe_sha256: of the settings that it began with.
+
+    Raises:
+        SettingsError: what is half one training and half another is neither.
+    """
+    if recipe_sha256 != recipe_digest(saved):
+        raise SettingsError(
+            f"{folder / 'config.yaml'} was edited after the training had begun. Restore it to go on; to train with the "
+            f"new settings begin a new run: fovea train {folder / 'config.yaml'}"
+        )
 
 
 def check_changes(folder: Path, changes: list[str], force: bool) -> None:
@@ -103,24 +124,17 @@ def find_start(folder: Path) -> Found:
         found = newest_checkpoint(folder / STATES)
     except DataError as error:
         raise DataError(f"{error} {_train_again(folder)}") from None
-    if found.checkpoint is None and _epochs_written(folder) > 1:
+    if found.checkpoint is None and (folder / "metrics.csv").exists():
         raise DataError(f"{folder / STATES} holds no state, although epochs have ended. {_train_again(folder)}")
     if found.checkpoint is None:
         return found
-    step = found.checkpoint.step
-    times = [entry["seconds"] for entry in _log_up_to(folder, step) if isinstance(entry.get("seconds"), float)]
-    return replace(found, checkpoint=replace(found.checkpoint, seconds=max(times, default=0.0)))
+    times = [entry.get("seconds") for entry in _log_up_to(folder, found.checkpoint.step)]
+    seconds = max((time for time in times if isinstance(time, float) and math.isfinite(time)), default=0.0)
+    return replace(found, checkpoint=replace(found.checkpoint, seconds=seconds))
 
 
 def _train_again(folder: Path) -> str:
     return f"Train the run again from its settings: fovea train {folder / 'config.yaml'}"
-
-
-def _epochs_written(folder: Path) -> int:
-    try:
-        return len((folder / "metrics.csv").read_bytes().splitlines()) - 1
-    except OSError:
-        return 0
 
 
 def _log_up_to(folder: Path, step: int) -> list[dict[str, Any]]:
@@ -133,19 +147,22 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
     """Bring every file of an unfinished run to where its state stands; only for who holds the folder's lock.
 
     Raises:
-        RunFailedError: when a file cannot be written.
+        RunFailedError: when a file cannot be written or removed.
     """
-    remove_partial(folder)
-    for damaged in found.skipped:
-        shutil.rmtree(damaged, ignore_errors=True)
-    (folder / "result.json").unlink(missing_ok=True)
     checkpoint = found.checkpoint
-    if checkpoint is not None:  # a kill may have fallen between the proof of this state and the removal of older ones
-        prune(folder / STATES, checkpoint)
+    try:
+        for name in ("manifest.json", "result.json"):  # what calls a run finished goes first
+            (folder / name).unlink(missing_ok=True)
+        remove_partial(folder)
+        if checkpoint is not None:  # a kill may have fallen between the proof of this state and the removal of others
+            prune(folder / STATES, checkpoint)
+        _mend_metrics(folder, checkpoint, writer)
+    except OSError as error:
+        raise RunFailedError(f"{folder} cannot be brought to where its state stands: {error}.") from None
     step = 0 if checkpoint is None else checkpoint.step
-    _mend_metrics(folder, checkpoint, writer)
-    lines = [json.dumps(entry) + "\n" for entry in _log_up_to(folder, step)]
-    write_text(folder / LOG, "".join(lines))
+    # An earlier attempt to go on from here has left nothing: what had changed for it has changed nothing.
+    kept = [entry for entry in _log_up_to(folder, step) if (entry.get("event"), entry["step"]) != ("resume", step)]
+    write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
     facts = {"skipped": list(found.skipped.values()), "changes": changes, "environment": describe_environment()}
     log_event(folder, "resume", step, **facts)
 
@@ -160,6 +177,17 @@ def _mend_metrics(folder: Path, checkpoint: Checkpoint | None, writer: Writer) -
     writer.write_best(weights)
 
 
+def update_config(folder: Path, places: DataSettings, splits: Splits) -> None:
+    """Write into config.yaml where the images are now, and which they are: what evaluates the run reads it there."""
+    path = folder / "config.yaml"
+    recipe = read_recipe(path).model_copy(update={"data": places})
+    record = {**read_record(path), "fingerprints": fingerprints(splits)}
+    text = recipe_as_yaml(recipe, record)
+    if path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
 def changes_so_far(folder: Path) -> list[str]:
     """What had changed each time the run went on: where there is something, its bytes are not promised."""
-    return [change for entry in read_json_lines(folder / LOG) for change in entry.get("changes", [])]
+    found = [entry.get("changes") for entry in read_json_lines(folder / LOG)]
+    return [str(change) for changes in found if isinstance(changes, list) for change in changes]

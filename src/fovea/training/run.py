@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from fovea import faults
@@ -18,26 +18,24 @@ from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
 from fovea.data.preprocess import Preprocessor, fit_preprocessor
 from fovea.data.split import Split
-from fovea.errors import FoveaError, NonFiniteLossError, SettingsError
+from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import read_model
 from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
-from fovea.files import csv_table, read_json, write_bytes, write_json, write_text
+from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
-from fovea.runfolder import describe_environment, record_test_look, resume_command
+from fovea.runfolder import describe_environment, record_test_look
 from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
-from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
-from fovea.training.checkpoint import Checkpoint, describe_place
+from fovea.training.callbacks import Callback, make_callbacks
+from fovea.training.checkpoint import Checkpoint
 from fovea.training.defaults import complete_recipe
 from fovea.training.hardware import Hardware, applied, choose_hardware
 from fovea.training.loop import FitResult, fit
-from fovea.training.records import Saver, Writer, log_event, recipe_digest
-from fovea.training.resume import changes_so_far
-from fovea.training.signals import StoppedBySignal, stop_on_signals
-
-Say = Callable[[str, str], None]  # (topic, line)
+from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
+from fovea.training.resume import changes_so_far, fingerprints
+from fovea.training.signals import stop_on_signals
 
 
 def say_nothing(topic: str, line: str) -> None:
@@ -88,6 +86,7 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: 
         built = net
         complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
     check_net(built, train.image_shape, num_classes)
+    _check_state(built)
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
@@ -104,6 +103,15 @@ def _zca_note(preprocessor: Preprocessor) -> list[str]:
     ]
 
 
+def _check_state(net: nn.Module) -> None:
+    strangers = [name for name, value in net.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise ModelError(
+            f"The module's state_dict holds {', '.join(strangers[:3])}, which is no tensor and cannot be saved: keep "
+            "such things out of get_extra_state."
+        )
+
+
 def _check_batches(recipe: Recipe, net: nn.Module) -> None:
     """A batch norm has no variance to compute from one image."""
     has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
@@ -111,8 +119,11 @@ def _check_batches(recipe: Recipe, net: nn.Module) -> None:
         raise SettingsError("batch_size 1 leaves a batch norm nothing to compute from: set 2 or more.")
 
 
-def begin_run(plan: Plan, folder: Path) -> None:
+def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
     """Write what is decided before the first step into an empty run folder; config.yaml, written last, completes it.
+
+    Args:
+        changes: what has changed since the study began that the run belongs to.
 
     Raises:
         RunFailedError: when a file cannot be written.
@@ -122,19 +133,14 @@ def begin_run(plan: Plan, folder: Path) -> None:
     write_json(folder / "preprocess.json", plan.preprocessor.as_json())
     write_json(folder / "environment.json", describe_environment())
     problems = [problem.cause for problem in plan.splits.problems]
-    log_event(folder, "start", 0, notes=plan.splits.notes, problems=problems)
-    write_config(plan, folder)
-
-
-def write_config(plan: Plan, folder: Path) -> None:
-    """Write config.yaml: every setting, and under `record` what was derived and why."""
+    log_event(folder, "start", 0, notes=plan.splits.notes, problems=problems, changes=list(changes))
     train = plan.splits.sets["train"]
     record = {
         "hardware": {name: f"{choice.value}: {choice.reason}" for name, choice in plan.hardware.choices().items()},
         "derived": plan.lines,
         "images": {name: len(images) for name, images in plan.splits.sets.items()},
         "image_shape": list(train.image_shape),
-        "fingerprints": {name: images.fingerprint for name, images in plan.splits.sets.items()},
+        "fingerprints": fingerprints(plan.splits),
     }
     write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
 
@@ -170,31 +176,13 @@ def train_run(
         RunFailedError: when the loss is not finite or a file cannot be written.
     """
     recipe = plan.recipe
-    with applied(plan.hardware):
-        result = _fit(plan, folder, callbacks, say, watchers, start, recipe_sha256 or recipe_digest(recipe))
-        say("weights", _chosen_line(result, recipe))
-        predictions = _predict_splits(plan, folder, ledger_folder, say)
-    faults.reach("predicted")
-    _write_results(plan, folder, result, predictions)
-    log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
-
-
-def _fit(
-    plan: Plan,
-    folder: Path,
-    callbacks: Sequence[Callback],
-    say: Say,
-    watchers: Sequence[Callback],
-    start: Checkpoint | None,
-    recipe_sha256: str,
-) -> FitResult:
-    """Training with everything that records it; a failure or a stop is logged, with the way to go on."""
-    recipe, place = plan.recipe, _Place(start)
+    run_id = read_json(folder / "environment.json").get("run_id")
     counted = [*make_callbacks(recipe.callbacks, recipe.schedule), *callbacks]
-    with stop_on_signals() as stop:
-        saver = Saver(folder, counted, recipe_sha256, recipe.training.save_seconds, stop)
-        try:
-            return fit(
+    with applied(plan.hardware):
+        with stop_on_signals() as stop:
+            digest = recipe_sha256 or recipe_digest(recipe)
+            saver = Saver(folder, counted, digest, recipe.training.save_seconds, stop, say)
+            result = fit(
                 plan.net,
                 train_batches(plan),
                 train_sample(plan),
@@ -202,39 +190,15 @@ def _fit(
                 recipe,
                 plan.hardware.target,
                 counted,
-                [place, *watchers, run_writer(plan, folder), saver],
+                [*watchers, run_writer(plan, folder), saver],
                 start,
+                saver.save,
             )
-        except BaseException as error:
-            _record_end(folder, error, place, say)
-            raise
-
-
-class _Place(Callback):
-    """Remembers where training stands."""
-
-    def __init__(self, start: Checkpoint | None) -> None:
-        self.step, self.words = (0, "the beginning") if start is None else (start.step, start.place)
-
-    def on_step(self, state: TrainingState) -> None:
-        self.step, running = state.step, state.running
-        self.words = describe_place(state.epoch, None if running is None else running.batches, state.step)
-
-    def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
-        self.words = describe_place(state.epoch, None, state.step)
-
-
-def _record_end(folder: Path, error: BaseException, place: _Place, say: Say) -> None:
-    is_failure = isinstance(error, Exception)
-    reason = str(error) if isinstance(error, FoveaError | StoppedBySignal) else f"{type(error).__name__}: {error}"
-    with contextlib.suppress(FoveaError):  # a full disk has no room for the log either
-        log_event(folder, "failed" if is_failure else "stopped", place.step, reason=reason)
-    if isinstance(error, StoppedBySignal):
-        say("stopped", f"{reason} after {place.words}, where the state was saved")
-    if isinstance(error, NonFiniteLossError):
-        say("broken off", str(folder))  # to go on would lead to the same place
-    else:
-        say("to go on", resume_command(folder))
+        say("weights", _chosen_line(result, recipe))
+        predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
+    faults.reach("predicted")
+    _write_results(plan, folder, result, predictions)
+    log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
 
 
 def train_batches(plan: Plan) -> TrainBatches:
@@ -267,10 +231,15 @@ def _chosen_line(result: FitResult, recipe: Recipe) -> str:
     return f"{stopped}weights of epoch {result.best_epoch} kept: best {monitor}, {shown}"
 
 
-def _predict_splits(plan: Plan, folder: Path, ledger_folder: Path, say: Say) -> dict[str, Predictions]:
+def _predict_splits(
+    plan: Plan, folder: Path, ledger_folder: Path, run_id: str | None, say: Say
+) -> dict[str, Predictions]:
     """Predictions of validation and, if it may be opened, of test, with the weights as they were saved."""
-    evaluation = plan.recipe.evaluation
-    net = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net
+    evaluation, best = plan.recipe.evaluation, folder / "best.safetensors"
+    try:
+        net, weights = read_model(best, plan.net if plan.own_net else None).net, file_digest(best)
+    except (DataError, OSError) as error:  # written by this process: no mistake of the user's
+        raise RunFailedError(f"The weights just trained cannot be read back: {error}") from None
     target = plan.hardware.target
     net.to(target.name)
     names = ["val", "test"] if evaluation.test else ["val"]
@@ -280,8 +249,7 @@ def _predict_splits(plan: Plan, folder: Path, ledger_folder: Path, say: Say) -> 
         predictions[name] = predict(net, images, plan.preprocessor, target, evaluation.eval_batch_size)
     if evaluation.test:
         images = plan.splits.sets["test"]
-        run_id = read_json(folder / "environment.json").get("run_id")
-        entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id}
+        entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id, "weights": weights}
         looks = record_test_look(ledger_folder, images.fingerprint, entry)
         if looks > 1:
             say(
