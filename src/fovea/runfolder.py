@@ -67,7 +67,8 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is being trained by another process: wait until it has ended, or stop it first."
         ) from None
     except (OSError, NotImplementedError) as error:
-        raise RunFailedError(f"{folder} cannot be locked ({error}): no run can go on in it.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RunFailedError(f"{folder} cannot be written to, so that no run can go on in it: {reason}.") from None
     try:
         yield
     finally:

@@ -224,15 +224,20 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"event": "epoch", "step": 10, "epoch": 2, "seconds": 9.0}\n{"event": "ep')
     left = [folder / ".curves.png.partial", folder / "last" / ".epoch-0009.partial" / "tensors.safetensors"]
+    (folder / "result.json").write_text("{}")  # of an end that the state does not reach
     left[1].parent.mkdir()
     for path in left:
         path.write_bytes(b"half")
+    order(monkeypatch, "EIO@epoch written")
+    with pytest.raises(OSError):
+        resume(folder)
+    monkeypatch.delenv(faults.VARIABLE)
+    assert not [path for path in [*left, folder / "result.json"] if path.exists()]
     resume(folder)
     assert content(folder) == content(train("whole", **QUICK))
-    assert not [path for path in left if path.exists()]
     lines = (folder / "log.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["event"] for line in lines]
-    assert kinds == ["start", "saved", "stopped", "resume", "epoch", "epoch", "end"]
+    assert kinds == ["start", "saved", "stopped", "failed", "resume", "epoch", "epoch", "end"]
 
 
 def edit_environment(folder: Path) -> None:

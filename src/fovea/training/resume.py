@@ -159,12 +159,20 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
         _mend_metrics(folder, checkpoint, writer)
     except OSError as error:
         raise RunFailedError(f"{folder} cannot be brought to where its state stands: {error}.") from None
-    step = 0 if checkpoint is None else checkpoint.step
-    # An earlier attempt to go on from here has left nothing: what had changed for it has changed nothing.
-    kept = [entry for entry in _log_up_to(folder, step) if (entry.get("event"), entry["step"]) != ("resume", step)]
+    step, epochs = (0, 0) if checkpoint is None else (checkpoint.step, len(checkpoint.facts["history"]))
+    kept = [entry for entry in _log_up_to(folder, step) if not _comes_again(entry, step, epochs)]
     write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
     facts = {"skipped": list(found.skipped.values()), "changes": changes, "environment": describe_environment()}
     log_event(folder, "resume", step, **facts)
+
+
+def _comes_again(entry: dict[str, Any], step: int, epochs: int) -> bool:
+    """Whether a line at the step of the state tells of something after it, which will be logged again."""
+    event = entry.get("event")
+    if event == "epoch":  # the epoch's last step was done, the epoch not: it had still to be measured or saved
+        return not isinstance(entry.get("epoch"), int) or entry["epoch"] > epochs
+    # An earlier attempt to go on from here has left nothing: what had changed for it has changed nothing.
+    return event == "end" or (event == "resume" and entry["step"] == step)
 
 
 def _mend_metrics(folder: Path, checkpoint: Checkpoint | None, writer: Writer) -> None:

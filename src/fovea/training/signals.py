@@ -45,11 +45,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
     def handle(number: int, _: object) -> None:
-        if request.number is None:
-            request.number = number
-            return
-        put_back()
-        signal.raise_signal(number)
+        request.number = number
+        put_back()  # a second signal meets the handlers of before, at once
 
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
