@@ -28,6 +28,7 @@ from fovea.training.checkpoint import Checkpoint
 from fovea.training.records import Say, recipe_digest, record_end
 from fovea.training.resume import (
     check_changes,
+    check_given,
     check_settings,
     data_changes,
     environment_changes,
@@ -97,34 +98,36 @@ def resume_run(
     """
     settings = settings or {}
     _check_folder(folder)
-    saved, record = _read_config(folder)
-    recipe, changes = resumed_recipe(saved, record, settings)
+    check_given(settings)
     if is_finished(folder):
         return _finished(folder, given)
     with locked(folder):
         if is_finished(folder):  # by the process that held the lock a moment ago
             return _finished(folder, given)
+        saved, record = _read_config(folder)
+        recipe, changes = resumed_recipe(saved, record, settings)
         more, notes = environment_changes(folder)
         changes += more
         check_changes(folder, changes, force)
         for note in notes:
             given.say("note", note)
-        named = {"val_data": val_data, "test_data": test_data}
-        named = {role: place for role, place in named.items() if place is not None}
-        places = {role: str(place) for role, place in named.items() if isinstance(place, str | Path)}
-        moved = recipe.model_copy(update={"data": recipe.data.model_copy(update=places)})
-        source = recipe.data.source if data is None else data
-        recipe = with_places(moved, source)
-
-        def read() -> RawData:
-            return read_all(recipe, source, **named)
-
+        recipe, read = _source_now(recipe, data, val_data, test_data)
         if not _is_study(folder):
             return _go_on(folder, recipe, read, given, changes, force)
         seeds, digest = study_plan(folder)
         check_settings(folder, digest, saved)
         remove_partial(folder)
         return _carry_study(_Study(folder, recipe, seeds, settings, changes, force), read(), given)
+
+
+def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tuple[Recipe, Callable[[], RawData]]:
+    """The recipe with the places where its images are now, and what reads them."""
+    parts = {"val_data": val_data, "test_data": test_data}
+    parts = {role: given for role, given in parts.items() if given is not None}
+    places = {role: str(given) for role, given in parts.items() if isinstance(given, str | Path)}
+    source = recipe.data.source if data is None else data
+    recipe = with_places(recipe.model_copy(update={"data": recipe.data.model_copy(update=places)}), source)
+    return recipe, lambda: read_all(recipe, source, **parts)
 
 
 def _finished(folder: Path, given: Given) -> Run | SeedStudy:

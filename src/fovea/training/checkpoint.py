@@ -213,18 +213,16 @@ def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
     except DataError as error:
         raise RunFailedError(f"{error} It was written a moment ago: the disk is not to be trusted.") from None
     faults.reach("state proven")
-    prune(parent, checkpoint)
+    prune(folder)
     return folder
 
 
-def prune(parent: Path, proven: Checkpoint) -> None:
-    """Remove all states but a proven one and the newest end of an epoch before it."""
-    states = _states(parent)
-    names = [path.name for path in states]
-    here = names.index(_name(proven))
-    ends = [path for path in states[:here] if "batch" not in path.name]
+def prune(proven: Path) -> None:
+    """Remove all states beside a proven one but the newest end of an epoch before it."""
+    states = _states(proven.parent)
+    ends = [path for path in states[: states.index(proven)] if "batch" not in path.name]
     for path in states:
-        if path not in (states[here], *ends[-1:]):
+        if path not in (proven, *ends[-1:]):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -324,10 +322,16 @@ def _read_checked(path: Path, entry: dict[str, Any]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The newest state that is as it was written (None: there is no state), and the damaged ones that are newer."""
+    """The newest state that is as it was written, and what is wrong with those that are newer.
+
+    Attributes:
+        checkpoint, folder: None where there is no state.
+        skipped: folder -> what is wrong with it.
+    """
 
     checkpoint: Checkpoint | None
-    skipped: dict[Path, str]  # folder -> what is wrong with it
+    folder: Path | None
+    skipped: dict[Path, str]
 
 
 def newest_checkpoint(parent: Path) -> Found:
@@ -339,9 +343,9 @@ def newest_checkpoint(parent: Path) -> Found:
     skipped: dict[Path, str] = {}
     for path in reversed(_states(parent)):
         try:
-            return Found(read_checkpoint(path), skipped)
+            return Found(read_checkpoint(path), path, skipped)
         except DamagedStateError as error:
             skipped[path] = str(error)
     if skipped:
         raise DataError(f"No state in {parent} can be used: {' '.join(skipped.values())}")
-    return Found(None, skipped)
+    return Found(None, None, skipped)

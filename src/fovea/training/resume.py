@@ -22,15 +22,11 @@ HARDWARE = ("device", "precision", "memory_format", "threads", "allocator")
 _EXACT_PACKAGES = {"fovea-vision": "Fovea", "torch": "torch"}
 
 
-def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
-    """The settings to go on with, and what has changed about the hardware since the run began.
-
-    Args:
-        record: the record of config.yaml; it says whether the threads were asked for or derived.
-        given: settings given together with --resume; only those of the hardware can be.
+def check_given(given: Mapping[str, Any]) -> None:
+    """Refuse settings that cannot be given together with --resume.
 
     Raises:
-        SettingsError: for any other setting.
+        SettingsError: for any but those of the hardware, and save_seconds.
     """
     others = [name for name in given if name.split(".")[-1] not in (*HARDWARE, "save_seconds")]
     if others:
@@ -38,6 +34,18 @@ def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str,
             f"--resume goes on with the settings of the run: {', '.join(others)} cannot be given with it. For a new "
             "run with other settings train from its config.yaml."
         )
+
+
+def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """The settings to go on with, and what has changed about the hardware since the run began.
+
+    Args:
+        record: the record of config.yaml; it says whether the threads were asked for or derived.
+        given: settings given together with --resume, see `check_given`.
+
+    Raises:
+        SettingsError: when a device is not here.
+    """
     now = with_settings(saved, given)
     reason = str(_mapping(record, "hardware").get("threads", "")).partition(": ")[2]
     if "threads" not in {name.split(".")[-1] for name in given} and reason != "as asked":
@@ -154,8 +162,8 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
         for name in ("manifest.json", "result.json"):  # what calls a run finished goes first
             (folder / name).unlink(missing_ok=True)
         remove_partial(folder)
-        if checkpoint is not None:  # a kill may have fallen between the proof of this state and the removal of others
-            prune(folder / STATES, checkpoint)
+        if found.folder is not None:  # a kill may have fallen between the proof of this state and the removal of others
+            prune(found.folder)
         _mend_metrics(folder, checkpoint, writer)
     except OSError as error:
         raise RunFailedError(f"{folder} cannot be brought to where its state stands: {error}.") from None
