@@ -20,7 +20,7 @@ from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import draw_samples, save_figure
-from fovea.runfolder import create_run_folder
+from fovea.runfolder import create_run_folder, is_unfinished, resume_command
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.settings import ModelSettings, Recipe, with_settings
 from fovea.sources import ARRAYS, data_place, read_all, read_options, resolve_data, with_places
@@ -116,10 +116,13 @@ def _train_fresh(
     """A run or a study in a folder of its own, which is made once everything has been checked."""
     plan = plan_run(recipe, raw, own.net)
     name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
-    if num_seeds is None:
-        return new_run(plan, raw, create_run_folder(parent, name), own)
-    seeds = seeds_of(recipe, num_seeds)
-    return new_study(recipe, seeds, plan, raw, create_run_folder(parent, name), own)
+    seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
+    folder = create_run_folder(parent, name)
+    if folder.name != name and is_unfinished(parent / name):
+        own.say("note", f"{parent / name} is not finished; to go on with it instead: {resume_command(parent / name)}")
+    if seeds is None:
+        return new_run(plan, raw, folder, own)
+    return new_study(recipe, seeds, plan, raw, folder, own)
 
 
 def _folder_name(raw: RawData, model: str) -> str:

@@ -33,9 +33,11 @@ def write(file: BinaryIO, content: bytes, name: str) -> None:
     if entry is None:
         file.write(content)
         return
-    file.write(content[: int(entry["bytes"] or 0)])
+    before = int(entry["bytes"] or 0)
+    file.write(content[:before])
     file.flush()
     _act(entry["action"])
+    file.write(content[before:])  # a signal that was handled does not break off the writing
 
 
 def _ordered(point: str) -> re.Match[str] | None:

@@ -95,12 +95,13 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left half-written in a run folder; only for who holds its lock."""
-    for left in [*folder.glob(".*.partial"), *folder.glob("*/.*.partial")]:
+    """Remove what a killed process left half-written in a folder; only for who holds the lock of its run."""
+    for left in folder.glob(".*.partial"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it takes room, no more
+                left.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import platform
 import shlex
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -53,7 +52,7 @@ def create_run_folder(parent: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder alone; the lock ends with the process, however that ends.
+    """Hold a run folder alone; the lock ends with the process, however that ends (where the file system knows locks).
 
     Raises:
         SettingsError: when another process holds it.
@@ -83,6 +82,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds a run, or a study, that can be gone on with."""
+    return (folder / "config.yaml").is_file() and not is_finished(folder)
+
+
 def is_husk(folder: Path) -> bool:
     """Whether a run folder was left before config.yaml, the last of what is written before training, was in it."""
     first = {"split.json", "classes.json", "preprocess.json", "environment.json", "log.jsonl", SEEDS}
@@ -104,7 +108,12 @@ def ledger_folder(folder: Path) -> Path:
 def write_manifest(folder: Path) -> None:
     """Write manifest.json, the sha256 of every other file of a run: from here on the run is finished."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    try:
+        digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    except OSError as error:
+        raise RunFailedError(
+            f"{error.filename} cannot be read, so that its run cannot be finished: {error.strerror}."
+        ) from None
     digests.pop(MANIFEST, None)
     write_json(folder / MANIFEST, {"sha256": digests})
 
@@ -118,7 +127,6 @@ def describe_environment() -> dict[str, Any]:
     """Versions, processor and command of this process: what environment.json holds."""
     packages = ["fovea-vision", "torch", "numpy", "scipy", "scikit-learn", "Pillow", "safetensors"]
     return {
-        "run_id": uuid.uuid4().hex,  # tells runs of the same name apart
         "time": now_utc(),
         "command": sys.argv,
         "python": platform.python_version(),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from fovea.data.imageset import RawData
+from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
-from fovea.errors import SettingsError
+from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.run import Run
 from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
@@ -33,6 +34,7 @@ from fovea.training.resume import (
     data_changes,
     environment_changes,
     find_start,
+    fingerprints,
     mend_folder,
     resumed_recipe,
     update_config,
@@ -114,6 +116,8 @@ def resume_run(
         recipe, read = _source_now(recipe, data, val_data, test_data)
         if not _is_study(folder):
             return _go_on(folder, recipe, read, given, changes, force)
+        if given.net is not None:
+            raise SettingsError(f"{folder} is a study of seeds, which has no module of your own: leave out model.")
         seeds, digest = study_plan(folder)
         check_settings(folder, digest, saved)
         remove_partial(folder)
@@ -125,6 +129,8 @@ def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tup
     parts = {"val_data": val_data, "test_data": test_data}
     parts = {role: given for role, given in parts.items() if given is not None}
     places = {role: str(given) for role, given in parts.items() if isinstance(given, str | Path)}
+    if str(data).endswith((".yaml", ".yml")) or isinstance(data, Recipe):
+        raise SettingsError("--resume goes on with the settings of the run: leave the recipe out.")
     source = recipe.data.source if data is None else data
     recipe = with_places(recipe.model_copy(update={"data": recipe.data.model_copy(update=places)}), source)
     return recipe, lambda: read_all(recipe, source, **parts)
@@ -173,14 +179,28 @@ def _go_on(
     plan = plan_run(recipe, raw, given.net, split_from_json(read_json(folder / "split.json")))
     changes = changes + data_changes(plan.splits, record)
     check_changes(folder, changes, force)
+    plan = _with_what_was_fitted(plan, folder)
     mend_folder(folder, found, run_writer(plan, folder), changes)
-    for reason in found.skipped.values():
+    update_config(folder, recipe.data)
+    for reason in found.skipped:
         given.say("skipped", f"a newer state: {reason}")
+    _say_forced(changes, given)
+    start = found.checkpoint
+    place = f"going on after {start.place}" if start and start.step else "from the beginning"
+    return _carry_through(plan, raw, folder, given, start, recipe_digest(saved), [("resume", place)])
+
+
+def _with_what_was_fitted(plan: Plan, folder: Path) -> Plan:
+    """The plan with the run's own preprocessing, which changed data would have fitted in another way."""
+    classes = read_json(folder / "classes.json")
+    if list(plan.splits.sets["train"].classes) != classes:
+        raise SettingsError(f"The classes of the data are not those that {folder} began with: train a new run.")
+    return replace(plan, preprocessor=preprocessor_from_json(read_json(folder / "preprocess.json")))
+
+
+def _say_forced(changes: list[str], given: Given) -> None:
     for change in changes:
         given.say("forced", f"{change}: the bytes may differ from those of an uninterrupted run")
-    start = found.checkpoint
-    place = f"going on after {start.place}" if start else "no state had been saved: from the beginning"
-    return _carry_through(plan, raw, folder, given, start, recipe_digest(saved), [("resume", place)])
 
 
 def _check_net(folder: Path, saved: Recipe, given: Given) -> None:
@@ -224,7 +244,7 @@ def _carry_through(
         )
         run = Run(folder, plan.net if plan.own_net else None)
         write_figures(run)
-        update_config(folder, plan.recipe.data, plan.splits)  # data may have moved or, by force, changed
+        update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
         write_manifest(folder)
     except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
         record_end(folder, error, say)
@@ -258,7 +278,8 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy:
         if is_finished(run_folder):
             return Run(run_folder)
         for callback, state in zip(given.callbacks, beginnings, strict=True):
-            callback.load_state_dict(copy.deepcopy(state))  # each run's counts begin anew
+            if callback.state_dict() != state:  # what it counted in the run before
+                callback.load_state_dict(copy.deepcopy(state))
         if (run_folder / "config.yaml").is_file():
             return _go_on_in_study(study, run_folder, raw, given)
         return _begin_in_study(study, recipe, run_folder, raw, given)
@@ -271,17 +292,23 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy:
 def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given) -> Run:
     with locked(run_folder):
         saved, record = _read_config(run_folder)
-        recipe, _ = resumed_recipe(saved, record, study.given_settings)
+        recipe, changes = resumed_recipe(saved, record, study.given_settings)
+        more, _ = environment_changes(run_folder)
+        changes = list(dict.fromkeys([*study.changes, *changes, *more]))
         recipe = recipe.model_copy(update={"data": study.recipe.data})  # where the images are now
-        return _go_on(run_folder, recipe, lambda: raw, given, study.changes, study.force)
+        check_changes(run_folder, changes, study.force)
+        return _go_on(run_folder, recipe, lambda: raw, given, changes, study.force)
 
 
 def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawData, given: Given) -> Run:
     if run_folder.exists():
         if not is_husk(run_folder):
             raise SettingsError(f"{run_folder} has no config.yaml, but other files: move it away to go on.")
-        shutil.rmtree(run_folder)  # stopped before its settings were written
+        shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
+        if run_folder.exists():
+            raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
     plan = plan_run(recipe, raw, split=split_from_json(read_json(study.folder / "split.json")))
     changed = data_changes(plan.splits, read_record(study.folder / "config.yaml"))
     check_changes(study.folder, changed, study.force)
+    _say_forced(study.changes + changed, given)
     return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)

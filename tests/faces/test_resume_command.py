@@ -64,6 +64,15 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(unfinished: Path) 
     assert not (unfinished / ".lock").exists()
 
 
+def test_the_same_command_again_begins_anew_and_says_how_to_go_on(unfinished: Path, archive: str) -> None:
+    result = shell("train", archive, *QUICK, "--name", "a run")
+    assert result.exit_code == 0
+    assert "runs/a run is not finished; to go on with it instead: fovea train --resume 'runs/a run'" in " ".join(
+        result.stderr.split()
+    )
+    assert result.stdout.splitlines()[-1] == "runs/a run-2"
+
+
 def test_a_second_process_in_the_same_folder_is_refused(unfinished: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from fovea.runfolder import locked\n"

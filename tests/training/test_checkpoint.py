@@ -109,13 +109,14 @@ def test_a_state_with_a_truncated_or_flipped_file_is_never_taken_for_whole(tmp_p
             found = newest_checkpoint(tmp_path)
             assert found.checkpoint is not None
             assert found.checkpoint.step == 3
-            assert [path.name for path in found.skipped] == [newest.name]
+            assert len(found.skipped) == 1
+            assert str(newest) in found.skipped[0]
         (newest / name).unlink()
         assert newest_checkpoint(tmp_path).checkpoint is not None
         (newest / name).write_bytes(good)
     found = newest_checkpoint(tmp_path)
     assert found.checkpoint is not None
-    assert (found.checkpoint.step, found.skipped) == (4, {})
+    assert (found.checkpoint.step, found.skipped) == (4, [])
 
 
 def test_two_states_are_kept_and_the_older_only_goes_when_the_newer_is_proven(

@@ -22,15 +22,10 @@ SETTINGS = {"epochs": 2, "batch_size": 22, "threads": 1, "device": "cpu", "layer
 POINTS = [
     ("SIGKILL@config.yaml+900", None),
     ("SIGKILL@step#4", 0),
-    ("SIGKILL@tensors.safetensors+900", 0),
     ("SIGKILL@best.safetensors+300", 0),
-    ("SIGKILL@log.jsonl#2+20", 0),
     ("SIGKILL@tensors.safetensors#3+5000", 5),
-    ("SIGKILL@manifest.json#3+11", 5),
     ("SIGKILL@folder written#3", 5),
     ("SIGKILL@folder renamed#3", 10),
-    ("SIGKILL@state proven#3", 10),
-    ("SIGKILL@predicted", 10),
     ("SIGKILL@test_ledger.jsonl+30", 10),
     ("SIGKILL@result.json+50", 10),
 ]

@@ -25,7 +25,10 @@ from fovea.training.callbacks import Callback, Metrics, TrainingState
 BASE: dict[str, Any] = {"epochs": 2, "batch_size": 22, "threads": 1, "device": "cpu"}
 DROPOUT = ["conv 8 3x3 same relu", "batchnorm", "maxpool 2", "dropout .3", "flatten", "dense classes"]
 KINDS: dict[str, tuple[dict[str, Any], list[int]]] = {
-    "muon, batch norm, augmentation, cosine": ({}, list(range(1, 11))),
+    "muon, batch norm, augmentation, cosine": (
+        {"layers": DROPOUT, "optimizer": "muon", "augmentation": "digits"},
+        list(range(1, 11)),
+    ),
     "rmsprop, dropout, plateau": (
         {
             "layers": DROPOUT,
@@ -120,7 +123,7 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
     monkeypatch.delenv(faults.VARIABLE)
     run = resume(folder)
     assert content(run.path) == whole
-    assert [entry["step"] for entry in events(folder, "resume")] == [3, 4, 5, 7, 10]
+    assert [entry["step"] for entry in events(folder, "resume")] == [3, 4, 5, 7, 10, 10]
     assert [entry["epoch"] for entry in events(folder, "epoch")] == [1, 2]
     assert len(run.history["time"]) == 2
     assert run.history["time"] == sorted(run.history["time"])

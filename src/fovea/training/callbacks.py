@@ -32,9 +32,8 @@ class Running:
 class TrainingState:
     """Where training stands; the one value that callbacks may change.
 
-    A change survives a stop and a resume if it is made to a number here, to a number of an optimizer's param_groups, or
-    to the weights; what else a callback changes (which weights are trained, a layer's own attributes), it has to change
-    again in `load_state_dict`.
+    A change survives a stop and a resume if it is made to `lr_scale`, to a number of an optimizer's param_groups or to
+    the weights; what else a callback may change (which weights are trained, a layer's attributes) does not.
 
     Attributes:
         net: the net in training; optimizers: what changes it; average: its moving average, None where there is none.
@@ -149,7 +148,7 @@ class _Counting(Callback):
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.best, self.waited = state["best"], state["waited"]
 
 
 class EarlyStopping(_Counting):
@@ -197,6 +196,10 @@ class ReduceLROnPlateau(_Counting):
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "cooldown": self.cooldown}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.cooldown = state["cooldown"]
 
 
 class StopAtThreshold(Callback):

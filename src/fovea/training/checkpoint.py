@@ -144,14 +144,14 @@ def restore(checkpoint: Checkpoint, state: TrainingState, callbacks: Sequence[Ca
     facts = checkpoint.facts
     _restore_callbacks(facts["callbacks"], callbacks)
     try:
-        state.net.load_state_dict(_part(checkpoint, "net"))
+        state.net.load_state_dict(tensors_of(checkpoint, "net"))
     except RuntimeError as error:
         raise ModelError(f"The saved weights do not fit the model: {' '.join(str(error).split())}.") from None
     if state.average is not None:
-        state.average.load_state_dict(_part(checkpoint, "average"))
+        state.average.load_state_dict(tensors_of(checkpoint, "average"))
     for number, (optimizer, saved) in enumerate(zip(state.optimizers, facts["optimizers"], strict=True)):
-        _restore_optimizer(optimizer, saved, _part(checkpoint, f"optimizer.{number}"))
-    state.best_weights = _part(checkpoint, "best")
+        _restore_optimizer(optimizer, saved, tensors_of(checkpoint, f"optimizer.{number}"))
+    state.best_weights = tensors_of(checkpoint, "best")
     state.epoch, state.step, state.epochs = facts["epoch"], facts["step"], facts["epochs"]
     state.base_lr, state.lr_scale = facts["base_lr"], facts["lr_scale"]
     state.running = None if facts["running"] is None else Running(**facts["running"])
@@ -160,7 +160,8 @@ def restore(checkpoint: Checkpoint, state: TrainingState, callbacks: Sequence[Ca
     state.seconds_before = checkpoint.seconds
 
 
-def _part(checkpoint: Checkpoint, part: str) -> Tensors:
+def tensors_of(checkpoint: Checkpoint, part: str) -> Tensors:
+    """The tensors of "net", "average", "best" or "optimizer.<number>", by name."""
     prefix = f"{part}."
     return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
 
@@ -210,10 +211,10 @@ def save_checkpoint(parent: Path, checkpoint: Checkpoint) -> Path:
         _forget_cached(folder / name)
     try:
         read_checkpoint(folder)
-    except DataError as error:
+        faults.reach("state proven")
+        prune(folder)
+    except ValueError as error:  # DataError too
         raise RunFailedError(f"{error} It was written a moment ago: the disk is not to be trusted.") from None
-    faults.reach("state proven")
-    prune(folder)
     return folder
 
 
@@ -326,26 +327,27 @@ class Found:
 
     Attributes:
         checkpoint, folder: None where there is no state.
-        skipped: folder -> what is wrong with it.
+        skipped: what is wrong with each.
     """
 
     checkpoint: Checkpoint | None
     folder: Path | None
-    skipped: dict[Path, str]
+    skipped: list[str]
 
 
 def newest_checkpoint(parent: Path) -> Found:
     """Find the state to go on from.
 
     Raises:
-        DataError: when there are states, but none of them can be used, or one cannot be read.
+        DamagedStateError: when there are states, but none of them is as it was written.
+        DataError: when one cannot be read.
     """
-    skipped: dict[Path, str] = {}
+    skipped: list[str] = []
     for path in reversed(_states(parent)):
         try:
             return Found(read_checkpoint(path), path, skipped)
         except DamagedStateError as error:
-            skipped[path] = str(error)
+            skipped.append(str(error))
     if skipped:
-        raise DataError(f"No state in {parent} can be used: {' '.join(skipped.values())}")
+        raise DamagedStateError(f"No state in {parent} can be used: {' '.join(skipped)}")
     return Found(None, None, skipped)

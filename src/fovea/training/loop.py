@@ -90,6 +90,7 @@ def fit(
                 state.running = Running()
             _train_epoch(state, state.running, batches, recipe, device, everyone)
             _set_learning_rate(state, recipe.schedule, state.step - 1)  # the last step may lie in another process
+            torch.manual_seed(derived_seed(settings.seed, state.step, "measure"))  # for nets that draw even here
             metrics = {
                 **_measure(judged, train_sample, batches, recipe, device, "train"),
                 **_running_figures(state.running),

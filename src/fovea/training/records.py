@@ -15,7 +15,7 @@ from fovea.data.preprocess import Preprocessor
 from fovea.errors import FoveaError, NonFiniteLossError, UserError
 from fovea.evaluation.modelfile import model_as_bytes
 from fovea.files import append_json_line, csv_table, read_json_lines, write_bytes, write_text
-from fovea.runfolder import now_utc, resume_command
+from fovea.runfolder import is_finished, now_utc, resume_command
 from fovea.settings import ModelSettings, Recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.checkpoint import Tensors, capture, describe_place, save_checkpoint
@@ -33,7 +33,7 @@ _WITHOUT_EFFECT: Any = {
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """sha256 (hex) of every setting that has a part in the weights."""
+    """sha256 (hex) of every setting but the places of the data, the description and save_seconds."""
     values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -46,7 +46,7 @@ def log_event(folder: Path, event: str, step: int, **facts: Any) -> None:
 def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write metrics.csv, one line an epoch. Times stand in log.jsonl: equal runs have equal metrics.csv."""
     header = ["epoch", *history[0]]
-    rows = [[epoch, *(repr(value) for value in line.values())] for epoch, line in enumerate(history, 1)]
+    rows = [[epoch, *(repr(float(value)) for value in line.values())] for epoch, line in enumerate(history, 1)]
     write_text(folder / "metrics.csv", csv_table(header, rows))
 
 
@@ -120,6 +120,8 @@ class Saver(Callback):
 
 def record_end(folder: Path, error: BaseException, say: Say) -> None:
     """Log why a run ended early, and say how to go on where going on can help."""
+    if is_finished(folder):  # a signal came as its last file had been written
+        return
     with contextlib.suppress(FoveaError):  # a full disk has no room for the log either
         last = (read_json_lines(folder / LOG) or [{}])[-1]
         if last.get("event") == "stopped":  # by a signal: told when the state was saved

@@ -14,11 +14,12 @@ from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.runfolder import describe_environment
 from fovea.settings import DataSettings, Recipe, read_recipe, read_record, recipe_as_yaml, with_settings
-from fovea.training.checkpoint import Checkpoint, Found, newest_checkpoint, prune
+from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
 
 HARDWARE = ("device", "precision", "memory_format", "threads", "allocator")
+_EXACT_HARDWARE = ("device", "precision", "memory_format", "threads")  # the allocator has no part in what is computed
 _EXACT_PACKAGES = {"fovea-vision": "Fovea", "torch": "torch"}
 
 
@@ -49,12 +50,12 @@ def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str,
     now = with_settings(saved, given)
     reason = str(_mapping(record, "hardware").get("threads", "")).partition(": ")[2]
     if "threads" not in {name.split(".")[-1] for name in given} and reason != "as asked":
-        derived = choose_hardware(saved.training.model_copy(update={"threads": None})).threads
+        derived = choose_hardware(now.training.model_copy(update={"threads": None})).threads
         now = with_settings(now, {"threads": int(derived.value)})
     hardware = choose_hardware(now.training)
     now = now.model_copy(update={"training": hardware.settings(now.training)})
     changes = []
-    for name in HARDWARE[:-1]:  # the allocator has no part in what is computed
+    for name in _EXACT_HARDWARE:
         before, after = getattr(saved.training, name), getattr(now.training, name)
         if before != after:
             way_out = f" (--set {name}={before} keeps {before})" if name == "threads" else ""
@@ -130,7 +131,7 @@ def find_start(folder: Path) -> Found:
     """
     try:
         found = newest_checkpoint(folder / STATES)
-    except DataError as error:
+    except DamagedStateError as error:
         raise DataError(f"{error} {_train_again(folder)}") from None
     if found.checkpoint is None and (folder / "metrics.csv").exists():
         raise DataError(f"{folder / STATES} holds no state, although epochs have ended. {_train_again(folder)}")
@@ -159,28 +160,37 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
     """
     checkpoint = found.checkpoint
     try:
-        for name in ("manifest.json", "result.json"):  # what calls a run finished goes first
-            (folder / name).unlink(missing_ok=True)
+        (folder / "result.json").unlink(missing_ok=True)  # it would call the run evaluated
         remove_partial(folder)
+        remove_partial(folder / STATES)
         if found.folder is not None:  # a kill may have fallen between the proof of this state and the removal of others
             prune(found.folder)
         _mend_metrics(folder, checkpoint, writer)
     except OSError as error:
         raise RunFailedError(f"{folder} cannot be brought to where its state stands: {error}.") from None
     step, epochs = (0, 0) if checkpoint is None else (checkpoint.step, len(checkpoint.facts["history"]))
-    kept = [entry for entry in _log_up_to(folder, step) if not _comes_again(entry, step, epochs)]
+    kept = _without_what_comes_again(_log_up_to(folder, step), step, epochs)
     write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
-    facts = {"skipped": list(found.skipped.values()), "changes": changes, "environment": describe_environment()}
+    facts = {"skipped": found.skipped, "changes": changes, "environment": describe_environment()}
     log_event(folder, "resume", step, **facts)
 
 
-def _comes_again(entry: dict[str, Any], step: int, epochs: int) -> bool:
-    """Whether a line at the step of the state tells of something after it, which will be logged again."""
-    event = entry.get("event")
-    if event == "epoch":  # the epoch's last step was done, the epoch not: it had still to be measured or saved
-        return not isinstance(entry.get("epoch"), int) or entry["epoch"] > epochs
-    # An earlier attempt to go on from here has left nothing: what had changed for it has changed nothing.
-    return event == "end" or (event == "resume" and entry["step"] == step)
+def _without_what_comes_again(entries: list[dict[str, Any]], step: int, epochs: int) -> list[dict[str, Any]]:
+    """The log without lines at the step of the state that tell of something after it.
+
+    An epoch whose last step was done had still to be measured and saved. An earlier attempt to go on from here that
+    nothing followed has left nothing: what had changed for it has changed nothing.
+    """
+
+    def stays(entry: dict[str, Any]) -> bool:
+        number = entry.get("epoch")
+        return entry.get("event") != "end" and not (entry.get("event") == "epoch" and number not in range(epochs + 1))
+
+    kept = [entry for entry in entries if stays(entry)]
+    last = max((row for row, entry in enumerate(kept) if entry.get("event") == "epoch"), default=-1)
+    return [
+        entry for row, entry in enumerate(kept) if row < last or entry.get("event") != "resume" or entry["step"] < step
+    ]
 
 
 def _mend_metrics(folder: Path, checkpoint: Checkpoint | None, writer: Writer) -> None:
@@ -189,18 +199,19 @@ def _mend_metrics(folder: Path, checkpoint: Checkpoint | None, writer: Writer) -
             (folder / name).unlink(missing_ok=True)
         return
     write_metrics(folder, checkpoint.facts["history"])
-    weights = {name.removeprefix("best."): t for name, t in checkpoint.tensors.items() if name.startswith("best.")}
-    writer.write_best(weights)
+    writer.write_best(tensors_of(checkpoint, "best"))
 
 
-def update_config(folder: Path, places: DataSettings, splits: Splits) -> None:
-    """Write into config.yaml where the images are now, and which they are: what evaluates the run reads it there."""
+def update_config(folder: Path, data: DataSettings, now: Mapping[str, str] | None = None) -> None:
+    """Write into config.yaml where the images are and, with `now`, the fingerprints of what they are.
+
+    Whoever goes on with the run or evaluates it reads them there.
+    """
     path = folder / "config.yaml"
-    recipe = read_recipe(path).model_copy(update={"data": places})
-    record = {**read_record(path), "fingerprints": fingerprints(splits)}
-    text = recipe_as_yaml(recipe, record)
-    if path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    recipe, record = read_recipe(path), read_record(path)
+    updated = recipe.model_copy(update={"data": data}), {**record, "fingerprints": now or record.get("fingerprints")}
+    if updated != (recipe, record):
+        write_text(path, recipe_as_yaml(*updated))
 
 
 def changes_so_far(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from fovea import faults
 from fovea.data.batches import TrainBatches
-from fovea.data.draws import random_order
+from fovea.data.draws import derived_seed, random_order
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
 from fovea.data.preprocess import Preprocessor, fit_preprocessor
@@ -131,7 +132,8 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
     write_json(folder / "split.json", plan.splits.split.as_json())
     write_json(folder / "classes.json", list(plan.splits.sets["train"].classes))
     write_json(folder / "preprocess.json", plan.preprocessor.as_json())
-    write_json(folder / "environment.json", describe_environment())
+    # The run_id tells runs of the same name apart.
+    write_json(folder / "environment.json", {"run_id": uuid.uuid4().hex, **describe_environment()})
     problems = [problem.cause for problem in plan.splits.problems]
     log_event(folder, "start", 0, notes=plan.splits.notes, problems=problems, changes=list(changes))
     train = plan.splits.sets["train"]
@@ -195,7 +197,9 @@ def train_run(
                 saver.save,
             )
         say("weights", _chosen_line(result, recipe))
-        predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
+            predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
     faults.reach("predicted")
     _write_results(plan, folder, result, predictions)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
