@@ -30,7 +30,7 @@ bench: $(VENV)/.installed
 bench-data: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py $(DATA) $(if $(PEERS),--peers $(PEERS))
 
-# Kills runs at random and compares bytes: half an hour; FOVEA_DATA with MNIST in it adds the cost of saving.
+# Kills runs at random and compares bytes: a quarter of an hour; FOVEA_DATA with MNIST in it adds the cost of saving.
 siege: $(VENV)/.installed
 	$(BIN)/python benchmarks/siege.py
 

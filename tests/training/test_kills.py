@@ -21,13 +21,11 @@ SETTINGS = {"epochs": 2, "batch_size": 22, "threads": 1, "device": "cpu", "layer
 # (fault, the step that the killed run stands at when it goes on)
 POINTS = [
     ("SIGKILL@config.yaml+900", None),
-    ("SIGKILL@step#4", 0),
     ("SIGKILL@best.safetensors+300", 0),
     ("SIGKILL@tensors.safetensors#3+5000", 5),
     ("SIGKILL@folder written#3", 5),
     ("SIGKILL@folder renamed#3", 10),
     ("SIGKILL@test_ledger.jsonl+30", 10),
-    ("SIGKILL@result.json+50", 10),
 ]
 
 
