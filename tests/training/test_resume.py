@@ -245,7 +245,9 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
 
 def edit_environment(folder: Path) -> None:
     path = folder / "environment.json"
-    path.write_text(path.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "2.0.1"'))
+    values = json.loads(path.read_text())
+    values["packages"]["torch"] = "2.0.1"
+    path.write_text(json.dumps(values))
 
 
 def edit_settings(folder: Path) -> None:
