@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from fovea.data.imageset import ImageSet
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
+    from fovea.delivery.predictor import Predictor, load_model
     from fovea.errors import (
         DataError,
         FoveaError,
+        InputWarning,
         ModelError,
         NonFiniteLossError,
         RunFailedError,
@@ -36,9 +38,11 @@ _HOMES = {
     "Finding": "fovea.evaluation.findings",
     "FoveaError": "fovea.errors",
     "ImageSet": "fovea.data.imageset",
+    "InputWarning": "fovea.errors",
     "ModelError": "fovea.errors",
     "NonFiniteLossError": "fovea.errors",
     "Predictions": "fovea.evaluation.predictions",
+    "Predictor": "fovea.delivery.predictor",
     "Preprocessor": "fovea.data.preprocess",
     "Recipe": "fovea.settings",
     "Run": "fovea.evaluation.run",
@@ -49,6 +53,7 @@ _HOMES = {
     "Split": "fovea.data.split",
     "UserError": "fovea.errors",
     "load_data": "fovea.api",
+    "load_model": "fovea.delivery.predictor",
     "load_run": "fovea.api",
     "summary": "fovea.api",
     "train": "fovea.api",
@@ -60,9 +65,11 @@ __all__ = [
     "Finding",
     "FoveaError",
     "ImageSet",
+    "InputWarning",
     "ModelError",
     "NonFiniteLossError",
     "Predictions",
+    "Predictor",
     "Preprocessor",
     "Recipe",
     "Run",
@@ -73,6 +80,7 @@ __all__ = [
     "Split",
     "UserError",
     "load_data",
+    "load_model",
     "load_run",
     "summary",
     "train",

@@ -8,6 +8,8 @@ FoveaError                    exit code 1
 └── RunFailedError            exit code 1: the run broke off (disk full, loss not finite)
     └── NonFiniteLossError    the loss became nan or infinite
 
+InputWarning (a UserWarning) is no error: images to be answered are unlike those of the training.
+
 A message says what happened, where, what was expected and what to do, in one to three sentences.
 """
 
@@ -44,3 +46,7 @@ class RunFailedError(FoveaError):
 
 class NonFiniteLossError(RunFailedError):
     """The training loss became nan or infinite; the message names the step and the likely cause."""
+
+
+class InputWarning(UserWarning):
+    """Images were given to a model that are unlike those that it was trained on; the message says in what."""

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fovea.errors import RunFailedError, SettingsError
-from fovea.files import append_json_line, file_digest, read_json_lines, sync_folder, write_json
+from fovea.errors import DataError, RunFailedError, SettingsError
+from fovea.files import append_json_line, file_digest, read_json, read_json_lines, sync_folder, write_json
 
 MANIFEST = "manifest.json"
+FORMAT_VERSION = 1  # of the run folder; a later one is refused
 LEDGER = "test_ledger.jsonl"
 SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds
+INPUT_PROFILE = "input_profile.json"
 LOCK = ".lock"
 
 
@@ -89,7 +91,8 @@ def is_unfinished(folder: Path) -> bool:
 
 def is_husk(folder: Path) -> bool:
     """Whether a run folder was left before config.yaml, the last of what is written before training, was in it."""
-    first = {"split.json", "classes.json", "preprocess.json", "environment.json", "log.jsonl", SEEDS}
+    first = {"split.json", "classes.json", "preprocess.json", INPUT_PROFILE, "environment.json"}
+    first |= {"log.jsonl", SEEDS}
     return folder.is_dir() and all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
@@ -115,7 +118,43 @@ def write_manifest(folder: Path) -> None:
             f"{error.filename} cannot be read, so that its run cannot be finished: {error.strerror}."
         ) from None
     digests.pop(MANIFEST, None)
-    write_json(folder / MANIFEST, {"sha256": digests})
+    write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "sha256": digests})
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """File name -> its sha256 (hex), as a finished run wrote them.
+
+    Raises:
+        DataError: when the manifest is damaged or of a later version.
+    """
+    manifest = read_json(folder / MANIFEST)
+    try:
+        version, digests = int(manifest["format_version"]), dict(manifest["sha256"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{folder / MANIFEST} is damaged: it does not hold the sha256 of the run's files.") from None
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"The run {folder} has the format {version}, this Fovea reads up to {FORMAT_VERSION}: install a newer one."
+        )
+    return digests
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Hold a file of a finished run against its manifest; of an unfinished run there is none.
+
+    Raises:
+        DataError: when it is not the file that the run wrote.
+    """
+    if is_finished(folder) and read_manifest(folder).get(name) != file_digest(folder / name):
+        raise DataError(f"{folder / name} is not the file that the run wrote: its sha256 is not that of {MANIFEST}.")
+
+
+def update_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Write the digests of files that were made anew into the manifest of a finished run; the others stay."""
+    if is_finished(folder):
+        digests = read_manifest(folder) | {name: file_digest(folder / name) for name in names}
+        ordered = {name: digests[name] for name in sorted(digests)}
+        write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "sha256": ordered})
 
 
 def now_utc() -> str:

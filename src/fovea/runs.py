@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from fovea.data.guard import profile_from_json
 from fovea.data.imageset import RawData
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
@@ -20,7 +21,16 @@ from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
-from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_husk, ledger_folder, locked, write_manifest
+from fovea.runfolder import (
+    INPUT_PROFILE,
+    SEEDS,
+    create_run_folder,
+    is_finished,
+    is_husk,
+    ledger_folder,
+    locked,
+    write_manifest,
+)
 from fovea.settings import Recipe, read_recipe, read_record
 from fovea.sources import read_all, with_places
 from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
@@ -195,7 +205,11 @@ def _with_what_was_fitted(plan: Plan, folder: Path) -> Plan:
     classes = read_json(folder / "classes.json")
     if list(plan.splits.sets["train"].classes) != classes:
         raise SettingsError(f"The classes of the data are not those that {folder} began with: train a new run.")
-    return replace(plan, preprocessor=preprocessor_from_json(read_json(folder / "preprocess.json")))
+    return replace(
+        plan,
+        preprocessor=preprocessor_from_json(read_json(folder / "preprocess.json")),
+        profile=profile_from_json(read_json(folder / INPUT_PROFILE)),
+    )
 
 
 def _say_forced(changes: list[str], given: Given) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -65,8 +66,8 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def train(name: str, **settings: Any) -> Path:
-    return fovea.train(bars(150), name=name, verbose=False, **{**BASE, **settings}).path
+def train(name: str, data: Any = None, **settings: Any) -> Path:
+    return fovea.train(data or bars(150), name=name, verbose=False, **{**BASE, **settings}).path
 
 
 def resume(folder: Path, **options: Any) -> Run:
@@ -79,7 +80,7 @@ def order(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
 
 
 def stopped(monkeypatch: pytest.MonkeyPatch, fault: str, name: str = "stopped", **settings: Any) -> Path:
-    """A run that a signal has stopped at a point."""
+    """A run, or with `seeds` a study, that a signal has stopped at a point."""
     order(monkeypatch, fault)
     with pytest.raises(KeyboardInterrupt):
         train(name, **settings)
@@ -156,18 +157,13 @@ def test_states_saved_at_every_step_leave_the_same_two_in_the_end() -> None:
 def test_where_data_lies_has_no_part_in_the_bytes_and_data_that_moved_is_named_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import numpy as np
-
     images, labels = bars(150)
     np.savez("one.npz", x_train=images, y_train=labels)
-    order(monkeypatch, "SIGINT@step#4")
-    with pytest.raises(KeyboardInterrupt):
-        fovea.train("one.npz", name="moved", verbose=False, **BASE, **QUICK)
-    monkeypatch.delenv(faults.VARIABLE)
+    folder = stopped(monkeypatch, "SIGINT@step#4", data="one.npz", **QUICK)
     Path("one.npz").rename("two.npz")
     with pytest.raises(fovea.DataError, match=r"one\.npz does not exist"):
-        fovea.train(resume="runs/moved", verbose=False)
-    run = fovea.train("two.npz", resume="runs/moved", verbose=False)
+        fovea.train(resume=folder, verbose=False)
+    run = fovea.train("two.npz", resume=folder, verbose=False)
     assert content(run.path) == content(fovea.train("two.npz", name="whole", verbose=False, **BASE, **QUICK).path)
 
 
@@ -441,11 +437,7 @@ def test_a_module_of_the_users_own_goes_on_and_is_asked_for(monkeypatch: pytest.
 
 def test_a_study_of_seeds_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fovea.train(bars(150), name="whole", seeds=3, verbose=False, **BASE, **QUICK)
-    order(monkeypatch, "SIGINT@step#17")
-    with pytest.raises(KeyboardInterrupt):
-        fovea.train(bars(150), name="study", seeds=3, verbose=False, **BASE, **QUICK)
-    monkeypatch.delenv(faults.VARIABLE)
-    folder = Path("runs/study")
+    folder = stopped(monkeypatch, "SIGINT@step#17", "study", seeds=3, **QUICK)
     assert sorted(path.name for path in folder.glob("seed-*")) == ["seed-0", "seed-1"]
     first = (folder / "seed-0" / "manifest.json").stat().st_mtime_ns
     study = fovea.train(bars(150), resume=folder, verbose=False)
@@ -463,22 +455,19 @@ def test_a_study_of_seeds_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) 
 def test_a_study_whose_settings_were_edited_is_refused_and_each_seed_keeps_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    order(monkeypatch, "SIGINT@step#17")
-    with pytest.raises(KeyboardInterrupt):
-        fovea.train(bars(150), name="study", seeds=2, verbose=False, **BASE, **QUICK)
-    monkeypatch.delenv(faults.VARIABLE)
-    good = Path("runs/study/config.yaml").read_text()
-    edit_settings(Path("runs/study"))
+    folder = stopped(monkeypatch, "SIGINT@step#17", "study", seeds=2, **QUICK)
+    good = (folder / "config.yaml").read_text()
+    edit_settings(folder)
     with pytest.raises(fovea.SettingsError, match="was edited after the training had begun"):
-        fovea.train(bars(150), resume="runs/study", verbose=False)
-    Path("runs/study/config.yaml").write_text(good)
-    edit_settings(Path("runs/study/seed-1"))
+        fovea.train(bars(150), resume=folder, verbose=False)
+    (folder / "config.yaml").write_text(good)
+    edit_settings(folder / "seed-1")
     with pytest.raises(fovea.SettingsError, match=r"seed-1.config\.yaml was edited"):
-        fovea.train(bars(150), resume="runs/study", verbose=False)
-    Path("runs/study/seed-1/config.yaml").unlink()
+        fovea.train(bars(150), resume=folder, verbose=False)
+    (folder / "seed-1" / "config.yaml").unlink()
     with pytest.raises(fovea.SettingsError, match=r"seed-1 has no config\.yaml, but other files: move it away"):
-        fovea.train(bars(150), resume="runs/study", verbose=False)
-    assert (Path("runs/study/seed-1") / "last").is_dir()
+        fovea.train(bars(150), resume=folder, verbose=False)
+    assert (folder / "seed-1" / "last").is_dir()
 
 
 def test_a_callbacks_counts_begin_anew_with_every_seed() -> None:
@@ -489,12 +478,9 @@ def test_a_callbacks_counts_begin_anew_with_every_seed() -> None:
 def test_new_seeds_of_a_study_that_was_forced_bear_the_change_and_keep_the_split(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    order(monkeypatch, "SIGINT@step#7")
-    with pytest.raises(KeyboardInterrupt):
-        fovea.train(bars(150), name="study", seeds=2, verbose=False, **BASE, **QUICK)
-    monkeypatch.delenv(faults.VARIABLE)
-    edit_environment(Path("runs/study"))
-    study = fovea.train(bars(150), resume="runs/study", force=True, verbose=False)
+    folder = stopped(monkeypatch, "SIGINT@step#7", "study", seeds=2, **QUICK)
+    edit_environment(folder)
+    study = fovea.train(bars(150), resume=folder, force=True, verbose=False)
     assert isinstance(study, fovea.SeedStudy)
     for run in study.runs:
         assert "torch was 2.0.1" in run.result["changed_on_the_way"][0]
@@ -515,16 +501,11 @@ def test_a_run_finished_by_another_process_meanwhile_is_not_torn(monkeypatch: py
 
 
 def test_data_that_moved_is_written_down_for_those_who_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-
     images, labels = bars(150)
     np.savez("one.npz", x_train=images, y_train=labels)
-    order(monkeypatch, "SIGINT@step#4")
-    with pytest.raises(KeyboardInterrupt):
-        fovea.train("one.npz", name="moved", verbose=False, **BASE, **QUICK)
-    monkeypatch.delenv(faults.VARIABLE)
+    folder = stopped(monkeypatch, "SIGINT@step#4", data="one.npz", **QUICK)
     Path("one.npz").rename("two.npz")
-    run = fovea.train("two.npz", resume="runs/moved", verbose=False)
+    run = fovea.train("two.npz", resume=folder, verbose=False)
     assert run.recipe.data.source == str(Path("two.npz").resolve())
     assert run.record["hardware"]["threads"].startswith("1: ")
 

@@ -107,6 +107,7 @@ class RawData:
         files: the files that were read, by their names in the folder or archive.
         place: the folder, file or archive; None for what was in memory.
         known: whether the content is the published one; None where there is nothing to hold it against.
+        sizes: the distinct (height, width) of image files before they were made alike, three at most; () for arrays.
     """
 
     name: str
@@ -118,6 +119,7 @@ class RawData:
     files: tuple[str, ...] = ()
     place: Path | None = None
     known: bool | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

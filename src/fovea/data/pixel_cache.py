@@ -45,12 +45,14 @@ class Pictures:
         pixels: [N, H, W, C], uint8 or float32; an array or a memory map; the rows of bad images mean nothing.
         places: int64 [N], where in `pixels` the image of each file is.
         bad: which files could not be decoded.
+        sizes: the distinct (height, width) of the files, three at most.
         notes: lines to show.
     """
 
     pixels: NDArray[Any]
     places: NDArray[np.int64]
     bad: frozenset[int]
+    sizes: tuple[tuple[int, int], ...]
     notes: list[str] = field(default_factory=list)
 
     def good(self, start: int, stop: int, where: str) -> NDArray[np.int64]:
@@ -99,7 +101,7 @@ def decode_images(tree: Tree, names: list[str], options: ReadOptions) -> Picture
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
     bad = frozenset(order[list(survey.bad)].tolist()) if survey.bad else frozenset()
-    return Pictures(pixels, places, bad, notes)
+    return Pictures(pixels, places, bad, tuple((height, width) for height, width in survey.sizes), notes)
 
 
 def _reading_order(tree: Tree, names: list[str]) -> NDArray[np.int64]:

@@ -34,6 +34,7 @@ class Splits:
         split: which raw images they are.
         input_range: how raw values were mapped to 0..255; None: they were 0..255.
         kind: "characters" or "photos" where known.
+        sizes: the distinct (height, width) of the training images as they came, three at most.
         notes: lines to show.
         problems: what the figures of these splits cannot tell.
     """
@@ -42,6 +43,7 @@ class Splits:
     split: Split
     input_range: Range | None
     kind: str | None
+    sizes: tuple[tuple[int, int], ...]
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -88,7 +90,8 @@ def prepare_splits(
     if len(sets["train"]) < 2:
         raise SettingsError("Fewer than two training images are left.")
     problems = [*check_class_presence(sets), *check_shared_images(sets)]
-    return Splits(sets, split, input_range, raw.kind, [*raw.notes, *notes], problems)
+    sizes = raw.sizes or (train_rows.shape[1:3],)
+    return Splits(sets, split, input_range, raw.kind, sizes, [*raw.notes, *notes], problems)
 
 
 def labels_of(found: RawSet, where: str) -> NDArray[Any]:

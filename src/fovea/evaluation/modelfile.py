@@ -1,8 +1,10 @@
-"""best.safetensors: the weights, and in its header the net, the preprocessing and the classes. No pickle."""
+"""best.safetensors: the weights, and in its header all that is needed to use and to judge them. No pickle."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,38 +14,113 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from fovea.data.guard import InputProfile, profile_from_json
 from fovea.data.preprocess import Preprocessor, preprocessor_from_json
 from fovea.errors import DataError, ModelError
 from fovea.models.build import build_net, check_net
 from fovea.settings import ModelSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_DIGEST = "sha256"  # of everything else in the file
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A net in evaluation mode with what it needs to read images and name its answers."""
+@dataclass(frozen=True, eq=False)
+class ModelCard:
+    """What a model file says besides its weights.
 
-    net: nn.Module
+    Attributes:
+        model: the net's settings; complete, so that they need no zoo.
+        preprocessor: raw image -> the net's input.
+        classes: the class names in the order of the logits.
+        profile: what the training images look like.
+        precision, memory_format: in which the net was evaluated.
+        data: "name", "images" (split -> how many) and "fingerprints" (split -> sha256 of its images and labels).
+        metrics: "epoch", "chosen_by", and for "val" and, where it was opened, "test" the accuracy with its interval and
+            the loss; None in a file that was written before its run had ended.
+    """
+
+    model: ModelSettings
     preprocessor: Preprocessor
     classes: tuple[str, ...]
+    profile: InputProfile
+    precision: str
+    memory_format: str
+    data: Mapping[str, Any]
+    metrics: Mapping[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The card as plain values."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": self.model.model_dump(mode="json"),
+            "preprocessor": self.preprocessor.as_json(),
+            "classes": list(self.classes),
+            "profile": self.profile.as_json(),
+            "precision": self.precision,
+            "memory_format": self.memory_format,
+            "data": dict(self.data),
+            "metrics": None if self.metrics is None else dict(self.metrics),
+        }
 
 
-def model_as_bytes(
-    weights: dict[str, torch.Tensor],
-    model: ModelSettings,
-    preprocessor: Preprocessor,
-    classes: tuple[str, ...],
-) -> bytes:
+def card_from_json(value: Mapping[str, Any]) -> ModelCard:
+    """The inverse of `ModelCard.as_json`.
+
+    Raises:
+        DataError: when a value is missing or of the wrong kind.
+    """
+    try:
+        return ModelCard(
+            model=ModelSettings.model_validate(value["model"]),
+            preprocessor=preprocessor_from_json(value["preprocessor"]),
+            classes=tuple(map(str, value["classes"])),
+            profile=profile_from_json(value["profile"]),
+            precision=str(value["precision"]),
+            memory_format=str(value["memory_format"]),
+            data=dict(value["data"]),
+            metrics=value["metrics"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"the header is incomplete: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A net in evaluation mode and its card."""
+
+    net: nn.Module
+    card: ModelCard
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Raw image -> the net's input."""
+        return self.card.preprocessor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the logits."""
+        return self.card.classes
+
+
+def model_as_bytes(weights: Mapping[str, torch.Tensor], card: ModelCard) -> bytes:
     """The content of best.safetensors: a function of its arguments alone, so equal weights give equal bytes."""
-    header = {
-        "format_version": FORMAT_VERSION,
-        "model": model.model_dump(mode="json"),
-        "preprocessor": preprocessor.as_json(),
-        "classes": list(classes),
-    }
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    header = card.as_json()
+    header[_DIGEST] = _digest(header, tensors)
     # One metadata key only: the order of several is not fixed.
-    return save({name: tensor.contiguous() for name, tensor in weights.items()}, {"fovea": json.dumps(header)})
+    return save(tensors, {"fovea": json.dumps(header)})
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 (hex) of the header's other values and of every tensor with its name, type and shape."""
+    digest = hashlib.sha256(json.dumps({**header, _DIGEST: None}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
@@ -53,7 +130,7 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
         net: a module of the user's own, where the run was trained with one.
 
     Raises:
-        DataError: when the file is missing, damaged or of a later version.
+        DataError: when the file is missing, damaged or of another version of the format.
         ModelError: when the weights do not fit the net.
     """
     try:
@@ -62,16 +139,20 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise DataError(f"The model {path} cannot be read: {error}.") from None
-    preprocessor = preprocessor_from_json(header["preprocessor"])
-    classes = tuple(header["classes"])
+    if header.get(_DIGEST) != _digest(header, weights):
+        raise DataError(f"The model {path} is damaged: its content is not what was written. Copy it anew.")
+    try:
+        card = card_from_json(header)
+    except DataError as error:
+        raise DataError(f"The model {path} cannot be used: {error}") from None
     if net is None:
-        net = build_net(ModelSettings.model_validate(header["model"]), preprocessor.image_shape, len(classes), seed=0)
+        net = build_net(card.model, card.preprocessor.image_shape, len(card.classes), seed=0)
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"The weights of {path} do not fit the model: {' '.join(str(error).split())}.") from None
-    check_net(net, preprocessor.image_shape, len(classes))
-    return LoadedModel(net.eval(), preprocessor, classes)
+    check_net(net, card.preprocessor.image_shape, len(card.classes))
+    return LoadedModel(net.eval(), card)
 
 
 def _header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
@@ -80,6 +161,7 @@ def _header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
         version = int(header["format_version"])
     except (KeyError, ValueError, TypeError):
         raise DataError(f"{path} was not written by Fovea: its header lacks the net and the preprocessing.") from None
-    if version > FORMAT_VERSION:
-        raise DataError(f"{path} has format {version}, this Fovea reads up to {FORMAT_VERSION}: install a newer one.")
+    if version != FORMAT_VERSION:
+        remedy = "install a newer Fovea" if version > FORMAT_VERSION else "train it again"
+        raise DataError(f"{path} has the format {version}, this Fovea reads {FORMAT_VERSION}: {remedy}.")
     return header

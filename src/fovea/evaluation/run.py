@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,13 +15,14 @@ from torch import nn
 from fovea.data.imageset import ImageSet
 from fovea.data.split import Split, split_from_json
 from fovea.errors import DataError
+from fovea.evaluation.answer import answer_array
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
-from fovea.files import file_digest, read_json, read_json_lines
+from fovea.files import read_json, read_json_lines
 from fovea.registry import unknown_name
-from fovea.runfolder import MANIFEST, SEEDS, is_finished, resume_command
+from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
 from fovea.settings import METRIC_ALIASES, Recipe, read_recipe, read_record
 
 
@@ -55,6 +55,7 @@ class Run:
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if is_finished(self.path):
+            read_manifest(self.path)  # refuses a later version
             gone = [name for name in ("best.safetensors", "result.json") if not (self.path / name).is_file()]
             if gone:
                 raise DataError(f"The run {self.path} was finished, but {' and '.join(gone)} has been removed since.")
@@ -111,10 +112,7 @@ class Run:
             DataError: when the file is not the one that the run's manifest describes.
         """
         path = self.path / "best.safetensors"
-        if (self.path / MANIFEST).is_file():
-            written = read_json(self.path / MANIFEST).get("sha256", {}).get(path.name)
-            if written != file_digest(path):
-                raise DataError(f"{path} is not the file that the run wrote: its sha256 is not that of {MANIFEST}.")
+        check_file(self.path, path.name)
         return read_model(path, self._net)
 
     @property
@@ -158,26 +156,21 @@ class Run:
         """Counts [K, K] (true class, predicted class) of the test split, or of validation where test stayed closed."""
         return confusion_matrix(self.predictions("test" if self.has_test else "val"))
 
-    def predict(self, images: Any) -> Predictions:
+    def predict(self, images: Any, adapt: bool = False) -> Predictions:
         """Answer for new images with the preprocessing of the training.
+
+        Images that are unlike the training images (inverted, of another size, blank ...) raise an InputWarning.
 
         Args:
             images: one image [H, W] or [H, W, C], or many [N, H, W] or [N, H, W, C], raw values as in training.
                 Other sizes and channel counts are fitted as the training images were.
+            adapt: make images that are unlike the training images like them: inverted ones are inverted, small or
+                off-centre ones cut out and centred where training images stand on a plain background.
 
         Raises:
             DataError: for arrays that are no such images.
         """
-        try:
-            array = images.images if isinstance(images, ImageSet) else np.asarray(images)
-        except ValueError:
-            raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
-        if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
-            array = array[None]
-        pixels = self.model.preprocessor.to_uint8(array)
-        labels = np.full(len(pixels), -1, np.int64)
-        unlabelled = ImageSet(pixels, labels, self.model.classes, np.arange(len(pixels)))
-        return self.evaluate(unlabelled)
+        return answer_array(self.model, images, self.device, self.recipe.evaluation.eval_batch_size, adapt)
 
     def evaluate(self, images: ImageSet) -> Predictions:
         """Predictions for a prepared set, on the CPU or the device of the run, in the precision of the run."""

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fovea import faults
-from fovea.data.preprocess import Preprocessor
 from fovea.errors import FoveaError, NonFiniteLossError, UserError
-from fovea.evaluation.modelfile import model_as_bytes
+from fovea.evaluation.modelfile import ModelCard, model_as_bytes
 from fovea.files import append_json_line, csv_table, read_json_lines, write_bytes, write_text
-from fovea.runfolder import is_finished, now_utc, resume_command
-from fovea.settings import ModelSettings, Recipe
+from fovea.runfolder import is_finished, is_unfinished, now_utc, resume_command
+from fovea.settings import Recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.checkpoint import Tensors, capture, describe_place, save_checkpoint
 from fovea.training.signals import StoppedBySignal, StopRequest
@@ -53,11 +52,8 @@ def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 class Writer(Callback):
     """Keeps metrics.csv, log.jsonl and best.safetensors up to date, so that a run that is broken off leaves them."""
 
-    def __init__(
-        self, folder: Path, model: ModelSettings, preprocessor: Preprocessor, classes: tuple[str, ...]
-    ) -> None:
-        self.folder, self.model = folder, model
-        self.preprocessor, self.classes = preprocessor, classes
+    def __init__(self, folder: Path, card: ModelCard) -> None:
+        self.folder, self.card = folder, card
 
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         if state.best_epoch == state.epoch:
@@ -68,8 +64,7 @@ class Writer(Callback):
         faults.reach("epoch written")
 
     def write_best(self, weights: Tensors) -> None:
-        content = model_as_bytes(weights, self.model, self.preprocessor, self.classes)
-        write_bytes(self.folder / "best.safetensors", content)
+        write_bytes(self.folder / "best.safetensors", model_as_bytes(weights, self.card))
 
 
 class Saver(Callback):
@@ -131,5 +126,5 @@ def record_end(folder: Path, error: BaseException, say: Say) -> None:
         log_event(folder, event, last.get("step", 0), reason=reason)
     if isinstance(error, NonFiniteLossError):
         say("broken off", str(folder))  # to go on would lead to the same place
-    elif not isinstance(error, UserError) and (folder / "config.yaml").is_file():
+    elif not isinstance(error, UserError) and is_unfinished(folder):
         say("to go on", resume_command(folder))

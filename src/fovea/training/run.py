@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from fovea import faults
 from fovea.data.batches import TrainBatches
 from fovea.data.draws import derived_seed, random_order
+from fovea.data.guard import InputProfile, fit_profile
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
 from fovea.data.preprocess import Preprocessor, fit_preprocessor
@@ -22,12 +23,12 @@ from fovea.data.split import Split
 from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import read_model
+from fovea.evaluation.modelfile import ModelCard, model_as_bytes, read_model
 from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
-from fovea.runfolder import describe_environment, record_test_look
+from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
 from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
 from fovea.training.callbacks import Callback, make_callbacks
 from fovea.training.checkpoint import Checkpoint
@@ -50,6 +51,7 @@ class Plan:
     recipe: Recipe
     splits: Splits
     preprocessor: Preprocessor
+    profile: InputProfile
     hardware: Hardware
     net: nn.Module
     own_net: bool
@@ -91,7 +93,9 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: 
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
-    return Plan(complete, splits, preprocessor, hardware, built, net is not None, lines + _zca_note(preprocessor))
+    profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
+    lines += _zca_note(preprocessor)
+    return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines)
 
 
 def _zca_note(preprocessor: Preprocessor) -> list[str]:
@@ -132,6 +136,7 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
     write_json(folder / "split.json", plan.splits.split.as_json())
     write_json(folder / "classes.json", list(plan.splits.sets["train"].classes))
     write_json(folder / "preprocess.json", plan.preprocessor.as_json())
+    write_json(folder / INPUT_PROFILE, plan.profile.as_json())
     # The run_id tells runs of the same name apart.
     write_json(folder / "environment.json", {"run_id": uuid.uuid4().hex, **describe_environment()})
     problems = [problem.cause for problem in plan.splits.problems]
@@ -149,7 +154,22 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
 
 def run_writer(plan: Plan, folder: Path) -> Writer:
     """What keeps the files of a plan's run up to date."""
-    return Writer(folder, plan.recipe.model, plan.preprocessor, plan.splits.sets["train"].classes)
+    return Writer(folder, model_card(plan))
+
+
+def model_card(plan: Plan) -> ModelCard:
+    """What the model file says of a plan's net, as long as there are no metrics."""
+    sets, target = plan.splits.sets, plan.hardware.target
+    images = {name: len(found) for name, found in sets.items()}
+    return ModelCard(
+        model=plan.recipe.model,
+        preprocessor=plan.preprocessor,
+        classes=sets["train"].classes,
+        profile=plan.profile,
+        precision=target.precision,
+        memory_format=target.memory_format,
+        data={"images": images, "fingerprints": fingerprints(plan.splits)},
+    )
 
 
 def train_run(
@@ -272,6 +292,7 @@ def _ordinal(number: int) -> str:
 
 def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions]) -> None:
     evaluation = plan.recipe.evaluation
+    metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
     for name, found in predictions.items():
         write_bytes(folder / f"predictions-{name}.npz", predictions_as_npz(found))
     last = predictions.get("test", predictions["val"])
@@ -281,10 +302,18 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
     matrix = confusion_matrix(last)
     rows = [[name, *counts] for name, counts in zip(last.classes, matrix.tolist(), strict=True)]
     write_text(folder / "confusion_matrix.csv", csv_table(["true \\ predicted", *last.classes], rows))
+    _write_metrics_into_model(plan, folder, result, metrics)
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
-    metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
     write_json(folder / "result.json", _result(plan, folder, result, metrics))
+
+
+def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> None:
+    """Write best.safetensors once more, so that the file alone says how good its weights are."""
+    shown = {name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()}
+    shown |= {"epoch": result.best_epoch, "chosen_by": plan.recipe.callbacks.monitor}
+    weights = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net.state_dict()
+    write_bytes(folder / "best.safetensors", model_as_bytes(weights, replace(model_card(plan), metrics=shown)))
 
 
 def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:

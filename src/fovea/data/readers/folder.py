@@ -77,7 +77,9 @@ def _decoded(
         sets[part] = RawSet(pictures.rows(good), labels, ids)
         start += len(rows)
     form = "image folder" if not tree.is_archive else "archive of image folders"
-    return RawData(tree.name, form, sets, tuple(map(readable, classes)), notes=[*notes, *pictures.notes])
+    return RawData(
+        tree.name, form, sets, tuple(map(readable, classes)), notes=[*notes, *pictures.notes], sizes=pictures.sizes
+    )
 
 
 def readable(name: str) -> str:

@@ -34,13 +34,15 @@ class _Row:
     part: str
 
 
-def read_path_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[dict[str, RawSet], list[str]]:
+def read_path_table(
+    tree: Tree, name: str, head: Head, options: ReadOptions
+) -> tuple[dict[str, RawSet], list[str], tuple[tuple[int, int], ...]]:
     """Read a table of paths, whose first lines say `head`, and decode the images that it names.
 
     Paths are relative to the table's folder.
 
     Returns:
-        Part -> images, labels (None where the table has none) and ids; lines to show.
+        Part -> images, labels (None where the table has none) and ids; lines to show; the sizes of the files.
 
     Raises:
         DataError: for paths that are missing or lead outside the folder, a file listed with two labels, and images
@@ -62,7 +64,7 @@ def read_path_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> 
         labels = None if any(row.label is None for row in kept) else np.array([row.label for row in kept])
         parts[part] = RawSet(pictures.rows(good), labels, np.array([row.path for row in kept]))
         start += len(chosen)
-    return parts, pictures.notes
+    return parts, pictures.notes, pictures.sizes
 
 
 def _rows(tree: Tree, name: str, head: Head, options: ReadOptions) -> list[_Row]:

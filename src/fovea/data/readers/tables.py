@@ -104,9 +104,11 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
         _refuse_folders_too(tree, by_part["train"].name)
     parts: dict[str, RawSet] = {}
     notes: list[str] = []
+    sizes: tuple[tuple[int, int], ...] = ()
     for part, table in by_part.items():
         if table.kind == "paths":
-            found, lines = read_path_table(tree, table.name, table.head, options)
+            found, lines, own_sizes = read_path_table(tree, table.name, table.head, options)
+            sizes = tuple(dict.fromkeys([*sizes, *own_sizes]))[:3]
             named = {part if own == "train" else own: images for own, images in found.items()}
             if twice := sorted(named.keys() & parts.keys()):
                 raise DataError(
@@ -121,7 +123,8 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
             del parts[part]
             notes.append(f"{table.name} has no labels: it is for predictions, not for a test, and was left out")
     form = "CSV of paths" if by_part["train"].kind == "paths" else "CSV of pixels"
-    return RawData(tree.name, form, parts, notes=notes, files=tuple(table.name for table in by_part.values()))
+    files = tuple(table.name for table in by_part.values())
+    return RawData(tree.name, form, parts, notes=notes, files=files, sizes=sizes)
 
 
 def _by_part(tree: Tree, tables: list[_Table]) -> dict[str, _Table]:

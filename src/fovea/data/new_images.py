@@ -1,0 +1,124 @@
+"""New images on their way to a trained net: fitted to its input, held against its training images, adapted if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.data.adapt import adapt_images, fit_sizes
+from fovea.data.guard import Comparison, InputProfile, compare, compare_sizes
+from fovea.data.imageset import ImageSet
+from fovea.data.pixels import check_images, fit_channels, range_of_new_images, to_uint8
+from fovea.data.preprocess import Preprocessor
+from fovea.errors import DataError
+
+_COLOURFUL = 8.0  # mean distance between the highest and the lowest channel from which on an image is no grey one
+
+
+@dataclass(frozen=True, eq=False)
+class NewImages:
+    """A batch of images to be answered.
+
+    Attributes:
+        pixels: uint8 [N, h, w, C] of one size, or N arrays uint8 [h, w, C] of any sizes; C is 1 or 3.
+        ids: file names or row numbers, [N].
+        sizes: int64 [N, 2], height and width as they came (files may have been resized when they were decoded).
+    """
+
+    pixels: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+    ids: NDArray[Any]
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedImages:
+    """The same images as the net will see them.
+
+    Attributes:
+        images: uint8 [N, H, W, C].
+        ids: [N].
+        comparison: how they differ from the training images, as they came.
+        adapted: what was done to them ("inverted", "centred") -> which images, bool [N]; empty where nothing was asked.
+        still: how they differ once adapted; the same as `comparison` where nothing was asked.
+    """
+
+    images: NDArray[np.uint8]
+    ids: NDArray[Any]
+    comparison: Comparison
+    adapted: dict[str, NDArray[np.bool_]]
+    still: Comparison
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None = None, where: str = "") -> NewImages:
+    """Arrays of raw values, mapped to 0..255 as the training images were.
+
+    Args:
+        images: an ImageSet, one image [H, W] or [H, W, C], or many [N, H, W] or [N, H, W, C].
+        ids: [N]; None: the row numbers.
+
+    Raises:
+        DataError: for arrays that are no images, or whose values lie far outside those of the training images.
+    """
+    where = where or "the images"
+    try:
+        array = images.images if isinstance(images, ImageSet) else np.asarray(images)
+    except ValueError:
+        raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
+        array = array[None]
+    checked = check_images(array, where)
+    pixels = np.asarray(to_uint8(checked, range_of_new_images(checked, preprocessor.input_range, where)))
+    sizes = np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1))
+    return NewImages(pixels, np.arange(len(pixels)) if ids is None else ids, sizes)
+
+
+def fit_new_images(preprocessor: Preprocessor, profile: InputProfile, new: NewImages, adapt: bool) -> FittedImages:
+    """Give new images the net's size and channels, and hold them against the training images.
+
+    Args:
+        adapt: whether to make those that are unlike the training images like them (see `adapt_images`).
+    """
+    height, width, channels = preprocessor.image_shape
+    unlike_channels = _unlike_channels(new.pixels, channels, profile)
+    pixels = _with_channels(new.pixels, channels)
+    images = fit_sizes(pixels, (height, width))
+    found = compare(profile, images)
+    as_they_came = {**compare_sizes(profile, new.sizes), **unlike_channels}
+    comparison = Comparison({**found.outside, **as_they_came}, found.values)
+    if not adapt or not comparison.outside:
+        return FittedImages(images, new.ids, comparison, {}, comparison)
+    images, adapted = adapt_images(profile, pixels, (height, width))
+    still = compare(profile, images)
+    left = {name: which & ~adapted["centred"] for name, which in as_they_came.items()}
+    left = {name: which for name, which in left.items() if which.any()}
+    return FittedImages(images, new.ids, comparison, adapted, Comparison({**still.outside, **left}, still.values))
+
+
+def _with_channels(pixels: Any, channels: int) -> Any:
+    if isinstance(pixels, np.ndarray):
+        return fit_channels(pixels, channels)
+    return [np.asarray(fit_channels(image[None], channels))[0] for image in pixels]
+
+
+def _unlike_channels(pixels: Any, channels: int, profile: InputProfile) -> dict[str, NDArray[np.bool_]]:
+    """Images in colour before a net of grey ones, grey images before a net of colourful ones."""
+    if channels == 1:
+        which = np.array([_is_colourful(image) for image in pixels], np.bool_)
+    else:
+        colourful = profile.spreads["colour"].typical > _COLOURFUL
+        which = np.array([image.shape[2] == 1 and colourful for image in pixels], np.bool_)
+    return {"channels": which} if which.any() else {}
+
+
+def _is_colourful(image: NDArray[np.uint8]) -> bool:
+    return image.shape[2] == 3 and float((image.max(axis=2) - image.min(axis=2)).mean()) > _COLOURFUL
