@@ -47,7 +47,7 @@ def adapt_images(
     if profile.plain_background:
         shapes = np.array([image.shape[:2] for image in originals], np.int64).reshape(-1, 2)
         outside = {**compare(profile, images).outside, **compare_sizes(profile, shapes)}
-        for row in np.flatnonzero(np.any([*outside.values(), centred], axis=0)):
+        for row in np.flatnonzero(np.any([*outside.values(), centred], axis=0)).tolist():
             original = 255 - originals[row] if inverted[row] else originals[row]
             found = centre(profile, original, size)
             if found is not None:
@@ -99,7 +99,8 @@ def _strength(profile: InputProfile, image: Image8) -> NDArray[np.float32]:
     """How far each pixel is from the image's background, in the direction of ink: float32 [h, w], 0 and more."""
     grey = image.mean(axis=2, dtype=np.float32)
     background = np.float32(np.median(border_of(grey[None])))
-    return ((grey - background) * np.float32(_sign(profile))).clip(0)
+    strength: NDArray[np.float32] = ((grey - background) * np.float32(_sign(profile))).clip(0)
+    return strength
 
 
 def _without_specks(strokes: NDArray[np.bool_]) -> NDArray[np.bool_]:

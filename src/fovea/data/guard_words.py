@@ -98,10 +98,10 @@ class GuardTally:
         plural = "are" if self.images > 1 else "is"
         if name == "inverted":
             low, high = self.profile.spreads["border"].smallest, self.profile.spreads["border"].largest
-            now = self._values["border"] / self.images
+            level = self._values["border"] / self.images
             return (
-                f"{who} look{'' if self.images > 1 else 's'} inverted: the border has the level {now:.0f} on average, "
-                f"{low:.0f} to {high:.0f} in training"
+                f"{who} look{'' if self.images > 1 else 's'} inverted: the border has the level {level:.0f}, in training "
+                f"{low:.0f} to {high:.0f}"
             )
         if name in ("size", "aspect"):
             assert self._size is not None
@@ -111,8 +111,8 @@ class GuardTally:
             return f"{who} {plural} not of the training images' size ({shown}, not {own}) and {plural} {done}"
         if name == "channels":
             grey = "colour" not in self.profile.spreads
-            now, then = ("in colour", "grey") if grey else ("grey", "in colour")
-            return f"{who} {plural} {now}, the training images are {then}"
+            new, old = ("in colour", "grey") if grey else ("grey", "in colour")
+            return f"{who} {plural} {new}, the training images are {old}"
         unit, below, above = MEASURES[name]
         spread, now = self.profile.spreads[name], self._values[name] / self.images
         words = below if now < spread.typical else above

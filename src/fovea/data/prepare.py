@@ -90,7 +90,8 @@ def prepare_splits(
     if len(sets["train"]) < 2:
         raise SettingsError("Fewer than two training images are left.")
     problems = [*check_class_presence(sets), *check_shared_images(sets)]
-    sizes = raw.sizes or (train_rows.shape[1:3],)
+    height, width = train_rows.shape[1:3]
+    sizes = raw.sizes or ((height, width),)
     return Splits(sets, split, input_range, raw.kind, sizes, [*raw.notes, *notes], problems)
 
 

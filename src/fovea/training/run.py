@@ -310,7 +310,9 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
 
 def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> None:
     """Write best.safetensors once more, so that the file alone says how good its weights are."""
-    shown = {name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()}
+    shown: dict[str, Any] = {
+        name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
+    }
     shown |= {"epoch": result.best_epoch, "chosen_by": plan.recipe.callbacks.monitor}
     weights = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net.state_dict()
     write_bytes(folder / "best.safetensors", model_as_bytes(weights, replace(model_card(plan), metrics=shown)))
