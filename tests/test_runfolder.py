@@ -79,7 +79,7 @@ def test_the_manifest_holds_the_digest_of_every_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a" / "b.txt", b"content")
     write_manifest(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest == {"sha256": {"a/b.txt": file_digest(tmp_path / "a" / "b.txt")}}
+    assert manifest == {"format_version": 1, "sha256": {"a/b.txt": file_digest(tmp_path / "a" / "b.txt")}}
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

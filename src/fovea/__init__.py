@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fovea.evaluation.findings import Finding
     from fovea.evaluation.intervals import Score
     from fovea.evaluation.predictions import Predictions
-    from fovea.evaluation.run import Run
+    from fovea.runview import Run
     from fovea.settings import Recipe
     from fovea.studies.seeds import SeedStudy
     from fovea.training.callbacks import Callback
@@ -45,7 +45,7 @@ _HOMES = {
     "Predictor": "fovea.delivery.predictor",
     "Preprocessor": "fovea.data.preprocess",
     "Recipe": "fovea.settings",
-    "Run": "fovea.evaluation.run",
+    "Run": "fovea.runview",
     "RunFailedError": "fovea.errors",
     "Score": "fovea.evaluation.intervals",
     "SeedStudy": "fovea.studies.seeds",

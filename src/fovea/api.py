@@ -11,21 +11,25 @@ from typing import Any, overload
 from torch import nn
 
 from fovea.data.audit import DataFacts, describe
-from fovea.data.imageset import ImageSet, RawData
+from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.errors import SettingsError
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.run import Run
+from fovea.evaluation.stored import StoredRun
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.console import progress_stream, say_on
-from fovea.reporting.figures import draw_samples, save_figure
-from fovea.runfolder import create_run_folder, is_unfinished, resume_command
+from fovea.reporting.figures import FIGURES, write_figure
+from fovea.reporting.pictures import draw_samples
+from fovea.reporting.style import save_figure
+from fovea.reporting.write import write_comparison, write_run_report, write_study_report
+from fovea.runfolder import SEEDS, create_run_folder, is_unfinished, resume_command, update_manifest
 from fovea.runs import Given, new_run, new_study, resume_run
+from fovea.runview import Run
 from fovea.settings import ModelSettings, Recipe, with_settings
 from fovea.sources import ARRAYS, data_place, read_all, read_options, resolve_data, with_places
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
-from fovea.studies.seeds import SeedStudy, seeds_of
+from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
 from fovea.training.checkpoint import plain_state
 from fovea.training.run import plan_run
@@ -36,7 +40,7 @@ def train(data: Any = None, *, seeds: None = None, **options: Any) -> Run: ...
 
 
 @overload
-def train(data: Any = None, *, seeds: int, **options: Any) -> SeedStudy: ...
+def train(data: Any = None, *, seeds: int, **options: Any) -> SeedStudy[Run]: ...
 
 
 def train(
@@ -53,7 +57,7 @@ def train(
     force: bool = False,
     verbose: bool = True,
     **settings: Any,
-) -> Run | SeedStudy:
+) -> Run | SeedStudy[Run]:
     """Train a classifier, test it once, and keep everything in a run folder.
 
     Args:
@@ -112,7 +116,7 @@ def train(
 
 def _train_fresh(
     recipe: Recipe, raw: RawData, num_seeds: int | None, parent: Path, name: str | None, own: Given
-) -> Run | SeedStudy:
+) -> Run | SeedStudy[Run]:
     """A run or a study in a folder of its own, which is made once everything has been checked."""
     plan = plan_run(recipe, raw, own.net)
     name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
@@ -133,7 +137,7 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
-def load_data(data: Any, **settings: Any) -> dict[str, ImageSet]:
+def load_data(data: Any, **settings: Any) -> ImageSets:
     """Read data as training would, without training.
 
     Args:
@@ -146,7 +150,7 @@ def load_data(data: Any, **settings: Any) -> dict[str, ImageSet]:
     Raises:
         UserError: for data that cannot be used.
     """
-    return describe_data(data, **settings).sets
+    return ImageSets(describe_data(data, **settings).sets)
 
 
 def describe_data(data: Any, **settings: Any) -> DataFacts:
@@ -161,11 +165,7 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
 
 def write_samples(facts: DataFacts, folder: Path) -> Path:
     """Draw some images of data as <folder>/<name>-samples.png."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
-    path = folder / f"{_file_name(facts.name)}-samples.png"
+    path = make_out(folder) / f"{_file_name(facts.name)}-samples.png"
     save_figure(draw_samples(facts.sets), path)
     return path
 
@@ -182,6 +182,58 @@ def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
     return Run(path, model)
 
 
+def write_reports(paths: Sequence[str | Path], output: str | Path | None = None) -> Path:
+    """Write the report of a run, of a study of seeds, or of several runs held against each other.
+
+    Args:
+        paths: run folders; or one folder of a study.
+        output: the page; None: report.html in the folder, or compare-....html beside the first of several.
+
+    Raises:
+        DataError: when a folder is no finished run, or a file of it is missing or damaged.
+        RunFailedError: when the page cannot be written.
+    """
+    place = None if output is None else Path(output)
+    if len(paths) > 1:
+        return write_comparison([Run(path) for path in paths], place)
+    folder = Path(paths[0])
+    if (folder / SEEDS).is_file():
+        return write_study_report(read_study(folder, Run), place)
+    return write_run_report(Run(folder), place)
+
+
+def write_run_figures(
+    path: str | Path, names: Sequence[str], out: str | Path | None = None, form: str = "png", normalize: bool = False
+) -> list[Path]:
+    """Draw figures of a run by their names.
+
+    Args:
+        names: of `fovea.reporting.figures.FIGURES`, or "all".
+        out: the folder; None: the run folder.
+        form: "png" or "svg".
+        normalize: of the confusion matrix: shares instead of counts.
+
+    Raises:
+        SettingsError: for an unknown figure.
+    """
+    run = Run(path)
+    folder = run.path if out is None else make_out(Path(out))
+    wanted = list(FIGURES) if "all" in names else [name for name in names if FIGURES[name]]
+    written = [write_figure(run, name, folder, form, normalize) for name in wanted]
+    if folder == run.path:
+        update_manifest(folder, [file.name for file in written])
+    return written
+
+
+def make_out(folder: Path) -> Path:
+    """Make the folder that a user named for what is written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
+    return folder
+
+
 def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, int]:
     """Evaluate a saved run on its own test images, or on other labelled data.
 
@@ -194,7 +246,7 @@ def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = Fal
     Raises:
         DataError: when the data is not there, has changed, or does not fit the run's classes.
     """
-    run = Run(path)
+    run = StoredRun(path)
     if data is not None and data_place(data) != run.recipe.data.source:
         options = read_options(run.recipe)
         size = run.model.preprocessor.image_shape[:2]

@@ -19,6 +19,7 @@ from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.files import append_json_line, file_digest, read_json, read_json_lines, sync_folder, write_json
 
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 FORMAT_VERSION = 1  # of the run folder; a later one is refused
 LEDGER = "test_ledger.jsonl"
 SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds

@@ -16,11 +16,13 @@ from fovea.data.imageset import RawData
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
-from fovea.evaluation.run import Run
-from fovea.files import read_json, remove_partial
+from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
+from fovea.evaluation.stored import StoredRun
+from fovea.files import read_json, remove_partial, write_bytes
 from fovea.models.zoo import MODELS
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
+from fovea.reporting.write import write_run_report, write_study_report
 from fovea.runfolder import (
     INPUT_PROFILE,
     SEEDS,
@@ -31,6 +33,7 @@ from fovea.runfolder import (
     locked,
     write_manifest,
 )
+from fovea.runview import Run
 from fovea.settings import Recipe, read_recipe, read_record
 from fovea.sources import read_all, with_places
 from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
@@ -79,7 +82,7 @@ def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Seque
 
 def new_study(
     recipe: Recipe, seeds: tuple[int, ...], plan: Plan, raw: RawData, folder: Path, given: Given
-) -> SeedStudy:
+) -> SeedStudy[Run]:
     """Train once for each seed, in run folders below an empty folder; `plan` is that of the first."""
     with locked(folder):
         # First: a folder with config.yaml and without seeds.json is a single run.
@@ -96,7 +99,7 @@ def resume_run(
     test_data: Any = None,
     settings: Mapping[str, Any] | None = None,
     force: bool = False,
-) -> Run | SeedStudy:
+) -> Run | SeedStudy[Run]:
     """Go on with a run or a study that was broken off; a finished one is read back.
 
     Args:
@@ -146,9 +149,9 @@ def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tup
     return recipe, lambda: read_all(recipe, source, **parts)
 
 
-def _finished(folder: Path, given: Given) -> Run | SeedStudy:
+def _finished(folder: Path, given: Given) -> Run | SeedStudy[Run]:
     given.say("finished", f"{folder}: nothing is left to do")
-    return read_study(folder) if _is_study(folder) else Run(folder, given.net)
+    return read_study(folder, Run) if _is_study(folder) else Run(folder, given.net)
 
 
 def _is_study(folder: Path) -> bool:
@@ -256,14 +259,24 @@ def _carry_through(
             start=start,
             recipe_sha256=recipe_sha256,
         )
-        run = Run(folder, plan.net if plan.own_net else None)
-        write_figures(run)
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
+        run = Run(folder, plan.net if plan.own_net else None)
+        _keep_examples(plan, run)
+        write_figures(run)
+        write_run_report(run)
         write_manifest(folder)
     except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
         record_end(folder, error, say)
         raise
     return run
+
+
+def _keep_examples(plan: Plan, run: StoredRun) -> None:
+    """Write the few images that figures and report show: the folder alone has to be enough for both."""
+    sets = plan.splits.sets
+    found = run.predictions(run.judged_by)
+    gallery = make_gallery(sets, plan.recipe.augmentation, plan.recipe.training.seed, sets[run.judged_by], found)
+    write_bytes(run.path / GALLERY, gallery_as_npz(gallery))
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +297,7 @@ class _Study:
     force: bool
 
 
-def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy:
+def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy[Run]:
     """Train, go on with or read back the run of each seed; the lock of the study is held."""
     beginnings = [copy.deepcopy(callback.state_dict()) for callback in given.callbacks]
 
@@ -299,6 +312,7 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy:
         return _begin_in_study(study, recipe, run_folder, raw, given)
 
     found = run_seeds(study.recipe, study.seeds, study.folder, train_one)
+    write_study_report(found)
     write_manifest(study.folder)
     return found
 

@@ -18,6 +18,7 @@ SURFACE = {
     },
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
+    "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
     "list": {"--json", "--help"},
 }  # fmt: skip
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.reporting.figures import draw_confusion, draw_curves, save_figure
+from fovea.reporting.confusion import draw_confusion
+from fovea.reporting.curves import draw_curves
+from fovea.reporting.style import save_figure
 
 
 def history(epochs: int) -> dict[str, list[float]]:
@@ -22,7 +24,7 @@ def test_the_curves_show_loss_above_accuracy_with_the_chosen_epoch(epochs: int) 
     above, below = draw_curves(history(epochs), best_epoch=1).axes
     assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("loss", "accuracy", "epoch")
     assert above.get_yscale() == "log"
-    labels = [text.get_text() for text in above.get_legend().get_texts()]
+    labels = [text.get_text() for text in above.figure.legends[0].get_texts()]
     assert labels == ["training, augmented (running)", "training", "validation", "epoch 1, whose weights are kept"]
     drawn = above.get_lines()[2].get_ydata()
     assert np.array_equal(drawn, history(epochs)["val_loss"])

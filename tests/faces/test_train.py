@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 import fovea
 from fovea.cli import app
 from fovea.evaluation.modelfile import read_model
-from fovea.evaluation.run import Run
+from fovea.runview import Run
 from fovea.files import file_digest
 from fovea.listing import AUGMENTATION_KEYS
 from fovea.settings import AugmentationSettings
@@ -41,6 +41,14 @@ FILES = {
     "confusion_matrix.csv",
     "confusion_matrix.png",
     "curves.png",
+    "class_accuracy.png",
+    "class_counts.png",
+    "mistakes.png",
+    "samples.png",
+    "augmented.png",
+    "examples.npz",
+    "input_profile.json",
+    "report.html",
     "findings.json",
     "result.json",
     "manifest.json",

@@ -18,7 +18,7 @@ from torch import nn
 
 import fovea
 from fovea import faults
-from fovea.evaluation.run import Run
+from fovea.runview import Run
 from fovea.files import read_json_lines
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 

@@ -97,12 +97,10 @@ class GuardTally:
         who = f"{count:,} of {self.images:,} images" if self.images > 1 else "the image"
         plural = "are" if self.images > 1 else "is"
         if name == "inverted":
-            low, high = self.profile.spreads["border"].smallest, self.profile.spreads["border"].largest
-            level = self._values["border"] / self.images
-            return (
-                f"{who} look{'' if self.images > 1 else 's'} inverted: the border has the level {level:.0f}, in training "
-                f"{low:.0f} to {high:.0f}"
-            )
+            border, level = self.profile.spreads["border"], self._values["border"] / self.images
+            in_training = f"in training {border.smallest:.0f} to {border.largest:.0f}"
+            looks = "look" if self.images > 1 else "looks"
+            return f"{who} {looks} inverted: the border has the level {level:.0f} on average, {in_training}"
         if name in ("size", "aspect"):
             assert self._size is not None
             own = " or ".join(f"{height}x{width}" for height, width in self.profile.sizes)

@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fovea.display import image_html, table_html
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +125,9 @@ class RawData:
     sizes: tuple[tuple[int, int], ...] = ()
 
 
+_SHOWN_IMAGES, _SHOWN_CLASSES = 20, 12  # in a notebook
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Labelled images.
@@ -161,6 +167,32 @@ class ImageSet:
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
+    def _repr_html_(self) -> str:
+        from fovea.data.mosaic import as_png, mosaic  # it needs what needs this module
+
+        height, width, channels = self.image_shape
+        counts = [f"{name}: {count:,}" for name, count in self.class_counts().items()]
+        more = f" and {len(counts) - _SHOWN_CLASSES} more" if len(counts) > _SHOWN_CLASSES else ""
+        rows = [
+            ("images", f"{len(self):,} of {height}x{width}, {'grey' if channels == 1 else 'colour'}"),
+            (f"{len(counts)} classes", ", ".join(counts[:_SHOWN_CLASSES]) + more),
+        ]
+        shown = np.linspace(0, len(self) - 1, min(_SHOWN_IMAGES, len(self))).astype(np.int64)
+        strip = mosaic(self.images[shown], _SHOWN_IMAGES // 2) if len(shown) else None
+        picture = "" if strip is None else image_html(as_png(strip), f"{len(shown)} of the images")
+        return table_html(rows) + picture
+
+    def __repr__(self) -> str:
+        height, width, channels = self.image_shape
+        return f"ImageSet({len(self):,} images, {height}x{width}x{channels}, {len(self.classes)} classes)"
+
     def take(self, indices: NDArray[np.int64]) -> ImageSet:
         """The images at `indices` (int64 [M]), in that order, as a new set."""
         return ImageSet(take_rows(self.images, indices), self.labels[indices], self.classes, self.ids[indices])
+
+
+class ImageSets(dict[str, ImageSet]):
+    """Part ("train", "val", "test") -> its images; a notebook shows them below each other."""
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<b>{escape(part)}</b>{images._repr_html_()}" for part, images in self.items())

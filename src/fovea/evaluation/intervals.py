@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ class Score:
         if self.low is None or self.high is None:
             return f"{self.value:.2%} ({self.count:,} {self.unit}, no interval)"
         return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] ({self.count:,} {self.unit})"
+
+    def _repr_html_(self) -> str:
+        interval = "no interval"
+        if self.low is not None and self.high is not None:
+            interval = f"{self.confidence:.0%} interval {self.low:.2%} to {self.high:.2%}"
+        return f"<b>{self.value:.2%}</b> <small>({interval}, {self.count:,} {escape(self.unit)})</small>"
 
     def __float__(self) -> float:
         return self.value

@@ -124,6 +124,11 @@ def predictions_as_npz(predictions: Predictions) -> bytes:
         "logits": predictions.logits,
         "classes": np.array(predictions.classes),
     }
+    return arrays_as_npz(arrays)
+
+
+def arrays_as_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """A NumPy archive of named arrays: the same arrays give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

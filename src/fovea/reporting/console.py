@@ -15,9 +15,10 @@ from typing import TextIO
 from fovea.evaluation.findings import Finding
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.run import Run
+from fovea.evaluation.stored import StoredRun
 from fovea.models.summary import count_parameters
-from fovea.studies.seeds import SeedStudy
+from fovea.runfolder import REPORT
+from fovea.studies.seeds import AnyRun, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.run import Plan
 
@@ -171,12 +172,12 @@ def _left(passed_seconds: float, done: int, total: int) -> str:
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
-def result_lines(found: Run | SeedStudy) -> str:
+def result_lines(found: StoredRun | SeedStudy[AnyRun]) -> str:
     """The result for stdout: the accuracies with their intervals, then the path."""
     return _study_lines(found) if isinstance(found, SeedStudy) else _run_lines(found)
 
 
-def _run_lines(run: Run) -> str:
+def _run_lines(run: StoredRun) -> str:
     level = f"{run.recipe.evaluation.confidence:.0%} interval"
     lines = []
     test = run.test_accuracy
@@ -187,16 +188,16 @@ def _run_lines(run: Run) -> str:
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
-    return "\n".join([*lines, str(run.path)])
+    return "\n".join([*lines, f"report {run.path / REPORT}", str(run.path)])
 
 
-def _study_lines(study: SeedStudy) -> str:
+def _study_lines(study: SeedStudy[AnyRun]) -> str:
     lines = []
     if study.test_accuracy is not None:
         lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
     lines.append(f"validation accuracy  {study.val_accuracy}")
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
-    return "\n".join([*lines, str(study.path)])
+    return "\n".join([*lines, f"report {study.path / REPORT}", str(study.path)])
 
 
 def evaluation_lines(predictions: Predictions, looks: int, as_json: bool) -> str:

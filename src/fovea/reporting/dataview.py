@@ -8,7 +8,7 @@ from typing import Any
 
 from fovea.data.audit import DataFacts, PartFacts
 from fovea.evaluation.findings import Finding
-from fovea.reporting.figures import shortened
+from fovea.reporting.style import shortened
 
 _MAX_CLASSES = 30
 _NAME_WIDTH = 24
@@ -63,7 +63,7 @@ def _class_lines(facts: DataFacts) -> list[str]:
     lines = [f"{len(facts.classes)} classes"]
     rows = [["class", *counted]]
     shown = list(facts.classes)[:_MAX_CLASSES]
-    rows += [[_short(name), *(f"{counts[name]:,}" for counts in counted.values())] for name in shown]
+    rows += [[shortened(name, _NAME_WIDTH), *(f"{counts[name]:,}" for counts in counted.values())] for name in shown]
     for name, *cells in rows:
         lines.append(f"  {name:<{name_width}}" + "".join(f"  {cell:>8}" for cell in cells))
     if len(facts.classes) > len(shown):
@@ -71,8 +71,3 @@ def _class_lines(facts: DataFacts) -> list[str]:
         more = f"{len(facts.classes) - len(shown)} more"
         lines.append(f"  {more:<{name_width}}" + "".join(f"  {count:>8,}" for count in rest))
     return lines
-
-
-def _short(name: str) -> str:
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shortened(printable, _NAME_WIDTH)

@@ -11,11 +11,11 @@ from fovea.data.pixels import check_images
 from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.run import Run
+from fovea.evaluation.stored import StoredRun
 from fovea.runfolder import ledger_folder, record_test_look
 
 
-def evaluate_test_split(run: Run, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
     """Open the run's own test split once more.
 
     Args:
@@ -35,7 +35,7 @@ def evaluate_test_split(run: Run, raw: RawData) -> tuple[Predictions, int]:
     return run.evaluate(images), _look(run, images)
 
 
-def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
     """Evaluate on other labelled data: its test part, or all of it.
 
     Raises:
@@ -52,6 +52,6 @@ def evaluate_other_data(run: Run, raw: RawData) -> tuple[Predictions, int]:
     return run.evaluate(images), _look(run, images)
 
 
-def _look(run: Run, images: ImageSet) -> int:
+def _look(run: StoredRun, images: ImageSet) -> int:
     entry = {"run": run.path.name, "purpose": "evaluate", "count": len(images)}
     return record_test_look(ledger_folder(run.path), images.fingerprint, entry)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from fovea.display import table_html
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
-from fovea.evaluation.run import Run
+from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
 from fovea.settings import Recipe, with_settings
 
-TrainOne = Callable[[Recipe, Path], Run]  # (recipe, run folder) -> the finished run
+AnyRun = TypeVar("AnyRun", bound=StoredRun)
 
 
 @dataclass(frozen=True, eq=False)
-class SeedStudy:
+class SeedStudy(Generic[AnyRun]):
     """Runs that differ in their seed alone, on one split.
 
     Attributes:
@@ -28,7 +29,7 @@ class SeedStudy:
 
     path: Path
     seeds: tuple[int, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[AnyRun, ...]
 
     def accuracies(self, split: str) -> list[float]:
         """One accuracy a seed, of "val" or "test"."""
@@ -51,6 +52,14 @@ class SeedStudy:
         """Of one seed's accuracy (test where it was opened, else validation); nan for one seed."""
         return standard_deviation(self.accuracies("test") or self.accuracies("val"))
 
+    def _repr_html_(self) -> str:
+        rows = [("validation accuracy", str(self.val_accuracy))]
+        if self.test_accuracy is not None:
+            rows.insert(0, ("test accuracy, mean", str(self.test_accuracy)))
+        rows.append(("standard deviation", f"{self.standard_deviation * 100:.2f} points from seed to seed"))
+        rows += [(f"seed {seed}", repr(run)) for seed, run in zip(self.seeds, self.runs, strict=True)]
+        return table_html(rows, self.path.resolve().name)
+
     def as_json(self) -> dict[str, Any]:
         test = self.test_accuracy
         return {
@@ -70,7 +79,7 @@ class SeedStudy:
         }
 
 
-def _json(run: Run) -> dict[str, Any] | None:
+def _json(run: StoredRun) -> dict[str, Any] | None:
     score = run.test_accuracy
     return None if score is None else score.as_json()
 
@@ -98,12 +107,15 @@ def begin_study(folder: Path, seeds: tuple[int, ...], recipe_sha256: str) -> Non
     write_json(folder / SEEDS, {**figures, "seeds": planned, "recipe_sha256": recipe_sha256})
 
 
-def run_seeds(recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: TrainOne) -> SeedStudy:
+def run_seeds(
+    recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: Callable[[Recipe, Path], AnyRun]
+) -> SeedStudy[AnyRun]:
     """Train with each of the seeds; the split stays the same.
 
     Args:
         folder: of the study, see `begin_study`.
-        train_one: trains, goes on with a run that was broken off, or reads a finished one.
+        train_one: (recipe, run folder) -> the finished run: trains, goes on with a run that was broken off, or reads
+            a finished one.
     """
     runs = tuple(train_one(with_settings(recipe, {"seed": seed}), _run_folder(folder, seed)) for seed in seeds)
     study = SeedStudy(folder, seeds, runs)
@@ -127,14 +139,14 @@ def study_plan(folder: Path) -> tuple[tuple[int, ...], str]:
         raise DataError(f"{folder / SEEDS} is damaged: it does not hold the seeds of a study.") from None
 
 
-def read_study(folder: Path) -> SeedStudy:
+def read_study(folder: Path, open_run: Callable[[Path], AnyRun]) -> SeedStudy[AnyRun]:
     """Read back a study whose runs have all ended.
 
     Raises:
         DataError: when seeds.json or a run is damaged.
     """
     seeds, _ = study_plan(folder)
-    return SeedStudy(folder, seeds, tuple(Run(_run_folder(folder, seed)) for seed in seeds))
+    return SeedStudy(folder, seeds, tuple(open_run(_run_folder(folder, seed)) for seed in seeds))
 
 
 def _run_folder(folder: Path, seed: int) -> Path:

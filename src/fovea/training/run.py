@@ -314,7 +314,8 @@ def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metri
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
     shown |= {"epoch": result.best_epoch, "chosen_by": plan.recipe.callbacks.monitor}
-    weights = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net.state_dict()
+    net = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net
+    weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}  # tied ones apart
     write_bytes(folder / "best.safetensors", model_as_bytes(weights, replace(model_card(plan), metrics=shown)))
 
 

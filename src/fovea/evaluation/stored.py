@@ -1,4 +1,4 @@
-"""Run: a finished run folder, read back."""
+"""StoredRun: a finished run folder, read back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from torch import nn
 
 from fovea.data.imageset import ImageSet
 from fovea.data.split import Split, split_from_json
+from fovea.display import table_html
 from fovea.errors import DataError
 from fovea.evaluation.answer import answer_array
+from fovea.evaluation.gallery import GALLERY, Gallery, read_gallery
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
@@ -36,7 +38,7 @@ class History(dict[str, list[float]]):
         raise unknown_name("metric", name, self)
 
 
-class Run:
+class StoredRun:
     """What a run folder holds, loaded when it is asked for.
 
     Args:
@@ -137,6 +139,20 @@ class Run:
             raise DataError(f"The run {self.path} has no predictions of the {split} split.")
         return read_predictions(path)
 
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The images that the run keeps to show.
+
+        Raises:
+            DataError: when they are missing or damaged.
+        """
+        return read_gallery(self.path / GALLERY)
+
+    @property
+    def judged_by(self) -> str:
+        """The split that the run is judged by: "test", or "val" where test stayed closed."""
+        return "test" if self.has_test else "val"
+
     @property
     def has_test(self) -> bool:
         """Whether the test split was opened in this run."""
@@ -155,7 +171,7 @@ class Run:
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
         """Counts [K, K] (true class, predicted class) of the test split, or of validation where test stayed closed."""
-        return confusion_matrix(self.predictions("test" if self.has_test else "val"))
+        return confusion_matrix(self.predictions(self.judged_by))
 
     def predict(self, images: Any, adapt: bool = False) -> Predictions:
         """Answer for new images with the preprocessing of the training.
@@ -204,6 +220,20 @@ class Run:
         slow = name == "cpu" and cpu_has_bf16() is None
         return Device(name, "fp32" if slow else training.precision, training.memory_format)
 
+    def _repr_html_(self) -> str:
+        result = self.result
+        rows = [("validation accuracy", str(self.val_accuracy))]
+        if self.test_accuracy is not None:
+            rows.insert(0, ("test accuracy", str(self.test_accuracy)))
+        rows += [
+            ("model", f"{self.recipe.model.name}, {result['parameters']:,} parameters"),
+            ("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"),
+            ("training", f"{result['train_seconds']:.1f} s, {result['images_per_second']:,.0f} images/s"),
+            *((finding["severity"], f"{finding['cause']} {finding['cure']}") for finding in self.findings),
+            ("folder", str(self.path)),
+        ]
+        return table_html(rows, self.path.resolve().name)
+
     def __repr__(self) -> str:
         score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
-        return f"Run({str(self.path)!r}: {score})"
+        return f"{type(self).__name__}({str(self.path)!r}: {score})"

@@ -1,0 +1,28 @@
+"""Small HTML for notebooks: what _repr_html_ of runs, scores and data returns. Names are untrusted: all is escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+
+def table_html(rows: Sequence[tuple[str, str]], title: str = "") -> str:
+    """Two columns, name and value, below a title."""
+    cells = "".join(
+        f'<tr><th scope="row" style="text-align:left;font-weight:normal;opacity:.75">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(value)}</td></tr>'
+        for name, value in rows
+    )
+    caption = f'<caption style="text-align:left;font-weight:bold">{escape(title)}</caption>' if title else ""
+    return f"<table>{caption}<tbody>{cells}</tbody></table>"
+
+
+def image_html(png: bytes, alt: str) -> str:
+    """A picture inside the page."""
+    return f'<img alt="{escape(alt)}" src="{data_uri(png)}">'
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    """Bytes as an address that needs no file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

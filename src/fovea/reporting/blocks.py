@@ -1,0 +1,129 @@
+"""What a report consists of, as plain values: sections, and the blocks in them. Every text in them is untrusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A text; "warning" and "note" are set off."""
+
+    text: str
+    tone: str = "plain"
+    kind: str = field(default="paragraph", init=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts; the first cell of each is its name, the others are aligned right if they are figures."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    figures: bool = True
+    kind: str = field(default="table", init=False)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing as inline SVG, which the house's own figures made, with what it shows in words."""
+
+    svg: str
+    alt: str
+    caption: str = ""
+    kind: str = field(default="chart", init=False)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page: `source` is a data: address."""
+
+    source: str
+    alt: str
+    caption: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images of one kind: "strips" (a row of samples each), "tiles" or "whole" (a figure)."""
+
+    form: str
+    items: Sequence[Picture]
+    caption: str = ""
+    kind: str = field(default="pictures", init=False)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a confusion matrix: its count, the share of the true class, whether it is on the diagonal."""
+
+    count: int
+    share: float
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix: true class down, predicted class across."""
+
+    caption: str
+    classes: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    kind: str = field(default="matrix", init=False)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the names are short enough to stand upright above the columns."""
+        return max(map(len, self.classes)) <= 3
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied: a command, a file."""
+
+    text: str
+    label: str
+    kind: str = field(default="code", init=False)
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded away below a line."""
+
+    summary: str
+    blocks: Sequence[Block]
+    kind: str = field(default="details", init=False)
+
+
+Block = Paragraph | Table | Chart | Pictures | Matrix | Code | Details
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, with its place in the list of contents."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page: the result in a sentence, what it rests on, then the sections.
+
+    Attributes:
+        headline, interval: the one figure, large, and its error bar.
+        sentence: what it means.
+        facts: (name, value) beside it.
+    """
+
+    title: str
+    headline: str
+    interval: str
+    sentence: str
+    facts: Sequence[tuple[str, str]]
+    alerts: Sequence[Paragraph]
+    sections: Sequence[Section]
+    footer: str

@@ -1,0 +1,244 @@
+"""The report of several runs: what can be told apart, and what cannot."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from fovea.errors import DataError
+from fovea.evaluation.intervals import Score
+from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
+from fovea.evaluation.paired import check_same_images, mcnemar, paired_bootstrap
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.stored import StoredRun
+from fovea.reporting.blocks import Block, Chart, Code, Details, Paragraph, Picture, Pictures, Report, Section, Table
+from fovea.reporting.curves import draw_curves_of_runs
+from fovea.reporting.figures import SPLIT_WORDS
+from fovea.reporting.pictures import mistake_captions
+from fovea.reporting.sections import accuracy_text, duration, interval_words, machine_blocks, picture_source
+from fovea.reporting.style import shortened
+from fovea.reporting.svg import inline_svg
+from fovea.studies.seeds import AnyRun, SeedStudy
+
+Runs = Mapping[str, StoredRun]  # name -> run
+_SURE = 0.05
+
+
+def comparison_report(runs: Runs) -> Report:
+    """The page of two or more runs.
+
+    Raises:
+        DataError: when a file of a run is missing or damaged.
+    """
+    split, found = _judged(runs)
+    problem = _not_comparable(found)
+    alerts = [] if problem is None else [Paragraph(f"The runs cannot be held against each other: {problem}", "warning")]
+    if problem is None and len(runs) == 2:
+        headline, interval, sentence = _two(found, split)
+    else:
+        headline, interval, sentence = _many(found, split)
+    return Report(
+        title=" and ".join(runs) if len(runs) <= 3 else f"{len(runs)} runs",
+        headline=headline,
+        interval=interval,
+        sentence=sentence,
+        facts=[(shortened(name, 40), accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
+        alerts=alerts,
+        sections=_sections(runs, found, split, comparable=problem is None),
+        footer=f"Made by Fovea from {len(runs)} run folders. No network was used.",
+    )
+
+
+def study_report(study: SeedStudy[AnyRun]) -> Report:
+    """The page of a study of seeds: mean, interval and spread first, then its runs."""
+    runs = {f"seed {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
+    split, found = _judged(runs)
+    score = study.test_accuracy or study.val_accuracy
+    sentence = (
+        f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
+        f"interval. From seed to seed the accuracy varies by {study.standard_deviation * 100:.2f} points (standard "
+        "deviation). The best of the seeds is no figure to report."
+    )
+    return Report(
+        title=study.path.resolve().name,
+        headline=f"{score.value:.2%}",
+        interval=interval_words(score),
+        sentence=sentence,
+        facts=[(name, accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
+        alerts=[],
+        sections=_sections(runs, found, split, comparable=False),
+        footer=f"Made by Fovea from the study {study.path.resolve().name}. No network was used.",
+    )
+
+
+def _judged(runs: Runs) -> tuple[str, dict[str, Predictions]]:
+    """The split that all runs can be judged by, and their predictions of it."""
+    split = "test" if all(run.has_test for run in runs.values()) else "val"
+    return split, {name: run.predictions(split) for name, run in runs.items()}
+
+
+def _not_comparable(found: Mapping[str, Predictions]) -> str | None:
+    first, *others = found.values()
+    try:
+        for other in others:
+            check_same_images(first, other)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _two(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
+    (first_name, first), (second_name, second) = found.items()
+    test, difference = mcnemar(first, second), paired_bootstrap(first, second)
+    counts = [f"{shortened(name, 40)} {int(each.correct.sum()):,}" for name, each in found.items()]
+    text = (
+        f"Of the same {len(first):,} {SPLIT_WORDS[split]} images {' and '.join(counts)} are answered rightly; "
+        f"{test.only_second:,} only by {shortened(second_name, 40)}, {test.only_first:,} only by "
+        f"{shortened(first_name, 40)}. "
+    )
+    p_value = f"exact McNemar test, p {_p_text(test.p_value)}"
+    if test.p_value < _SURE:
+        better = second_name if difference.value > 0 else first_name
+        text += f"On such images {shortened(better, 40)} is better ({p_value})."
+    else:
+        text += f"The two cannot be told apart: so small a difference can be chance ({p_value})."
+    return f"{difference.value * 100:+.2f} points", _points(difference), text
+
+
+def _p_text(p_value: float) -> str:
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.2g}"
+
+
+def _points(difference: Score) -> str:
+    assert difference.low is not None
+    assert difference.high is not None
+    return f"{difference.low * 100:+.2f} to {difference.high * 100:+.2f}"
+
+
+def _many(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
+    values = [accuracy(each).value for each in found.values()]
+    span = f"{min(values):.2%} to {max(values):.2%}"
+    return f"{len(found)} runs", span, f"Accuracy on the {SPLIT_WORDS[split]} images, each with its interval below."
+
+
+def _sections(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Section]:
+    sections = [
+        Section("scores", "Scores", _scores(runs, found, split, comparable)),
+        Section("curves", "Learning curves", _curves(runs)),
+        Section("settings", "Settings that differ", _settings(runs)),
+        Section("classes", "Classes", _classes(found, split)),
+    ]
+    if comparable and len(runs) == 2:
+        sections.append(Section("images", "Where they differ", _disagreements(runs, found, split)))
+    sections.append(Section("machine", "Machine and versions", _machines(runs)))
+    again = [
+        Code(f"fovea train {shlex.quote(str(run.path / 'config.yaml'))}", f"The command that trains {name} again")
+        for name, run in runs.items()
+        if run.recipe.data.source is not None
+    ]
+    return [*sections, Section("again", "Make them again", again or [Paragraph("They were trained on arrays.")])]
+
+
+def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Block]:
+    first = next(iter(found.values()))
+    head = ["run", "accuracy", "95% interval", "right", "loss", "epoch kept", "parameters", "training"]
+    head += ["against the first", "95% interval", "p"] if comparable else []
+    rows = []
+    for name, each in found.items():
+        run, score = runs[name], accuracy(each)
+        row = [
+            shortened(name, 40),
+            f"{score.value:.2%}",
+            interval_words(score),
+            f"{int(each.correct.sum()):,} of {len(each):,}",
+            f"{cross_entropy(each):.4f}",
+            f"{run.result['best_epoch']} of {run.result['epochs']}",
+            f"{run.result['parameters']:,}",
+            duration(run.result["train_seconds"]),
+        ]
+        if comparable:
+            difference = paired_bootstrap(first, each)
+            same = each is first
+            p_value = _p_text(mcnemar(first, each).p_value).removeprefix("= ")
+            row += ["", "", ""] if same else [f"{difference.value * 100:+.2f}", _points(difference), p_value]
+        rows.append(row)
+    note = (
+        "Intervals and p speak of other images of the same kind. Each run is one training: another seed would give "
+        "another net, which these intervals do not hold. To compare settings, train several seeds of each."
+    )
+    more = " With several runs against the first, the smallest p is smaller by luck." if len(runs) > 2 else ""
+    return [Table(f"On the {SPLIT_WORDS[split]} images", head, rows), Paragraph(note + more, "note")]
+
+
+def _curves(runs: Runs) -> list[Block]:
+    last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in list(runs.items())[:8]]
+    alt = f"Loss and accuracy of {len(runs)} runs. Validation accuracy: {', '.join(last)}."
+    figure = draw_curves_of_runs({name: run.history for name, run in runs.items()})
+    return [Chart(inline_svg(figure, "curves", alt), alt, "Solid: validation. Dashed: training, measured alike.")]
+
+
+def _settings(runs: Runs) -> list[Block]:
+    every = {name: _flat(run.recipe.model_dump(mode="json")) for name, run in runs.items()}
+    keys = list(dict.fromkeys(key for settings in every.values() for key in settings))
+    rows = [
+        [key, *(shortened(str(settings.get(key)), 60) for settings in every.values())]
+        for key in keys
+        if len({str(settings.get(key)) for settings in every.values()}) > 1
+    ]
+    if not rows:
+        return [Paragraph("None: all settings are the same.")]
+    return [Table("Settings", ["setting", *(shortened(name, 40) for name in runs)], rows, figures=False)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _classes(found: Mapping[str, Predictions], split: str) -> list[Block]:
+    scores = {name: {score.name: score for score in class_scores(each)} for name, each in found.items()}
+    classes = list(next(iter(scores.values())))
+    rows = []
+    for label in classes:
+        cells = []
+        for of_run in scores.values():
+            recall = of_run[label].recall if label in of_run else None
+            cells.append("" if recall is None else f"{recall.value:.1%} ({recall.low:.1%} to {recall.high:.1%})")
+        rows.append([shortened(label, 40), *cells])
+    head = ["class", *(shortened(name, 40) for name in found)]
+    table = Table(f"Accuracy of each class on the {SPLIT_WORDS[split]} images, with its 95% interval", head, rows)
+    return [table] if len(classes) <= 20 else [Details("Every class as a table", [table])]
+
+
+def _disagreements(runs: Runs, found: Mapping[str, Predictions], split: str) -> list[Block]:
+    """Of the worst mistakes of each run those that the other one gets right."""
+    blocks: list[Block] = []
+    for name, other in zip(runs, reversed(list(runs)), strict=True):
+        run, each = runs[name], found[name]
+        if run.judged_by != split:
+            continue
+        items = []
+        captions = mistake_captions(run.gallery, each)
+        for image, row, (text, image_name) in zip(
+            run.gallery.mistakes, run.gallery.mistake_rows.tolist(), captions, strict=True
+        ):
+            if found[other].correct[row]:
+                pair, probability = text.split("\n")
+                alt = f"{shortened(image_name, 80)}: {pair}, {probability}"
+                items.append(Picture(picture_source(image), alt, [pair, f"{probability}, {shortened(image_name, 30)}"]))
+        caption = (
+            f"Of the {len(captions)} worst mistakes of {shortened(name, 40)} these {len(items)} are right in "
+            f"{shortened(other, 40)}."
+        )
+        blocks.append(Pictures("tiles", items, caption))
+    return blocks
+
+
+def _machines(runs: Runs) -> list[Block]:
+    return [Details(shortened(name, 60), machine_blocks(run)) for name, run in runs.items()]

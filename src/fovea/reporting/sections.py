@@ -1,0 +1,382 @@
+"""The report of one run: its result in a sentence, then what it rests on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+
+from fovea.data.mosaic import as_jpeg, as_png, mosaic
+from fovea.display import data_uri
+from fovea.errors import ModelError
+from fovea.evaluation.findings import Finding
+from fovea.evaluation.intervals import Score
+from fovea.evaluation.metrics import class_scores
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.stored import StoredRun
+from fovea.files import read_json, read_json_lines
+from fovea.models.summary import Summary, summarize
+from fovea.reporting.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Details,
+    Matrix,
+    Paragraph,
+    Picture,
+    Pictures,
+    Report,
+    Section,
+    Table,
+)
+from fovea.reporting.figures import (
+    SPLIT_WORDS,
+    plot_class_accuracy,
+    plot_class_counts,
+    plot_confusion,
+    plot_history,
+)
+from fovea.reporting.pictures import mistake_captions
+from fovea.reporting.style import figure_bytes, shortened
+from fovea.reporting.svg import inline_svg
+from fovea.runfolder import LEDGER, ledger_folder
+
+MAX_MATRIX = 20  # classes, up to which the confusion matrix is a table
+_MAX_CONFUSIONS = 10
+_JPEG_FROM_SIDE = 41  # larger images in colour are photos, for which PNG is wasteful
+
+
+def run_report(run: StoredRun) -> Report:
+    """Everything that the page of a run shows.
+
+    Raises:
+        DataError: when a file of the run is missing or damaged.
+    """
+    found = run.predictions(run.judged_by)
+    score = run.test_accuracy or run.val_accuracy
+    return Report(
+        title=run.path.resolve().name,
+        headline=f"{score.value:.2%}",
+        interval=interval_words(score),
+        sentence=_sentence(run, score, found),
+        facts=_facts(run),
+        alerts=[_alert(Finding(**finding)) for finding in run.findings],
+        sections=[
+            Section("curves", "Learning curves", _curves(run)),
+            Section("confusion", "Confusion matrix", _confusion(run, found)),
+            Section("mistakes", "Worst mistakes", _mistakes(run, found)),
+            Section("classes", "Classes", _classes(run, found)),
+            Section("data", "Data", _data(run)),
+            Section("model", "Model", _model(run)),
+            Section("settings", "Settings", _settings(run)),
+            Section("machine", "Machine and versions", machine_blocks(run)),
+            Section("again", "Make it again", _again(run)),
+        ],
+        footer=f"Made by Fovea {_version(run)} from the run folder {run.path.resolve().name}. No network was used.",
+    )
+
+
+def interval_words(score: Score) -> str:
+    """The ends of an interval, or that there is none."""
+    return "no interval" if score.low is None else f"{score.low:.2%} to {score.high:.2%}"
+
+
+def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
+    split, right = SPLIT_WORDS[run.judged_by], int(found.correct.sum())
+    level = f"{run.recipe.evaluation.confidence:.0%}"
+    text = (
+        f"The net “{run.recipe.model.name}” answered {right:,} of {len(found):,} {split} images rightly. Of other images "
+        f"of the same kind it would get {interval_words(score)} right ({level} interval, from the number of images)."
+    )
+    if not run.has_test:
+        return f"{text} These images chose the epoch, which makes the figure slightly too good; the test stayed closed."
+    looks = _looks(run)
+    if looks > 1:
+        text += f" This test set has been opened {looks} times from this folder: choosing by it flatters the figure."
+    return text
+
+
+def _looks(run: StoredRun) -> int:
+    fingerprint = run.record.get("fingerprints", {}).get("test")
+    lines = read_json_lines(ledger_folder(run.path) / LEDGER)
+    return sum(line.get("test_fingerprint") == fingerprint for line in lines)
+
+
+def _alert(finding: Finding) -> Paragraph:
+    return Paragraph(f"{finding.cause} {finding.cure}", "severe" if finding.severity == "severe" else "warning")
+
+
+def _facts(run: StoredRun) -> list[tuple[str, str]]:
+    result = run.result
+    facts = []
+    if run.has_test:  # else it is the headline
+        facts.append(("validation accuracy", accuracy_text(run.val_accuracy)))
+    facts.append(("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"))
+    train = run.history["train_accuracy"][result["best_epoch"] - 1]
+    facts.append(("training accuracy", f"{train:.2%} in that epoch"))
+    facts.append(("parameters", f"{result['parameters']:,}"))
+    facts.append(("training time", f"{duration(result['train_seconds'])}, {result['images_per_second']:,.0f} images/s"))
+    return facts
+
+
+def accuracy_text(score: Score) -> str:
+    """A score for a fact: value and interval."""
+    return f"{score.value:.2%} ({interval_words(score)})"
+
+
+def duration(seconds: float) -> str:
+    """ "2 min 17 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _curves(run: StoredRun) -> list[Block]:
+    history, result = run.history, run.result
+    best = int(result["best_epoch"])
+    last = [
+        f"{word} accuracy {history[f'{split}_accuracy'][-1]:.2%} and loss {history[f'{split}_loss'][-1]:.3f}"
+        for split, word in (("train", "training"), ("val", "validation"))
+    ]
+    alt = f"Loss and accuracy over {result['epochs']} epochs. In the last epoch {', '.join(last)}."
+    chosen = f"The weights of epoch {best} were kept: the best {result['chosen_by']}."
+    stopped = f" Training stopped early: {result['stop_reason']}." if result["stop_reason"] else ""
+    epochs = range(1, len(history["val_loss"]) + 1)
+    names = [name for name in history if name not in ("epoch", "time")]
+    rows = [[str(epoch), *(_metric(name, history[name][epoch - 1]) for name in names)] for epoch in epochs]
+    measured = (
+        "Training is measured as validation is: without augmentation, in evaluation mode, on as many images; the "
+        "dotted running figures come from the batches as they were trained on."
+    )
+    return [
+        Chart(inline_svg(plot_history(run), "curves", alt), alt),
+        Paragraph(chosen + stopped),
+        Paragraph(measured, "note"),
+        Details(
+            "Every epoch as a table",
+            [Table("Metrics of each epoch", ["epoch", *(name.replace("_", " ") for name in names)], rows)],
+        ),
+    ]
+
+
+def _metric(name: str, value: float) -> str:
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:.3g}" if name == "lr" else f"{value:.4f}"
+
+
+def _confusion(run: StoredRun, found: Predictions) -> list[Block]:
+    matrix, classes = run.confusion_matrix, run.classes
+    split = SPLIT_WORDS[run.judged_by]
+    caption = f"Counts over {len(found):,} {split} images; colours show the share of the true class"
+    blocks: list[Block] = []
+    if len(classes) <= MAX_MATRIX:
+        totals = np.maximum(matrix.sum(axis=1), 1)
+        rows = [
+            [Cell(int(n), float(n / totals[true]), true == column) for column, n in enumerate(counts)]
+            for true, counts in enumerate(matrix.tolist())
+        ]
+        blocks.append(Matrix(caption, [shortened(name, 24) for name in classes], rows))
+    else:
+        png = data_uri(figure_bytes(plot_confusion(run), "png"))
+        alt = f"Confusion matrix of {len(classes)} classes; the most frequent confusions are listed below."
+        blocks.append(Pictures("whole", [Picture(png, alt)], caption))
+    confusions = _frequent_confusions(run)
+    if confusions:
+        blocks.append(Table("Most frequent confusions", ["true", "predicted", "images", "of the class"], confusions))
+    return blocks
+
+
+def _frequent_confusions(run: StoredRun) -> list[list[str]]:
+    matrix, classes = run.confusion_matrix, run.classes
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSIONS]
+    pairs = [divmod(int(place), len(matrix)) for place in order]
+    totals = matrix.sum(axis=1)
+    return [
+        [shortened(classes[t], 40), shortened(classes[p], 40), f"{wrong[t, p]:,}", f"{wrong[t, p] / totals[t]:.1%}"]
+        for t, p in pairs
+        if wrong[t, p]
+    ]
+
+
+def _mistakes(run: StoredRun, found: Predictions) -> list[Block]:
+    gallery, wrong = run.gallery, int((~found.correct).sum())
+    if not wrong:
+        return [Paragraph(f"All {len(found):,} images were answered rightly.")]
+    items = []
+    for image, (text, name) in zip(gallery.mistakes, mistake_captions(gallery, found), strict=True):
+        pair, probability = text.split("\n")
+        true, answered = pair.split(" → ", 1)
+        alt = f"{shortened(name, 80)}: {true}, answered with {answered}, {probability}"
+        items.append(Picture(picture_source(image), alt, [pair, f"{probability}, {shortened(name, 30)}"]))
+    caption = f"The {len(items)} of {wrong:,} mistakes with the highest loss: true class → answer, probability, image."
+    return [Pictures("tiles", items, caption)]
+
+
+def picture_source(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    """An image [H, W, C] as a data: address."""
+    if image.shape[2] == 3 and max(image.shape[:2]) >= _JPEG_FROM_SIDE:
+        return data_uri(as_jpeg(image), "image/jpeg")
+    return data_uri(as_png(image))
+
+
+def _classes(run: StoredRun, found: Predictions) -> list[Block]:
+    confidence = run.recipe.evaluation.confidence
+    scores = class_scores(found, confidence)
+    judged = sorted(
+        (score for score in scores if score.recall is not None), key=lambda s: s.recall.value if s.recall else 0
+    )
+    alt = "Accuracy of each class with its interval; the table below holds the same figures."
+    rows = [
+        [
+            shortened(score.name, 60),
+            f"{score.count:,}",
+            f"{score.recall.value:.1%}",
+            f"{score.recall.low:.1%} to {score.recall.high:.1%}",
+            f"{score.precision:.1%}",
+            f"{score.f1:.3f}",
+        ]
+        for score in judged
+        if score.recall is not None
+    ]
+    head = ["class", "images", "accuracy", f"{confidence:.0%} interval", "precision", "F1"]
+    return [
+        Chart(inline_svg(plot_class_accuracy(run), "classes", alt), alt),
+        Details("Every class as a table", [Table(f"Classes on the {SPLIT_WORDS[run.judged_by]} split", head, rows)]),
+    ]
+
+
+def _data(run: StoredRun) -> list[Block]:
+    gallery, classes, images = run.gallery, run.classes, run.record.get("images", {})
+    height, width, channels = run.record["image_shape"]
+    counts = ", ".join(f"{images[name]:,} {word}" for name, word in SPLIT_WORDS.items() if name in images)
+    colour = "grey" if channels == 1 else "colour"
+    source = run.recipe.data.source
+    where = f" of {source}" if source else ""
+    blocks: list[Block] = [
+        Paragraph(f"{counts} images{where}; {len(classes)} classes; {height}x{width} pixels, {colour}."),
+    ]
+    log = read_json_lines(run.path / "log.jsonl")
+    notes = [note for entry in log[:1] for note in entry.get("notes", [])]
+    blocks += [Paragraph(note, "note") for note in notes]
+    alt = f"Images of each class in training, validation and test: {_counts_in_words(run)}"
+    blocks.append(Chart(inline_svg(plot_class_counts(run), "counts", alt), alt))
+    strips = [
+        Picture(
+            picture_source(mosaic(gallery.samples[gallery.sample_labels == label], 10, gap=1)),
+            f"Training images of the class {shortened(classes[label], 40)}",
+            [shortened(classes[label], 24)],
+        )
+        for label in np.unique(gallery.sample_labels).tolist()
+    ]
+    blocks.append(Pictures("strips", strips, f"Training images, {len(strips)} of {len(classes)} classes"))
+    blocks += _augmented(run)
+    fingerprints = run.record.get("fingerprints", {})
+    rows = [[SPLIT_WORDS[name], value] for name, value in fingerprints.items() if name in SPLIT_WORDS]
+    table = Table("sha256 of images, labels and class names", ["split", "fingerprint"], rows, figures=False)
+    return [*blocks, Details("Fingerprints of the data", [table])]
+
+
+def _counts_in_words(run: StoredRun) -> str:
+    totals = run.gallery.class_counts.sum(axis=0)
+    least, most = int(totals.argmin()), int(totals.argmax())
+    return (
+        f"between {totals[least]:,} ({shortened(run.classes[least], 40)}) and {totals[most]:,} "
+        f"({shortened(run.classes[most], 40)}) a class."
+    )
+
+
+def _augmented(run: StoredRun) -> list[Block]:
+    variants = run.gallery.augmented
+    if not len(variants):
+        return [Paragraph("Nothing was augmented: the net saw the training images as they are.", "note")]
+    strips = [
+        Picture(
+            picture_source(mosaic(row, len(row), gap=1)),
+            f"A training image and {len(row) - 1} augmented forms of it",
+            ["image, then augmented"] if number == 0 else [""],
+        )
+        for number, row in enumerate(variants)
+    ]
+    return [Pictures("strips", strips, "What augmentation made of six training images in the first epochs")]
+
+
+def _model(run: StoredRun) -> list[Block]:
+    try:
+        model = run.model
+    except ModelError as error:  # a module of the user's own, which no folder holds
+        return [Paragraph(f"{run.recipe.model.name}, {run.result['parameters']:,} parameters. {error}")]
+    summary: Summary = summarize(model.net, model.preprocessor.image_shape)
+    rows = [[row.layer, row.output, f"{row.parameters:,}", f"{row.multiply_adds:,}"] for row in summary.rows]
+    rows.append(["total", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}"])
+    text = (
+        f"{run.recipe.model.name}: {summary.parameters:,} parameters, {summary.multiply_adds / 1e6:,.1f} million "
+        "multiply-adds an image."
+    )
+    table = Table("Layers in the order in which they run", ["layer", "output", "parameters", "multiply-adds"], rows)
+    return [Paragraph(text), Details("Every layer", [table])]
+
+
+def _settings(run: StoredRun) -> list[Block]:
+    training, optimizer, schedule = run.recipe.training, run.recipe.optimizer, run.recipe.schedule
+    derived = run.record.get("derived", [])
+    text = (
+        f"{training.epochs} epochs of {training.steps_per_epoch} steps, batch size {training.batch_size}, "
+        f"{optimizer.name} with lr {optimizer.lr:g}, {schedule.name} schedule, augmentation "
+        f"{run.recipe.augmentation.preset}, seed {training.seed}, split seed {run.recipe.data.split_seed}."
+    )
+    config = (run.path / "config.yaml").read_text(encoding="utf-8")
+    return [
+        Paragraph(text),
+        *(Paragraph(line, "note") for line in derived),
+        Details("config.yaml: every setting", [Code(config, "config.yaml")]),
+    ]
+
+
+def machine_blocks(run: StoredRun) -> list[Block]:
+    """Processor, versions and hardware choices of a run."""
+    environment = read_json(run.path / "environment.json")
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
+    rows = [
+        ["processor", f"{environment['processor']}, {environment['cores']} cores"],
+        ["system", f"{environment['platform']}, Python {environment['python']}"],
+        ["packages", packages],
+        ["begun", environment["time"]],
+        *([name.replace("_", " "), text] for name, text in run.record.get("hardware", {}).items()),
+        ["seed", f"{run.recipe.training.seed} (of weights, order, augmentation and dropout)"],
+    ]
+    return [Table("Where and with what it was trained", [], rows, figures=False)]
+
+
+def _again(run: StoredRun) -> list[Block]:
+    path = shlex.quote(str(run.path / "config.yaml"))
+    blocks: list[Block] = []
+    if run.recipe.data.source is None:
+        text = "fovea.train((images, labels), **settings)  # the arrays that this run was trained on"
+        blocks.append(Paragraph("This run was trained on arrays, which only Python can pass again:"))
+        blocks.append(Code(text, "Python call"))
+    else:
+        blocks.append(Code(f"fovea train {path}", "The command that trains the same weights again"))
+    blocks.append(
+        Paragraph("The same settings give the same bytes on the same machine type, torch build and thread count.")
+    )
+    command = _command(read_json(run.path / "environment.json").get("command", []))
+    if command:
+        blocks += [Paragraph("It was trained by:", "note"), Code(command, "The command that was typed")]
+    blocks.append(Code(f"fovea predict {shlex.quote(str(run.path))} IMAGE...", "The command that answers for images"))
+    return blocks
+
+
+def _command(words: Sequence[str]) -> str:
+    """What was typed in the shell; nothing where it was Python."""
+    if not words or PurePath(words[0]).name not in ("fovea", "__main__.py"):
+        return ""
+    return shlex.join(["fovea", *words[1:]])
+
+
+def _version(run: StoredRun) -> str:
+    return str(json.dumps(read_json(run.path / "environment.json")["packages"].get("fovea-vision"))).strip('"')
