@@ -171,6 +171,63 @@ def evaluate(
     typer.echo(evaluation_lines(predictions, looks, as_json))
 
 
+@app.command()
+@friendly
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run folders; several are compared.")],
+    output: Annotated[Path | None, typer.Option(help="The page; else report.html in the run folder.")] = None,
+    figure: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Draw this figure instead of the page; all for every one.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Of figures: png or svg.")] = "png",
+    normalize: Annotated[bool, typer.Option("--normalize", help="Confusion matrix: shares, not counts.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The folder for figures; else the run folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a run as one HTML page, or of several held against each other; or single figures."""
+    from fovea import api
+
+    if figure:
+        written = [path for run in runs for path in api.write_run_figures(run, figure, out, form, normalize)]
+    else:
+        written = [api.write_reports(runs, output)]
+    typer.echo(json.dumps({"written": [str(path) for path in written]}) if as_json else "\n".join(map(str, written)))
+
+
+@app.command()
+@friendly
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a best.safetensors.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, a folder, an archive, a CSV, .npy, .npz, a data set, or -."),
+    ],
+    top_k: Annotated[int, typer.Option(help="How many labels an image, the most likely first.")] = 1,
+    form: Annotated[
+        str | None, typer.Option("--format", help="csv (default) or jsonl, one JSON object a line.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A file for the rows; else stdout. An older one is replaced at the end.")
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="A file ImageId,Label for Kaggle, held against sample_submission.csv.")
+    ] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Make images unlike those of the training like them.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
+) -> None:
+    """Answer for new images: label, probability, and in what they are unlike those of the training."""
+    from fovea.delivery.predict import Wanted, predict_to
+    from fovea.delivery.predictor import load_model
+    from fovea.reporting.console import progress_stream, say_on
+    from fovea.reporting.progress import ProgressBar
+
+    wanted = Wanted(top_k, form, output, submission, adapt, skip_bad)
+    bar, say = ProgressBar(progress_stream()), say_on(progress_stream())
+    stdout = None if sys.stdout is None else sys.stdout.buffer  # None where the shell has closed it
+    for line in predict_to(load_model(run), inputs, wanted, stdout, bar, say):
+        typer.echo(line)
+
+
 @app.command("list")
 @friendly
 def list_names(

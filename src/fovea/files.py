@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fovea import faults
-from fovea.errors import DataError, RunFailedError
+from fovea.errors import DataError, RunFailedError, SettingsError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -33,6 +33,52 @@ def write_bytes(path: Path, content: bytes) -> None:
         if not isinstance(error, OSError):
             raise
         raise cannot_write(path, len(content), error) from None
+
+
+@contextlib.contextmanager
+def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Write a file piece by piece so that it appears whole or not at all; one that is there is replaced at the end.
+
+    Two processes may write the same file: whoever ends last leaves his.
+
+    Raises:
+        SettingsError: when nothing can be written there at all.
+        RunFailedError: when the disk is full or the folder is gone; what was written in part is removed.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    written = 0
+
+    def write(content: bytes) -> None:
+        nonlocal written
+        written += len(content)
+        faults.write(file, content, path.name)
+
+    try:
+        file = partial.open("wb")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _gave_up(path, 0, error) from None
+        raise SettingsError(f"{path} cannot be written: {error.strerror}. Name a file in another folder.") from None
+    try:
+        with file:
+            yield write
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:  # a signal too must leave nothing half-written
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise _gave_up(path, written, error) from None
+
+
+def _gave_up(path: Path, written: int, error: OSError) -> RunFailedError:
+    return RunFailedError(
+        f"{path} could not be written: {error.strerror or error}, after {written:,} bytes{_free(path.parent)}. "
+        "Nothing of it is left; an older one is as it was."
+    )
 
 
 def _partial(path: Path) -> Path:

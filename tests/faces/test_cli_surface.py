@@ -19,6 +19,7 @@ SURFACE = {
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
+    "predict": {"--top-k", "--format", "--output", "--submission", "--adapt", "--skip-bad", "--help"},
     "list": {"--json", "--help"},
 }  # fmt: skip
 

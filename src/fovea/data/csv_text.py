@@ -45,8 +45,8 @@ class Head:
     skip: int
 
 
-def read_head(tree: Tree, name: str) -> Head | None:
-    """Look at the first two lines of a table; None where the file is no text or has one column only.
+def read_head(tree: Tree, name: str, least_columns: int = 2) -> Head | None:
+    """Look at the first two lines of a table; None where the file is no text or has fewer columns.
 
     Raises:
         DataError: for a file that cannot be read, or lines of more than 16 MB.
@@ -68,7 +68,7 @@ def read_head(tree: Tree, name: str) -> Head | None:
         cells, below = split_line(first, delimiter), split_line(second, delimiter)
     except csv.Error:  # a line end inside a line: no text, or one of old Macintosh programs
         return None
-    if len(cells) < 2:
+    if len(cells) < least_columns:
         return None
     if len(cells) > MAX_COLUMNS:
         raise DataError(f"{where} has {len(cells):,} columns, over the limit of {MAX_COLUMNS:,}.")

@@ -149,7 +149,7 @@ def _is_grey_palette(picture: Image.Image) -> bool:
     return bool((table[:, 0] == table[:, 1]).all() and (table[:, 0] == table[:, 2]).all())
 
 
-def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, NDArray[Any]]:
+def decode(content: bytes, size: tuple[int, int] | int, mode: Mode | Literal["own"]) -> tuple[Header, NDArray[Any]]:
     """Decode an image to [height, width, channels].
 
     Rotation by EXIF is undone, transparent pixels are laid on white, 16-bit images among 8-bit ones lose their low
@@ -157,8 +157,9 @@ def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, N
 
     Args:
         content: of the file.
-        size: height, width of the result.
-        mode: "L" (uint8, one channel), "RGB" (uint8, three) or "F" (float32, one channel, values as they are).
+        size: height, width of the result; or one number: the aspect is kept, and the longer side is at most so long.
+        mode: "L" (uint8, one channel), "RGB" (uint8, three) or "F" (float32, one channel, values as they are); "own":
+            "RGB" for images in colour, "L" for others.
 
     Returns:
         What the file said of its image, and the image.
@@ -166,10 +167,12 @@ def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, N
     Raises:
         One of DECODE_ERRORS.
     """
-    height, width = size
     with _opened(content) as opened:
         orientation = _orientation(opened)
         header = _header(opened, orientation)
+        height, width = size if isinstance(size, tuple) else _within(header, size)
+        if mode == "own":
+            mode = "RGB" if header.kind == "colour" else "L"
         if opened.format in ("JPEG", "MPO") and mode != "F":
             opened.draft(None, (width * _JPEG_RESERVE, height * _JPEG_RESERVE))
         if opened.mode == "I" and opened.format == "TIFF" and mode != "F":
@@ -182,6 +185,12 @@ def decode(content: bytes, size: tuple[int, int], mode: Mode) -> tuple[Header, N
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return header, np.asarray(picture)[..., None] if mode == "F" else as_array(picture)
+
+
+def _within(header: Header, longest: int) -> tuple[int, int]:
+    """Height and width of an image whose longer side is at most `longest`, its aspect kept."""
+    scale = min(1.0, longest / max(header.height, header.width))
+    return max(1, round(header.height * scale)), max(1, round(header.width * scale))
 
 
 def _as_float(picture: Image.Image) -> Image.Image:

@@ -197,10 +197,15 @@ def decoded_blocks(
         raise WrongGuessError(survey)
 
 
+def small_files(tree: Tree, names: list[str]) -> bool:
+    """Whether files are so small that threads would only wait for each other."""
+    return sum(map(tree.size, names)) < _THREADS_FROM_BYTES * len(names)
+
+
 def _blocks(tree: Tree, names: list[str], chunks: Iterator[list[str]], target: Target) -> Iterator[Block]:
     """One block a chunk: by processes where files are small and many, by threads where they are large."""
     cores = os.cpu_count() or 1
-    are_small = sum(map(tree.size, names)) < _THREADS_FROM_BYTES * len(names)
+    are_small = small_files(tree, names)
     if are_small and cores > 1 and len(names) >= _PROCESSES_FROM_FILES and not tree.is_archive:
         from fovea.data.decode_workers import worker_blocks
 

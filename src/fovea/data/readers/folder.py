@@ -27,7 +27,9 @@ def recognises_folder(tree: Tree) -> bool:
 def has_class_folders(tree: Tree) -> bool:
     """Whether two or more folders hold images of their own, below split folders or not."""
     branches = [_branch(tree, folder) for folder in _splits(tree).values()] or [tree]
-    return all(len([f for f, names in part.folders().items() if f and _images(part, names)]) > 1 for part in branches)
+    return all(
+        len([f for f, names in part.folders().items() if f and image_files(part, names)]) > 1 for part in branches
+    )
 
 
 def read_folder(tree: Tree, options: ReadOptions) -> RawData:
@@ -126,7 +128,7 @@ def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:
         raise DataError(f"{tree.place} holds no class folders: expected one folder of images a class.")
     classes: dict[str, list[str]] = {}
     for folder in sorted(folders, key=natural_key):
-        found = _images(tree, folders[folder])
+        found = image_files(tree, folders[folder])
         deep = [name for name in found if name.count("/") > 1]
         if deep:
             raise DataError(
@@ -147,7 +149,7 @@ def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:
     return classes
 
 
-def _images(tree: Tree, names: list[str]) -> list[str]:
+def image_files(tree: Tree, names: list[str]) -> list[str]:
     """The image files among `names`: by suffix, and files of no known suffix by their first bytes."""
     found = []
     for name in names:

@@ -48,18 +48,9 @@ def recognises_idx(tree: Tree) -> bool:
     """Whether files at the top are named like train-images-idx3-ubyte, or named images or labels and begin as IDX."""
     for name in tree.stamps:
         match = _FILE.fullmatch(name)
-        if match and (match["idx"] or _begins_as_idx(tree, name)):
+        if match and (match["idx"] or begins_as_idx(tree, name)):
             return True
     return False
-
-
-def _begins_as_idx(tree: Tree, name: str) -> bool:
-    try:
-        with open_unpacked(tree, name) as file:
-            magic = file.read(4)
-    except (*READ_ERRORS, DataError):
-        return False
-    return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _DTYPES and magic[3] > 0
 
 
 def read_idx_files(tree: Tree, options: ReadOptions) -> RawData:
@@ -91,6 +82,44 @@ def read_idx_files(tree: Tree, options: ReadOptions) -> RawData:
     used = tuple(name for files in found.values() for name in files.values())
     raw = RawData(prefix or tree.name, "IDX files", parts, files=used)
     return _as_emnist(raw, prefix) if prefix.lower().startswith("emnist") else raw
+
+
+def idx_images_to_answer(tree: Tree) -> str | None:
+    """The file with the images of a test set among IDX files, the only file of images else; None: there is none.
+
+    Raises:
+        DataError: when several could be meant.
+    """
+    matches = {name: _FILE.fullmatch(name) for name in sorted(tree.stamps, reverse=True)}
+    files: dict[tuple[str, str], str] = {}  # (set, part) -> its file; the unpacked file wins over its .gz
+    for name, match in matches.items():
+        if match and match["kind"].lower().startswith("image"):
+            files.setdefault((match["set"].strip("-._ "), _PARTS[match["part"].lower()]), name)
+    chosen = [name for (_, part), name in files.items() if part == "test"] or list(files.values())
+    if len(chosen) > 1:
+        raise DataError(f"{tree.place} holds the images {', '.join(chosen)}: name the file that is meant.")
+    return chosen[0] if chosen else None
+
+
+def begins_as_idx(tree: Tree, name: str) -> bool:
+    """Whether a file, unpacked on the way, begins as IDX files do."""
+    try:
+        with open_unpacked(tree, name) as file:
+            magic = file.read(4)
+    except (*READ_ERRORS, DataError):
+        return False
+    return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _DTYPES and magic[3] > 0
+
+
+def read_idx_images(tree: Tree, name: str) -> NDArray[Any]:
+    """The images of one IDX file, [N, H, W]; EMNIST's, known by their name, are turned upright.
+
+    Raises:
+        DataError: as `read_idx`.
+    """
+    images = read_idx(tree, name)
+    is_emnist = name.rpartition("/")[2].lower().startswith("emnist") and images.ndim == 3
+    return images.swapaxes(1, 2) if is_emnist else images
 
 
 def one_set(tree: Tree, prefix: str) -> Tree:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,25 @@ def _parts(arrays: dict[str, str]) -> dict[str, tuple[str, str | None]]:
     return {part: (kinds["images"], kinds.get("labels")) for part, kinds in found.items() if "images" in kinds}
 
 
+def array_to_answer(tree: Tree) -> str:
+    """The array of a NumPy archive that holds images to be answered: the only one, those called test, or x.
+
+    Raises:
+        DataError: when it cannot be told.
+    """
+    arrays = {name.removesuffix(".npy"): name for name in tree.stamps}
+    if len(arrays) == 1:
+        return next(iter(tree.stamps))
+    found = _parts(arrays)
+    part = "test" if "test" in found else next(iter(found)) if len(found) == 1 else None
+    if part is None:
+        raise DataError(
+            f"{tree.place} holds the arrays {', '.join(arrays) or '(none)'}: which of them holds the images cannot be "
+            "told. Expected x_test, or x, or one array alone."
+        )
+    return found[part][0]
+
+
 def _pair(tree: Tree, part: str, images: str, labels: str | None) -> RawSet:
     where = f"{tree.place.name} ({part})"
     return set_from_arrays(read_npy(tree, images), None if labels is None else read_npy(tree, labels), where)
@@ -101,8 +122,21 @@ def _single(tree: Tree) -> NDArray[Any]:
     return read_npy(tree, next(iter(tree.stamps)))
 
 
-def read_npy(tree: Tree, name: str) -> NDArray[Any]:
-    """One array of an archive; its header is held against the bytes that are there before any memory is taken.
+_ARRAY_ERRORS = (*READ_ERRORS, SyntaxError, TypeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """What the header of a .npy says: its shape, its dtype, and where the values begin."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    by_column: bool  # Fortran's order, in which an image is no piece of the file
+    start: int
+
+
+def read_npy_header(tree: Tree, name: str) -> ArrayFile:
+    """Look at one array of an archive (or at a .npy); its header is held against the bytes that are there.
 
     Raises:
         DataError: for Python objects, a header that claims more or less than there is, or a damaged file.
@@ -112,15 +146,54 @@ def read_npy(tree: Tree, name: str) -> NDArray[Any]:
         with tree.open(name) as file:
             version = npy.read_magic(file)
             header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = header(file)
-            claimed, there = math.prod(shape) * dtype.itemsize, tree.size(name) - file.tell()
-        if dtype.hasobject:
-            raise DataError(f"{where} holds Python objects, which are never loaded: save plain arrays.")
-        if claimed != there:
-            raise DataError(f"{where} claims {shape} values, {claimed:,} bytes, but holds {there:,} bytes.")
+            shape, by_column, dtype = header(file)
+            start = file.tell()
+    except _ARRAY_ERRORS as error:
+        raise _no_array(where, error) from None
+    claimed, there = math.prod(shape) * dtype.itemsize, tree.size(name) - start
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects, which are never loaded: save plain arrays.")
+    if claimed != there:
+        raise DataError(f"{where} claims {shape} values, {claimed:,} bytes, but holds {there:,} bytes.")
+    return ArrayFile(shape, dtype, by_column, start)
+
+
+def read_npy(tree: Tree, name: str) -> NDArray[Any]:
+    """One array of an archive; its header is held against the bytes that are there before any memory is taken.
+
+    Raises:
+        DataError: as `read_npy_header`.
+    """
+    read_npy_header(tree, name)
+    try:
         with tree.open(name) as file:
             return np.asarray(npy.read_array(file, allow_pickle=False))
-    except DataError:
-        raise
-    except (*READ_ERRORS, SyntaxError, TypeError, MemoryError) as error:
-        raise DataError(f"{where} cannot be read: {reason_of(error)}.") from None
+    except _ARRAY_ERRORS as error:
+        raise _no_array(tree.where(name), error) from None
+
+
+def stream_npy(tree: Tree, name: str, rows: int) -> Iterator[NDArray[Any]]:
+    """The same array, so many rows at a time: read, not mapped, for pages of a map count as the process's memory.
+
+    Raises:
+        DataError: as `read_npy_header`.
+    """
+    header = read_npy_header(tree, name)
+    if header.by_column or not header.shape:
+        array = read_npy(tree, name)
+        yield from (array[start : start + rows] for start in range(0, len(array) if header.shape else 0, rows))
+        return
+    row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
+    try:
+        with tree.open(name) as file:
+            file.read(header.start)
+            for start in range(0, header.shape[0], rows):
+                count = min(rows, header.shape[0] - start)
+                content = file.read(count * row_bytes)
+                yield np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
+    except _ARRAY_ERRORS as error:
+        raise _no_array(tree.where(name), error) from None
+
+
+def _no_array(where: str, error: BaseException) -> DataError:
+    return error if isinstance(error, DataError) else DataError(f"{where} cannot be read: {reason_of(error)}.")

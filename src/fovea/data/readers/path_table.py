@@ -67,12 +67,26 @@ def read_path_table(
     return parts, pictures.notes, pictures.sizes
 
 
-def _rows(tree: Tree, name: str, head: Head, options: ReadOptions) -> list[_Row]:
+def listed_files(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[Tree, list[str], list[str]]:
+    """The files that a table names, in its order; its labels and splits are not looked at.
+
+    Returns:
+        A tree of the files, the name of each row's file in it, and the path as the row has it.
+
+    Raises:
+        DataError: as `read_path_table`, for paths.
+    """
+    rows = _rows(tree, name, head, options, paths_alone=True)
+    found, files = _files(tree, name, rows, options)
+    return found, files, [row.path for row in rows]
+
+
+def _rows(tree: Tree, name: str, head: Head, options: ReadOptions, paths_alone: bool = False) -> list[_Row]:
     where = tree.where(name)
     width = len(head.header or head.first)
     path_column = next(c for c, cell in enumerate(head.first) if has_image_suffix(cell))
-    label_column = _label_column(head, path_column, options.label_column, where)
-    lower = [cell.lower() for cell in head.header or ()]
+    label_column = None if paths_alone else _label_column(head, path_column, options.label_column, where)
+    lower = [] if paths_alone else [cell.lower() for cell in head.header or ()]
     split_column = next((c for c, cell in enumerate(lower) if cell in _SPLIT_COLUMNS), None)
     rows, line = [], 1 if head.header is None else 2
     with open_unpacked(tree, name) as file:

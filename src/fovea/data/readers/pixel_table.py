@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,14 @@ from fovea.data.csv_text import (
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
 from fovea.data.parallel import in_order
+from fovea.data.readers.pixel_layout import layout_of, square_side
 from fovea.data.tree import Tree
 from fovea.errors import DataError
 
 _PIXEL_NAME = re.compile(r"[a-z]{0,9}[ _-]?\d+([x_, -]\d+){0,2}", re.IGNORECASE)
-_ROW_COLUMN = re.compile(r"\D*(\d+)[x_](\d+)", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d{1,18}(\.0*)?", re.ASCII)
+_IMAGE_IDS = {"id", "imageid", "image_id"}  # of the columns that are no pixels, those that name images
 _MIN_PIXELS = 4
-_MAX_CHANNEL_SAMPLE = 200
 
 
 def is_pixel_table(head: Head) -> bool:
@@ -51,6 +52,7 @@ class _Columns:
     others: list[int]
     label: int | None
     provisional: bool = False  # whether `others` only may be labels
+    ids: int | None = None  # which of the others is kept as text
 
 
 def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[RawSet, list[str]]:
@@ -83,11 +85,87 @@ def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) ->
             if values.dtype.kind == "f":
                 cells = cells.astype(np.float32, copy=False)
             cells[:, column] = values.astype(cells.dtype)
-    is_block = kept[-1] - kept[0] + 1 == len(kept)
-    pixels = cells[:, kept[0] : kept[-1] + 1] if is_block else cells[:, kept]
-    images, note = _as_images(pixels, tuple(head.header[c] for c in kept) if head.header else None, where)
+    pixels = _picked(cells, kept)
+    layout = layout_of(pixels, _names(head, kept), where)
+    images = layout.images(pixels)
     labels = None if columns.label is None else others[columns.others.index(columns.label)]
-    return RawSet(images, labels, np.arange(len(images))), notes + ([note] if note else [])
+    return RawSet(images, labels, np.arange(len(images))), notes + ([layout.note] if layout.note else [])
+
+
+@dataclass(frozen=True, eq=False)
+class TableStream:
+    """A table read block by block, never as a whole.
+
+    Attributes:
+        has_ids: whether it has a column of ids.
+        notes: lines to show.
+        blocks: images [n, H, W] or [n, H, W, 3] (uint8, or float32 where values are fractions), their ids as they are
+            written (None: there are none), and the bytes of text that were read for them.
+    """
+
+    has_ids: bool
+    notes: list[str]
+    blocks: Iterator[tuple[NDArray[Any], NDArray[Any] | None, int]] = field(repr=False)
+
+
+def stream_pixel_table(tree: Tree, name: str, head: Head, shape: tuple[int, int, int]) -> TableStream:
+    """Read a table of images for a net; a column of labels is left out, a column called "id" or so names the images.
+
+    Args:
+        shape: height, width and channels of the net's input: of a table without header whose rows have so many values,
+            all are pixels.
+
+    Raises:
+        DataError: as `read_pixel_table`; later blocks raise it when their turn comes.
+    """
+    where = tree.where(name)
+    width = len(head.header or head.first)
+    columns = _columns_without_labels(tree, name, head, shape)
+    notes = []
+    if columns.label is not None:
+        title = head.header[columns.label] if head.header else "the first" if columns.label == 0 else "the last"
+        notes.append(f"{name} has labels (column {title!r}), which are not looked at")
+    first = next((cells for _, cells, _ in _row_blocks(tree, name, head, width, columns) if len(cells)), None)
+    if first is None:
+        raise DataError(f"{where} holds no line of data.")
+    layout = layout_of(first[:, columns.pixels], _names(head, columns.pixels), where, shape)
+    notes += [layout.note] if layout.note else []
+
+    def images() -> Iterator[tuple[NDArray[Any], NDArray[Any] | None, int]]:
+        for block, cells, others in _row_blocks(tree, name, head, width, columns):
+            ids = None if columns.ids is None else others[columns.others.index(columns.ids)]
+            yield layout.images(_picked(cells, columns.pixels)), ids, len(block)
+
+    return TableStream(columns.ids is not None, notes, images())
+
+
+def _columns_without_labels(tree: Tree, name: str, head: Head, shape: tuple[int, int, int]) -> _Columns:
+    """Which columns are pixels; where no header says it, the first block does."""
+    width = len(head.header or head.first)
+    every = list(range(width))
+    if head.header is None and width == math.prod(shape):
+        return _Columns(every, [], None)
+    columns = _named_columns(head, None, tree.where(name))
+    if columns.provisional:
+        blocks = _row_blocks(tree, name, head, width, columns)
+        _, cells, others = next(blocks, (b"", np.empty((0, width), np.uint8), [np.empty(0)] * 2))
+        label = _label_by_content(others, columns.others, cells[:, columns.pixels])
+        if label is None and width == math.prod(shape) + 1:
+            label = 0
+        return _Columns([c for c in every if c != label], [] if label is None else [label], label)
+    names = [cell.lower() for cell in head.header or ()]
+    columns.ids = next((column for column in columns.others if names[column] in _IMAGE_IDS), None)
+    return columns
+
+
+def _picked(cells: NDArray[Any], columns: list[int]) -> NDArray[Any]:
+    """Some columns; not copied where they stand side by side."""
+    is_block = columns[-1] - columns[0] + 1 == len(columns)
+    return cells[:, columns[0] : columns[-1] + 1] if is_block else cells[:, columns]
+
+
+def _names(head: Head, columns: list[int]) -> tuple[str, ...] | None:
+    return tuple(head.header[column] for column in columns) if head.header else None
 
 
 def _named_columns(head: Head, wanted: str | int | None, where: str) -> _Columns:
@@ -127,9 +205,9 @@ def _label_by_content(values: list[NDArray[Any]], columns: list[int], pixels: ND
         if found.dtype.kind == "U" or (len(found) > 1 and counts.max() <= 0.9 * len(candidate)):
             like_pixels = found.dtype.kind != "U" and bool(np.isin(found, of_pixels).all())
             spans[column] = (like_pixels, len(found))
-    if spans and _side(total - 1) is not None:
+    if spans and square_side(total - 1) is not None:
         return min(spans, key=lambda column: (spans[column], column))
-    if _side(total) is not None:
+    if square_side(total) is not None:
         return None
     return min(spans, key=lambda column: (spans[column], column)) if spans else 0
 
@@ -163,8 +241,20 @@ def _read_rows(
     tree: Tree, name: str, head: Head, width: int, columns: _Columns
 ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
     """Every cell of a pixel column, and the columns that are kept aside."""
-    where = tree.where(name)
     table = _GrowingTable(width, len(columns.others))
+    for _, cells, others in _row_blocks(tree, name, head, width, columns):
+        table.append(cells, others)
+    cells, others = table.finish()
+    if not len(cells):
+        raise DataError(f"{tree.where(name)} holds no line of data.")
+    return cells, others
+
+
+def _row_blocks(
+    tree: Tree, name: str, head: Head, width: int, columns: _Columns
+) -> Iterator[tuple[bytes, NDArray[Any], list[NDArray[Any]]]]:
+    """Block after block: its text, every cell of its pixel columns, and the columns that are kept aside."""
+    where = tree.where(name)
     line = 1 if head.header is None else 2
 
     def parse(block: bytes) -> tuple[bytes, NDArray[Any] | None]:
@@ -175,15 +265,20 @@ def _read_rows(
         file.read(head.skip)
         for block, parsed in in_order(pool, parse, blocks(file, where), ahead=cores + 1):
             if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
-                aside: list[NDArray[Any]] = [parsed[:, column].astype(np.int64) for column in columns.others]
-                table.append(parsed.astype(np.uint8), aside)
+                aside: list[NDArray[Any]] = [
+                    _texts(block, head, column) if column == columns.ids else parsed[:, column].astype(np.int64)
+                    for column in columns.others
+                ]
+                yield block, parsed.astype(np.uint8), aside
             else:
-                table.append(*_slow_block(block, head, width, columns, where, line))
+                yield block, *_slow_block(block, head, width, columns, where, line)
             line += block.count(b"\n")
-    cells, others = table.finish()
-    if not len(cells):
-        raise DataError(f"{where} holds no line of data.")
-    return cells, others
+
+
+def _texts(block: bytes, head: Head, column: int) -> NDArray[Any]:
+    """The cells of one column of a block that holds digits alone, as they are written."""
+    lines = block.replace(b"\r", b"").decode("ascii").split("\n")[:-1]
+    return np.array([line.split(head.delimiter, column + 1)[column] for line in lines])
 
 
 def _slow_block(
@@ -198,7 +293,8 @@ def _slow_block(
     table[:, columns.pixels] = values
     others: list[NDArray[Any]] = []
     for column in columns.others:
-        others.append(_as_values([row[column].strip() for row in rows]))
+        texts = [row[column].strip() for row in rows]
+        others.append(np.array(texts, np.str_) if column == columns.ids else _as_values(texts))
     return table, others
 
 
@@ -235,46 +331,3 @@ def _check_range(values: NDArray[Any], column: int, head: Head, where: str) -> N
     if bad is not None:
         line = bad + (1 if head.header is None else 2)
         raise DataError(f"{where}, line {line}, column {column + 1}: '{values[bad]}' is no pixel value of 0 to 255.")
-
-
-def _side(count: int) -> tuple[int, int] | None:
-    """(side, channels) of a square image of `count` values, or None."""
-    for channels in (1, 3):
-        side = math.isqrt(count // channels)
-        if side > 1 and side * side * channels == count:
-            return side, channels
-    return None
-
-
-def _as_images(pixels: NDArray[Any], names: tuple[str, ...] | None, where: str) -> tuple[NDArray[Any], str | None]:
-    count = pixels.shape[1]
-    named = _named_shape(names) if names else None
-    if named is not None:
-        return pixels.reshape(-1, *named), None
-    square = _side(count)
-    if square is None:
-        raise DataError(
-            f"{where} has {count} pixel columns, which make no square image (784 make 28x28, 3072 make 32x32 in "
-            "colour). Is a column of something else among them, or is the label column not named 'label'? "
-            "(--set data.label_column=NAME)"
-        )
-    side, channels = square
-    if channels == 1:
-        return pixels.reshape(-1, side, side), None
-    sample = pixels[:_MAX_CHANNEL_SAMPLE].astype(np.float32)
-    mixed, planes = sample.reshape(-1, side, side, 3), sample.reshape(-1, 3, side, side)
-    by_plane = np.abs(np.diff(planes, axis=3)).mean() < np.abs(np.diff(mixed, axis=2)).mean()
-    if not by_plane:
-        return pixels.reshape(-1, side, side, 3), f"{count} columns: {side}x{side} in colour, pixel by pixel"
-    images = np.ascontiguousarray(pixels.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
-    return images, f"{count} columns: {side}x{side} in colour, plane by plane (red, green, blue)"
-
-
-def _named_shape(names: tuple[str, ...]) -> tuple[int, int] | None:
-    """Height and width where the columns are called 1x1, 1x2 ... row by row."""
-    matches = [_ROW_COLUMN.fullmatch(name) for name in names]
-    if not all(matches):
-        return None
-    places = [(int(match[1]), int(match[2])) for match in matches if match]
-    height, width = len({row for row, _ in places}), len({column for _, column in places})
-    return (height, width) if height * width == len(names) and places == sorted(places) else None

@@ -77,7 +77,7 @@ def read_tree(tree: Tree, options: ReadOptions) -> RawData:
     """
     if not tree.stamps:
         raise DataError(f"{tree.place} is empty: it holds no file that is not hidden.")
-    tree, runs = _without_runs(tree)
+    tree, runs = without_runs(tree)
     if runs:
         return replace(raw := read_tree(tree, options), notes=[*raw.notes, f"runs of Fovea were left out: {runs}"])
     for recognises, read in READERS.values():
@@ -88,7 +88,7 @@ def read_tree(tree: Tree, options: ReadOptions) -> RawData:
     raise _nothing_readable(tree)
 
 
-def _without_runs(tree: Tree) -> tuple[Tree, str]:
+def without_runs(tree: Tree) -> tuple[Tree, str]:
     """The tree without the run folders in it, and their names.
 
     Raises:

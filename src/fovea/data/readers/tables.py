@@ -20,11 +20,13 @@ from fovea.errors import DataError
 
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz")
 
-_LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
+LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
+    """A file with a table of pixels or of paths, and what its first lines say."""
+
     name: str
     kind: Literal["pixels", "paths"]
     head: Head
@@ -32,18 +34,18 @@ class _Table:
 
 def recognises_tables(tree: Tree) -> bool:
     """Whether a tree has a table of pixels or paths at its top."""
-    tables = _tables(tree)
+    tables = tables_of(tree)
     if tables and all(_is_beside_the_point(table) for table in tables) and has_class_folders(tree):
         return False
     return bool(tables) or _is_table_by_name(tree)
 
 
-def _is_beside_the_point(table: _Table) -> bool:
+def _is_beside_the_point(table: Table) -> bool:
     """Whether class folders may lie beside a table: it repeats them, or holds other numbers than images."""
-    return _repeats_folders(table) if table.kind == "paths" else len(table.head.first) < _LEAST_COLUMNS
+    return _repeats_folders(table) if table.kind == "paths" else len(table.head.first) < LEAST_COLUMNS
 
 
-def _repeats_folders(table: _Table) -> bool:
+def _repeats_folders(table: Table) -> bool:
     """Whether a table of paths says only what the class folders say."""
     first = table.head.first
     for column, cell in enumerate(first):
@@ -65,13 +67,46 @@ def _candidates(tree: Tree) -> list[str]:
     return [name for name in names if name.lower().endswith(_SUFFIXES)]
 
 
-def _tables(tree: Tree) -> list[_Table]:
+def tables_of(tree: Tree) -> list[Table]:
+    """The tables at the top of a tree; of a single file, whatever its name."""
     found = []
     for name in _candidates(tree):
         head = read_head(tree, name)
         if head is not None and (kind := _kind(head)) is not None:
-            found.append(_Table(name, kind, head))
+            found.append(Table(name, kind, head))
     return found
+
+
+def is_sample_submission(name: str) -> bool:
+    """Whether a file is called like the example of a submission that comes with Kaggle's data."""
+    return re.fullmatch(r"sample[-_ ]?submission\.csv", name, re.IGNORECASE) is not None
+
+
+def table_to_answer(tree: Tree) -> Table | None:
+    """The table whose images are to be answered: the only one, or the one called test; None: there is none.
+
+    A single file may also be a list of paths, one a line.
+
+    Raises:
+        DataError: when several could be meant.
+    """
+    found = [table for table in tables_of(tree) if not is_sample_submission(table.name)]
+    if not found and len(tree.stamps) == 1:
+        (name,) = tree.stamps
+        head = read_head(tree, name, least_columns=1)
+        return Table(name, "paths", head) if head is not None and is_path_table(head) else None
+    if len(found) > 1:
+        called_test = [table for table in found if _part_by_name(table.name) == "test"]
+        if len(called_test) != 1:
+            listed = ", ".join(table.name for table in found)
+            raise DataError(f"{tree.place} holds the tables {listed}: name the one that is meant.")
+        return called_test[0]
+    return found[0] if found else None
+
+
+def _part_by_name(name: str) -> str | None:
+    words = re.split(r"[^a-z]+", PurePosixPath(name).name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 def _kind(head: Head) -> Literal["pixels", "paths"] | None:
@@ -86,7 +121,7 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
     Raises:
         DataError: for a damaged table, or several of which it cannot be told which is meant.
     """
-    tables = _tables(tree)
+    tables = tables_of(tree)
     if not tables:
         name = next(iter(tree.stamps))
         head = read_head(tree, name) if tree.size(name) else None
@@ -127,14 +162,13 @@ def read_tables(tree: Tree, options: ReadOptions) -> RawData:
     return RawData(tree.name, form, parts, notes=notes, files=files, sizes=sizes)
 
 
-def _by_part(tree: Tree, tables: list[_Table]) -> dict[str, _Table]:
+def _by_part(tree: Tree, tables: list[Table]) -> dict[str, Table]:
     """Part -> its table: a single one is the training part; of several the names say it (train.csv, mnist_test.csv)."""
     if len(tables) == 1:
         return {"train": tables[0]}
-    found: dict[str, _Table] = {}
+    found: dict[str, Table] = {}
     for table in tables:
-        words = re.split(r"[^a-z]+", PurePosixPath(table.name).name.lower())
-        part = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+        part = _part_by_name(table.name)
         if part is None or part in found:
             listed = ", ".join(other.name for other in tables)
             raise DataError(

@@ -1,0 +1,129 @@
+"""Answers as text: CSV or JSON lines, into a file that appears whole or not at all, or to stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.errors import RunFailedError, SettingsError
+from fovea.evaluation.answer import Answer
+from fovea.files import csv_table
+
+Unlike = list[tuple[str, ...]]
+
+
+def csv_header(top_k: int) -> str:
+    """The names of the columns."""
+    further = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "probability")]
+    return ",".join(["id", "label", "probability", *further, "unlike"]) + "\n"
+
+
+def csv_lines(answer: Answer, top_k: int) -> str:
+    """One line an image: id, the labels with their probabilities, the most likely first, and how it is unlike."""
+    classes, shares = _most_likely(answer, top_k)
+    names = answer.predictions.classes
+    rows: list[list[object]] = []
+    for image, best, share, unlike in zip(answer.fitted.ids.tolist(), classes, shares, _unlike(answer), strict=True):
+        pairs = [cell for index, value in zip(best, share, strict=True) for cell in (names[index], f"{value:.6f}")]
+        rows.append([image, *pairs, " ".join(unlike)])
+    return csv_table(rows[0], rows[1:])  # type: ignore[arg-type]
+
+
+def json_header(top_k: int) -> str:
+    """Nothing: each line names its values."""
+    return ""
+
+
+def json_lines(answer: Answer, top_k: int) -> str:
+    """One JSON object an image, a line each."""
+    classes, shares = _most_likely(answer, top_k)
+    names = answer.predictions.classes
+    lines = []
+    for image, best, share, unlike in zip(answer.fitted.ids.tolist(), classes, shares, _unlike(answer), strict=True):
+        ranked = [{"label": names[i], "probability": round(value, 6)} for i, value in zip(best, share, strict=True)]
+        found = {"id": image, **ranked[0], "top_k": ranked, "unlike": list(unlike)}
+        lines.append(json.dumps(found, ensure_ascii=False))
+    return "\n".join(lines) + "\n"
+
+
+Form = tuple[Callable[[int], str], Callable[[Answer, int], str]]
+FORMS: dict[str, Form] = {"csv": (csv_header, csv_lines), "jsonl": (json_header, json_lines)}
+
+
+def _most_likely(answer: Answer, top_k: int) -> tuple[list[list[int]], list[list[float]]]:
+    """The most likely classes of each image and their probabilities, in falling order; of equals the first class."""
+    order: NDArray[np.int64] = np.argsort(-answer.predictions.logits, axis=1, kind="stable")[:, :top_k]
+    shares = np.take_along_axis(answer.predictions.probabilities, order, axis=1)
+    return order.tolist(), shares.tolist()
+
+
+def _unlike(answer: Answer) -> Unlike:
+    """How each image is unlike the training images as the net saw it: names of differences."""
+    outside = answer.fitted.still.outside
+    if not outside:
+        return [()] * len(answer.fitted)
+    return [tuple(name for name, which in outside.items() if which[row]) for row in range(len(answer.fitted))]
+
+
+def check_target(path: Path, taken: list[Path]) -> Path:
+    """Where a file is to be written, links followed.
+
+    Args:
+        taken: files that must not be written over.
+
+    Raises:
+        SettingsError: when no file can be written there, or one of those would be lost.
+    """
+    try:
+        target = path.resolve()
+        if target.is_dir() or (target.exists() and not target.is_file()):
+            raise SettingsError(f"{path} is {'a folder' if target.is_dir() else 'no file'}: name a file to write.")
+        if not target.parent.is_dir():
+            raise SettingsError(f"{path} cannot be written: the folder {target.parent} does not exist.")
+        if any(target == other.resolve() for other in taken):
+            raise SettingsError(f"{path} is read from and would be lost: name another file to write.")
+    except (OSError, RuntimeError) as error:
+        raise SettingsError(f"{path} cannot be written: {error}.") from None
+    return target
+
+
+class Stdout:
+    """Text to stdout as UTF-8, whatever the terminal's encoding, for names of files can hold any character.
+
+    Raises:
+        SettingsError: when there is no stdout.
+    """
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        if stream is None:
+            raise SettingsError("stdout is closed: name a file for the answers with --output.")
+        self.stream = stream
+
+    def __call__(self, content: bytes) -> None:
+        """Write through.
+
+        Raises:
+            RunFailedError: when whoever reads has gone, or the disk is full.
+        """
+        try:
+            self.stream.write(content)
+            self.stream.flush()
+        except OSError as error:
+            self._drop_the_rest()
+            gone = isinstance(error, BrokenPipeError)
+            reason = "whoever read the answers has closed the pipe" if gone else f"{error.strerror or error}"
+            raise RunFailedError(f"stdout cannot be written: {reason}.") from None
+
+    def _drop_the_rest(self) -> None:
+        """What is still buffered would fail once more when Python ends, and say so."""
+        with contextlib.suppress(OSError, ValueError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.stream.fileno())
+            os.close(nothing)

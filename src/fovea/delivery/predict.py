@@ -1,0 +1,167 @@
+"""What `fovea predict` does: answer for every image of the inputs, write the answers, tell what was unlike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.data.guard_words import GuardTally
+from fovea.data.options import Progress
+from fovea.delivery.image_inputs import Reading
+from fovea.delivery.inputs import Source, opened_sources
+from fovea.delivery.outputs import FORMS, Stdout, check_target
+from fovea.delivery.predictor import Predictor
+from fovea.delivery.submission import Sample, find_sample, submission_table
+from fovea.errors import SettingsError
+from fovea.evaluation.answer import Answer
+from fovea.files import growing_file
+
+_SHOWN_CLASSES = 10
+Write = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written.
+
+    Attributes:
+        top_k: how many labels an image.
+        form: "csv" or "jsonl"; None: csv, and no rows on stdout where a submission is all that is wanted.
+        output: the file for the rows; None: stdout.
+        submission: the file for ids and labels in Kaggle's form; None: there is none.
+        adapt: make images that are unlike the training images like them.
+        skip_bad: leave out files that cannot be decoded.
+    """
+
+    top_k: int = 1
+    form: str | None = None
+    output: Path | None = None
+    submission: Path | None = None
+    adapt: bool = False
+    skip_bad: bool = False
+
+
+@dataclass
+class _Kept:
+    """What a submission needs of all images."""
+
+    labels: list[NDArray[np.int64]] = field(default_factory=list)
+    ids: list[str] | None = field(default_factory=list)  # None: they only number rows
+    sample: Sample | None = None
+
+    def add(self, source: Source, answer: Answer) -> None:
+        """Keep the answers for a batch."""
+        self.labels.append(answer.predictions.predicted)
+        if source.numbered:
+            self.ids = None
+        elif self.ids is not None:
+            self.ids += map(str, answer.fitted.ids.tolist())
+
+    def text(self, classes: tuple[str, ...]) -> str:
+        """The submission."""
+        labels = [classes[index] for index in np.concatenate(self.labels).tolist()]
+        return submission_table(self.ids, labels, self.sample)
+
+
+def predict_to(
+    predictor: Predictor,
+    places: Sequence[str],
+    wanted: Wanted,
+    stdout: BinaryIO | None,
+    progress: Progress,
+    say: Callable[[str, str], None],
+) -> list[str]:
+    """Answer for the images of INPUTs, batch by batch: memory does not grow with their number.
+
+    Args:
+        places: image files, folders, archives, tables, arrays, names of data sets, "-" for stdin.
+        stdout: takes the rows where no file does; None: it is closed.
+        progress: called as the work goes on.
+        say: called with (topic, line): notes about the input, and what the guard has to say, at the end.
+
+    Returns:
+        Lines about the files that were written; none where the rows went to stdout.
+
+    Raises:
+        UserError: for an input, a setting or ids that cannot be used; no file is left then, whole or in part.
+        RunFailedError: when the answers cannot be written.
+    """
+    _check(predictor, wanted)
+    places = list(places)
+    inputs = [Path(place) for place in places if place != "-"]
+    model = [predictor.path, *inputs]
+    output = None if wanted.output is None else check_target(wanted.output, model)
+    submission = None if wanted.submission is None else check_target(wanted.submission, model)
+    if output is not None and output == submission:
+        raise SettingsError(f"{wanted.output} cannot hold both the rows and the submission: name two files.")
+    tally = GuardTally(predictor.card.profile)
+    kept = _Kept()
+    with ExitStack() as stack:
+        write: Write | None = None
+        if output is not None:
+            write = stack.enter_context(growing_file(output))
+        elif submission is None or wanted.form is not None:
+            write = Stdout(stdout)
+        reading = Reading(predictor.preprocessor, wanted.adapt, wanted.skip_bad, progress)
+        sources = stack.enter_context(opened_sources(places, reading))
+        if submission is not None:
+            kept.sample = next((found for source in sources if (found := _sample(source)) is not None), None)
+            if kept.sample is not None:
+                check_target(submission, [kept.sample.path])
+        _answer_all(predictor, sources, wanted, tally, write, None if submission is None else kept, say)
+        if submission is not None:
+            text = kept.text(predictor.classes)
+            stack.enter_context(growing_file(submission))(text.encode("utf-8", "backslashreplace"))
+    for topic, line in tally.lines():
+        say(topic, line)
+    written = [str(path) for path in (wanted.output, wanted.submission) if path is not None]
+    return [f"{tally.images:,} images", *written] if written else []
+
+
+def _check(predictor: Predictor, wanted: Wanted) -> None:
+    count = len(predictor.classes)
+    if not 1 <= wanted.top_k <= count:
+        raise SettingsError(f"--top-k {wanted.top_k}: expected 1 to {count}, the number of classes.")
+    if wanted.form is not None and wanted.form not in FORMS:
+        raise SettingsError(f"--format {wanted.form}: expected {' or '.join(FORMS)}.")
+
+
+def _sample(source: Source) -> Sample | None:
+    return find_sample(source.place) if source.place is not None and source.place.exists() else None
+
+
+def _answer_all(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    wanted: Wanted,
+    tally: GuardTally,
+    write: Write | None,
+    kept: _Kept | None,
+    say: Callable[[str, str], None],
+) -> None:
+    """Answer for every batch; rows are written as they come."""
+    header, lines = FORMS[wanted.form or "csv"]
+    is_first = True
+    for source in sources:
+        for answer in _answers(predictor, source, wanted.adapt, tally):
+            if write is not None:
+                text = (header(wanted.top_k) if is_first else "") + lines(answer, wanted.top_k)
+                write(text.encode("utf-8", "backslashreplace"))
+                is_first = False
+            if kept is not None:
+                kept.add(source, answer)
+        for note in source.notes:
+            say("note", note)
+
+
+def _answers(predictor: Predictor, source: Source, adapt: bool, tally: GuardTally) -> Iterator[Answer]:
+    for new in source.batches:
+        for answer in predictor.answers([new], adapt):
+            tally.add(answer.fitted, [(height, width) for height, width in new.sizes.tolist()])
+            yield answer
