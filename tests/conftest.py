@@ -29,6 +29,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second a run: only tests that are marked `pictures` draw."""
+    if "pictures" not in request.keywords:
+        monkeypatch.setattr("fovea.runs.draw_run", lambda run: None)
+        monkeypatch.setattr("fovea.runs.write_study_report", lambda study: None)
+
+
 _REAL = os.environ.get("FOVEA_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")
 
 

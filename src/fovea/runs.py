@@ -262,13 +262,19 @@ def _carry_through(
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
         run = Run(folder, plan.net if plan.own_net else None)
         _keep_examples(plan, run)
-        write_figures(run)
-        write_run_report(run)
+        if plan.recipe.evaluation.report:
+            draw_run(run)
         write_manifest(folder)
     except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
         record_end(folder, error, say)
         raise
     return run
+
+
+def draw_run(run: StoredRun) -> None:
+    """Draw the figures and write the page of a run."""
+    write_figures(run)
+    write_run_report(run)
 
 
 def _keep_examples(plan: Plan, run: StoredRun) -> None:
@@ -312,7 +318,8 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy[Run]:
         return _begin_in_study(study, recipe, run_folder, raw, given)
 
     found = run_seeds(study.recipe, study.seeds, study.folder, train_one)
-    write_study_report(found)
+    if study.recipe.evaluation.report:
+        write_study_report(found)
     write_manifest(study.folder)
     return found
 

@@ -188,6 +188,7 @@ class EvaluationSettings(Section):
     eval_batch_size: Count = 1000
     confidence: Fraction = 0.95
     top_k: Count = 5
+    report: bool = True  # False leaves out figures and report.html; `fovea report RUN` makes them later
 
 
 class Recipe(Section):

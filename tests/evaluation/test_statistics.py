@@ -155,3 +155,18 @@ def test_a_constant_answer_is_found_and_a_good_net_is_left_alone() -> None:
     weak = predictions(count=30, num_classes=2, skill=0.1)
     assert [finding.id for finding in find_in_predictions(weak, "val")] == ["no-better-than-constant"]
     assert find_in_predictions(predictions(skill=3.0), "val") == []
+
+
+def test_the_interval_of_the_difference_leaves_out_zero_exactly_where_the_test_is_sure() -> None:
+    for only_first in range(12):
+        for only_second in range(12):
+            outcomes = [True] * only_first + [False] * only_second + [True] * 40
+            first = answers(outcomes)
+            second = answers([not right for right in outcomes[: only_first + only_second]] + [True] * 40)
+            found = mcnemar(first, second)
+            difference = found.difference
+            assert difference.low is not None
+            assert difference.high is not None
+            assert difference.value == pytest.approx(second.correct.mean() - first.correct.mean())
+            assert difference.low <= difference.value <= difference.high
+            assert (difference.low > 0 or difference.high < 0) == (found.p_value < 0.05)

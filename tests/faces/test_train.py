@@ -20,9 +20,9 @@ from typer.testing import CliRunner, Result
 import fovea
 from fovea.cli import app
 from fovea.evaluation.modelfile import read_model
-from fovea.runview import Run
 from fovea.files import file_digest
 from fovea.listing import AUGMENTATION_KEYS
+from fovea.runview import Run
 from fovea.settings import AugmentationSettings
 
 FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "verbose": False}

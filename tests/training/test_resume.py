@@ -18,8 +18,8 @@ from torch import nn
 
 import fovea
 from fovea import faults
-from fovea.runview import Run
 from fovea.files import read_json_lines
+from fovea.runview import Run
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 
 # Two epochs of five batches; every mechanism that carries something from step to step is in one of these.

@@ -19,12 +19,16 @@ class McNemarResult:
     Attributes:
         only_first, only_second: images that one alone got right.
         p_value: two-sided; `mid_p_value` is the less conservative variant.
+        difference: accuracy(second) - accuracy(first). Its interval is Clopper's and Pearson's (Biometrika 26, 1934)
+            for the share of `only_second` among the images where the two differ, scaled to all: it leaves out 0
+            exactly where p_value is below 1 - confidence.
     """
 
     only_first: int
     only_second: int
     p_value: float
     mid_p_value: float
+    difference: Score
 
 
 def check_same_images(first: Predictions, second: Predictions) -> None:
@@ -43,7 +47,7 @@ def check_same_images(first: Predictions, second: Predictions) -> None:
         )
 
 
-def mcnemar(first: Predictions, second: Predictions) -> McNemarResult:
+def mcnemar(first: Predictions, second: Predictions, confidence: float = 0.95) -> McNemarResult:
     """Exact McNemar test on the images where the two differ.
 
     Source: McNemar, Psychometrika 12 (1947); exact binomial form and mid-p as in Fagerland, Lydersen and Laake,
@@ -59,12 +63,16 @@ def mcnemar(first: Predictions, second: Predictions) -> McNemarResult:
     only_second = int((second.correct & ~first.correct).sum())
     differing = only_first + only_second
     if differing == 0:
-        return McNemarResult(0, 0, 1.0, 1.0)
-    p_value = float(binomtest(only_first, differing).pvalue)
+        return McNemarResult(0, 0, 1.0, 1.0, Score(0.0, 0.0, 0.0, len(first), "images", confidence))
+    test = binomtest(only_second, differing)
+    p_value = float(test.pvalue)
+    share, interval = differing / len(first), test.proportion_ci(confidence, method="exact")
+    low, high = (2 * float(interval.low) - 1) * share, (2 * float(interval.high) - 1) * share
+    difference = Score((only_second - only_first) / len(first), low, high, len(first), "images", confidence)
     mid_p_value = max(p_value - float(binom.pmf(only_first, differing, 0.5)), 0.0)
     if only_first == only_second:  # both tails meet in the middle, whose mass then counts once
         mid_p_value = 1.0 - float(binom.pmf(only_first, differing, 0.5)) / 2
-    return McNemarResult(only_first, only_second, p_value, mid_p_value)
+    return McNemarResult(only_first, only_second, p_value, mid_p_value, difference)
 
 
 def paired_bootstrap(

@@ -9,7 +9,7 @@ from typing import Any
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
-from fovea.evaluation.paired import check_same_images, mcnemar, paired_bootstrap
+from fovea.evaluation.paired import check_same_images, mcnemar
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
 from fovea.reporting.blocks import Block, Chart, Code, Details, Paragraph, Picture, Pictures, Report, Section, Table
@@ -90,7 +90,8 @@ def _not_comparable(found: Mapping[str, Predictions]) -> str | None:
 
 def _two(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
     (first_name, first), (second_name, second) = found.items()
-    test, difference = mcnemar(first, second), paired_bootstrap(first, second)
+    test = mcnemar(first, second)
+    difference = test.difference
     counts = [f"{shortened(name, 40)} {int(each.correct.sum()):,}" for name, each in found.items()]
     text = (
         f"Of the same {len(first):,} {SPLIT_WORDS[split]} images {' and '.join(counts)} are answered rightly; "
@@ -107,7 +108,7 @@ def _two(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
 
 
 def _p_text(p_value: float) -> str:
-    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.2g}"
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.3g}"
 
 
 def _points(difference: Score) -> str:
@@ -142,9 +143,9 @@ def _sections(runs: Runs, found: Mapping[str, Predictions], split: str, comparab
 
 def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Block]:
     first = next(iter(found.values()))
-    head = ["run", "accuracy", "95% interval", "right", "loss", "epoch kept", "parameters", "training"]
+    head = ["run", "accuracy", "95% interval", "right", "loss"]
     head += ["against the first", "95% interval", "p"] if comparable else []
-    rows = []
+    rows, trainings = [], []
     for name, each in found.items():
         run, score = runs[name], accuracy(each)
         row = [
@@ -153,22 +154,30 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
             interval_words(score),
             f"{int(each.correct.sum()):,} of {len(each):,}",
             f"{cross_entropy(each):.4f}",
+        ]
+        training = [
+            shortened(name, 40),
             f"{run.result['best_epoch']} of {run.result['epochs']}",
             f"{run.result['parameters']:,}",
             duration(run.result["train_seconds"]),
         ]
         if comparable:
-            difference = paired_bootstrap(first, each)
-            same = each is first
-            p_value = _p_text(mcnemar(first, each).p_value).removeprefix("= ")
-            row += ["", "", ""] if same else [f"{difference.value * 100:+.2f}", _points(difference), p_value]
+            test = mcnemar(first, each)
+            p_value = _p_text(test.p_value).removeprefix("= ")
+            figures = [f"{test.difference.value * 100:+.2f}", _points(test.difference), p_value]
+            row += ["", "", ""] if each is first else figures
         rows.append(row)
+        trainings.append(training)
     note = (
         "Intervals and p speak of other images of the same kind. Each run is one training: another seed would give "
         "another net, which these intervals do not hold. To compare settings, train several seeds of each."
     )
     more = " With several runs against the first, the smallest p is smaller by luck." if len(runs) > 2 else ""
-    return [Table(f"On the {SPLIT_WORDS[split]} images", head, rows), Paragraph(note + more, "note")]
+    return [
+        Table(f"On the {SPLIT_WORDS[split]} images", head, rows),
+        Paragraph(note + more, "note"),
+        Table("Trainings", ["run", "epoch kept", "parameters", "time"], trainings),
+    ]
 
 
 def _curves(runs: Runs) -> list[Block]:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from fovea.evaluation.findings import Finding
@@ -188,7 +189,7 @@ def _run_lines(run: StoredRun) -> str:
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
-    return "\n".join([*lines, f"report {run.path / REPORT}", str(run.path)])
+    return "\n".join([*lines, *_report_line(run.path), str(run.path)])
 
 
 def _study_lines(study: SeedStudy[AnyRun]) -> str:
@@ -197,7 +198,11 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
         lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
     lines.append(f"validation accuracy  {study.val_accuracy}")
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
-    return "\n".join([*lines, f"report {study.path / REPORT}", str(study.path)])
+    return "\n".join([*lines, *_report_line(study.path), str(study.path)])
+
+
+def _report_line(folder: Path) -> list[str]:
+    return [f"report  {folder / REPORT}"] if (folder / REPORT).is_file() else []
 
 
 def evaluation_lines(predictions: Predictions, looks: int, as_json: bool) -> str:

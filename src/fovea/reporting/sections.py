@@ -89,8 +89,8 @@ def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
     split, right = SPLIT_WORDS[run.judged_by], int(found.correct.sum())
     level = f"{run.recipe.evaluation.confidence:.0%}"
     text = (
-        f"The net “{run.recipe.model.name}” answered {right:,} of {len(found):,} {split} images rightly. Of other images "
-        f"of the same kind it would get {interval_words(score)} right ({level} interval, from the number of images)."
+        f"The net “{run.recipe.model.name}” answered {right:,} of {len(found):,} {split} images rightly. Of other "
+        f"images of the same kind it would get {interval_words(score)} right ({level} interval, from their number)."
     )
     if not run.has_test:
         return f"{text} These images chose the epoch, which makes the figure slightly too good; the test stayed closed."

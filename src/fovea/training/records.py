@@ -23,11 +23,12 @@ from fovea.training.signals import StoppedBySignal, StopRequest
 Say = Callable[[str, str], None]  # (topic, line)
 STATES = "last"
 LOG = "log.jsonl"
-# Where the data lies, and how often the state is saved, have no part in what is computed.
+# Where the data lies, how often the state is saved, and what is drawn have no part in what is computed.
 _WITHOUT_EFFECT: Any = {
     "description": True,
     "data": {"source": True, "val_data": True, "test_data": True},
     "training": {"save_seconds": True},
+    "evaluation": {"report": True},
 }
 
 
