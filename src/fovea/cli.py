@@ -215,7 +215,10 @@ def predict(
     adapt: Annotated[bool, typer.Option("--adapt", help="Make images unlike those of the training like them.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
 ) -> None:
-    """Answer for new images: label, probability, and in what they are unlike those of the training."""
+    """Answer for new images: label, probability, and in what they are unlike those of the training.
+
+    Rows of tables are numbered from 1, those of arrays from 0, where no column or file names them.
+    """
     from fovea.delivery.predict import Wanted, predict_to
     from fovea.delivery.predictor import load_model
     from fovea.reporting.console import progress_stream, say_on

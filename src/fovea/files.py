@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,7 +76,7 @@ def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 def _gave_up(path: Path, written: int, error: OSError) -> RunFailedError:
     return RunFailedError(
-        f"{path} could not be written: {error.strerror or error}, after {written:,} bytes{_free(path.parent)}. "
+        f"{path} could not be written: {error.strerror or error}, after {written:,} bytes. "
         "Nothing of it is left; an older one is as it was."
     )
 
@@ -231,13 +231,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A CSV text with a header line; cells that hold commas, quotes or line ends are quoted."""
+    return csv_rows([header, *rows])
+
+
+def csv_rows(rows: Iterable[Sequence[object]]) -> str:
+    """The lines of a CSV text."""
     import csv
     import io
 
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
 
 

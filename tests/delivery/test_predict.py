@@ -22,7 +22,12 @@ from typer.testing import CliRunner, Result
 
 import fovea
 from fovea.cli import app
+from fovea.data.load import read_raw
+from fovea.data.new_images import fit_new_images
+from fovea.data.options import ReadOptions
 from fovea.delivery import array_inputs
+from fovea.delivery.image_inputs import Reading
+from fovea.delivery.inputs import opened_sources
 from fovea.delivery.predict import Wanted, predict_to
 from fovea.delivery.predictor import Predictor, load_model
 from tests.conftest import bars
@@ -197,6 +202,23 @@ def test_files_with_alpha_in_colour_and_16_bits_are_fitted_and_the_guard_says_it
     assert "in colour, the training images are grey" in " ".join(result.stderr.split())
 
 
+def test_a_net_sees_files_as_an_evaluation_on_them_sees_them(model: Predictor) -> None:
+    rng = np.random.default_rng(1)
+    for row in range(4):
+        colour = rng.integers(0, 255, (13, 17, 3), dtype=np.uint8)
+        path = Path("other") / "ab"[row % 2] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colour if row < 2 else colour[..., 0]).save(path)
+    raw = read_raw("other", ReadOptions(image_size=(8, 8))).parts["train"]
+    evaluated = np.asarray(model.preprocessor.to_uint8(raw.images))
+    reading = Reading(model.preprocessor, adapt=False, skip_bad=False, progress=lambda *_: None)
+    with opened_sources(["other"], reading) as sources:
+        (new,) = list(sources[0].batches)
+    fitted = fit_new_images(model.preprocessor, model.card.profile, new, adapt=False)
+    assert fitted.ids.tolist() == raw.ids.tolist()
+    assert np.array_equal(fitted.images, evaluated)
+
+
 def test_a_net_of_16_bit_images_takes_16_bit_and_8_bit_files() -> None:
     images, labels = bars(90)
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -359,8 +381,7 @@ def _bad_inputs() -> None:
 
 
 BAD = [
-    ("gone", "Unknown data set 'gone'"),
-    ("./gone", "does not exist"),
+    ("gone", "There is no file, folder or data set 'gone'"),
     ("empty", "empty is empty"),
     ("text", "holds nothing that can be answered"),
     ("zero.png", "is empty (0 bytes)"),
@@ -477,6 +498,21 @@ def test_a_full_disk_leaves_no_file_and_the_older_one(
     assert os.strerror(errno.ENOSPC) in result.stderr
     assert Path("out.csv").read_text() == "older"
     assert not list(Path().glob(".*.partial"))
+
+
+def test_tables_about_the_images_of_a_folder_are_no_input(run: Path, images: NDArray[np.uint8]) -> None:
+    save_images(Path("some"), images[:3])
+    for name in ("one", "two"):
+        assert shell(str(run), "some", "--output", f"some/{name}.csv").exit_code == 0
+    assert len(rows_of(shell(str(run), "some"))) == 3
+
+
+def test_without_stdout_a_file_is_asked_for(model: Predictor, images: NDArray[np.uint8]) -> None:
+    np.save("array.npy", images)
+    with pytest.raises(fovea.SettingsError, match="stdout is closed"):
+        predict_to(model, ["array.npy"], Wanted(), None, lambda *_: None, lambda *_: None)
+    wanted = Wanted(output=Path("out.csv"))
+    assert predict_to(model, ["array.npy"], wanted, None, lambda *_: None, lambda *_: None) == ["30 images", "out.csv"]
 
 
 def test_an_interrupt_leaves_no_file(model: Predictor, images: NDArray[np.uint8]) -> None:

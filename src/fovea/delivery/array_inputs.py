@@ -112,7 +112,10 @@ def batches_of_table(stream: TableStream, where: str, num_bytes: int, reading: R
         names = np.arange(done + 1, done + 1 + len(images)) if ids is None else ids
         yield _batch(np.asarray(to_uint8(checked, input_range)), names)
         done += len(images)
-        reading.progress("predicting, MB of text", text_read // 1_000_000, num_bytes // 1_000_000)
+        if num_bytes >= 1_000_000:
+            reading.progress("predicting, MB of text", text_read // 1_000_000, num_bytes // 1_000_000)
+        else:
+            reading.progress("predicting", done, 0)
 
 
 def _regrouped(stream: TableStream) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None, int]]:

@@ -21,7 +21,7 @@ from fovea.data.preprocess import Preprocessor
 from fovea.data.tree import Tree, listed_lines, reason_of, shown
 from fovea.errors import DataError
 
-BATCH_ROWS, BATCH_VALUES = 1000, 2**24  # a batch holds no more of either
+BATCH_ROWS, BATCH_VALUES = 250, 2**24  # a batch holds no more of either; larger ones leave the cache and gain nothing
 LONGEST_SIDE = 256  # of images that are cut out of their background, which takes more than the net's few pixels
 _CHUNK_FILES, _CHUNK_BYTES = 64, 2**24
 

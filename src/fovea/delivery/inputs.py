@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.data.archives import COMPRESSIONS
+from fovea.data.catalog import CATALOG
 from fovea.data.decode import begins_as_image
 from fovea.data.imageset import Pixels
 from fovea.data.labels import natural_key
@@ -29,7 +31,7 @@ from fovea.data.readers.npz import array_to_answer, read_npy_header, recognises_
 from fovea.data.readers.path_table import listed_files
 from fovea.data.readers.pixel_table import stream_pixel_table
 from fovea.data.readers.recognise import read_tree, tree_at, without_runs
-from fovea.data.readers.tables import LEAST_COLUMNS, Table, read_tables, recognises_tables, table_to_answer
+from fovea.data.readers.tables import Table, read_tables, recognises_tables, table_to_answer
 from fovea.data.tree import Tree, reason_of, suffix_of
 from fovea.delivery.array_inputs import batches_of_array, batches_of_table
 from fovea.delivery.image_inputs import Reading, batches_of_files
@@ -82,8 +84,8 @@ def opened_sources(places: Sequence[str], reading: Reading) -> Iterator[list[Sou
     """
     if not places:
         raise SettingsError("INPUT is missing: name a file or a folder, or - for what comes through a pipe.")
-    twice = next((place for row, place in enumerate(places) if place in places[:row]), None)
-    if twice is not None:
+    twice, times = Counter(places).most_common(1)[0]
+    if times > 1:
         raise SettingsError(f"{twice} is given twice: name each INPUT once.")
     with ExitStack() as stack:
         opened = [_opened(place, stack) for place in places]
@@ -162,9 +164,11 @@ def _options(reading: Reading) -> ReadOptions:
 
 def _data_set(name: str, reading: Reading) -> Source:
     """A data set of the catalog: its test part where it has one."""
+    if name not in CATALOG:
+        raise DataError(f"There is no file, folder or data set {name!r} (looked for it from {Path.cwd()}).")
     raw = read_raw(name, _options(reading))
     found = only_part(raw, "test")
-    return replace(_array(found.images, f"{name}", reading), notes=list(raw.notes))
+    return replace(_array(found.images, name, reading), notes=list(raw.notes))
 
 
 def _of_file(tree: Tree, reading: Reading) -> Source:
@@ -199,8 +203,8 @@ def _of_tree(tree: Tree, reading: Reading) -> Source:
         raw = read_tree(tree, _options(reading))
         return replace(_array(only_part(raw, "test").images, str(tree.place), reading), notes=list(raw.notes))
     names = image_files(tree, list(tree.stamps))
-    table = table_to_answer(tree) if not names or _has_tables(tree) else None
-    if table is not None and (not names or (table.kind == "pixels" and len(table.head.first) >= LEAST_COLUMNS)):
+    table = table_to_answer(tree, beside_images=bool(names))
+    if table is not None:
         return _table(tree, table, reading)
     if names:
         names = names if tree.is_stream else sorted(names, key=natural_key)  # a stream is not read to and fro
@@ -214,10 +218,6 @@ def _of_tree(tree: Tree, reading: Reading) -> Source:
         f"{tree.place} holds nothing that can be answered: expected images, a CSV of pixels or of paths, a NumPy "
         "archive, or files of MNIST's or CIFAR's kind."
     )
-
-
-def _has_tables(tree: Tree) -> bool:
-    return any(suffix_of(name) in (".csv", ".tsv", ".gz") and "/" not in name for name in tree.stamps)
 
 
 def _left_out(tree: Tree, names: list[str]) -> list[str]:

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.answer import Answer
-from fovea.files import csv_table
-
-Unlike = list[tuple[str, ...]]
+from fovea.files import csv_rows
 
 
 def csv_header(top_k: int) -> str:
@@ -33,7 +31,7 @@ def csv_lines(answer: Answer, top_k: int) -> str:
     for image, best, share, unlike in zip(answer.fitted.ids.tolist(), classes, shares, _unlike(answer), strict=True):
         pairs = [cell for index, value in zip(best, share, strict=True) for cell in (names[index], f"{value:.6f}")]
         rows.append([image, *pairs, " ".join(unlike)])
-    return csv_table(rows[0], rows[1:])  # type: ignore[arg-type]
+    return csv_rows(rows)
 
 
 def json_header(top_k: int) -> str:
@@ -64,7 +62,7 @@ def _most_likely(answer: Answer, top_k: int) -> tuple[list[list[int]], list[list
     return order.tolist(), shares.tolist()
 
 
-def _unlike(answer: Answer) -> Unlike:
+def _unlike(answer: Answer) -> list[tuple[str, ...]]:
     """How each image is unlike the training images as the net saw it: names of differences."""
     outside = answer.fitted.still.outside
     if not outside:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fovea.data.guard_words import GuardTally
+from fovea.data.new_images import NewImages
 from fovea.data.options import Progress
+from fovea.data.parallel import in_order
 from fovea.delivery.image_inputs import Reading
 from fovea.delivery.inputs import Source, opened_sources
 from fovea.delivery.outputs import FORMS, Stdout, check_target
@@ -161,7 +165,25 @@ def _answer_all(
 
 
 def _answers(predictor: Predictor, source: Source, adapt: bool, tally: GuardTally) -> Iterator[Answer]:
-    for new in source.batches:
-        for answer in predictor.answers([new], adapt):
+    def work(new: NewImages) -> tuple[NewImages, Answer]:
+        return new, next(predictor.answers([new], adapt))
+
+    with _one_thread_a_batch() as (pool, workers):
+        for new, answer in in_order(pool, work, source.batches, ahead=workers + 1):
             tally.add(answer.fitted, [(height, width) for height, width in new.sizes.tolist()])
             yield answer
+
+
+@contextmanager
+def _one_thread_a_batch() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """As many workers as torch has threads. Each answers a batch of its own, alone.
+
+    Threads that share a batch wait for each other after every layer: long, where other programs run too.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool, threads
+    finally:
+        torch.set_num_threads(threads)

@@ -20,7 +20,7 @@ from fovea.errors import DataError
 
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz")
 
-LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
+_LEAST_COLUMNS = 50  # a table of 7 x 7 images and their label
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def recognises_tables(tree: Tree) -> bool:
 
 def _is_beside_the_point(table: Table) -> bool:
     """Whether class folders may lie beside a table: it repeats them, or holds other numbers than images."""
-    return _repeats_folders(table) if table.kind == "paths" else len(table.head.first) < LEAST_COLUMNS
+    return _repeats_folders(table) if table.kind == "paths" else len(table.head.first) < _LEAST_COLUMNS
 
 
 def _repeats_folders(table: Table) -> bool:
@@ -82,15 +82,17 @@ def is_sample_submission(name: str) -> bool:
     return re.fullmatch(r"sample[-_ ]?submission\.csv", name, re.IGNORECASE) is not None
 
 
-def table_to_answer(tree: Tree) -> Table | None:
+def table_to_answer(tree: Tree, beside_images: bool = False) -> Table | None:
     """The table whose images are to be answered: the only one, or the one called test; None: there is none.
 
-    A single file may also be a list of paths, one a line.
+    A single file may also be a list of paths, one a line. Beside image files, small tables say something about these.
 
     Raises:
         DataError: when several could be meant.
     """
     found = [table for table in tables_of(tree) if not is_sample_submission(table.name)]
+    if beside_images:
+        found = [table for table in found if table.kind == "pixels" and len(table.head.first) >= _LEAST_COLUMNS]
     if not found and len(tree.stamps) == 1:
         (name,) = tree.stamps
         head = read_head(tree, name, least_columns=1)
