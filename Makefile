@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-browser | check | bench | bench-data | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | check | bench | bench-data | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-browser check bench bench-data siege clean
+.PHONY: demo test test-slow test-pages check bench bench-data siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -17,9 +17,9 @@ test: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
 
-# Needs a Chromium on the PATH; where there is none, the tests say so and are skipped.
-test-browser: $(VENV)/.installed-browser
-	$(BIN)/python -m pytest -m browser
+# What people look at: pages in a browser (skipped with a reason where no Chromium is on the PATH), the notebook.
+test-pages: $(VENV)/.installed-pages
+	$(BIN)/python -m pytest -m pages
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks
@@ -51,8 +51,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[test]'
 	@touch $@
 
-$(VENV)/.installed-browser: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e '.[browser]'
+$(VENV)/.installed-pages: $(VENV)/.installed-test
+	$(PIP_INSTALL) -e '.[pages]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

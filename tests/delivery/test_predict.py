@@ -61,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
     out = tmp_path_factory.mktemp("runs")
-    return fovea.train(str(folder), epochs=6, threads=1, out=out, verbose=False, augmentation="none").path
+    return fovea.train(str(folder), epochs=6, threads=1, out=out, report=False, verbose=False, augmentation="none").path
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from fovea.runview import Run
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return fovea.train(bars(150), epochs=4, threads=1, verbose=False, out=tmp_path_factory.mktemp("runs"))
+    return fovea.train(bars(150), epochs=4, threads=1, report=False, verbose=False, out=tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

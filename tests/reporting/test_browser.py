@@ -15,7 +15,7 @@ from fovea.runview import Run
 from tests.conftest import bars
 from tests.reporting.test_report import EVIL, evil_folder
 
-pytestmark = [pytest.mark.browser, pytest.mark.pictures]
+pytestmark = [pytest.mark.pages, pytest.mark.pictures]
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS, SCHEMES = (390, 1280), ("light", "dark")
@@ -48,7 +48,7 @@ CONTRAST = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make test-browser")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make test-pages")
     if _CHROMIUM is None:
         pytest.skip("no Chromium was found on the PATH")
     with sync_api.sync_playwright() as playwright:

@@ -273,10 +273,11 @@ def compare(profile: InputProfile, images: NDArray[np.uint8]) -> Comparison:
 def _outside(profile: InputProfile, name: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
     low, high = profile.bounds(name, 1)
     outside = np.asarray((values < low) | (values > high))
-    if len(values) > 1:
-        low, high = profile.bounds(name, len(values))
-        spread, mean = profile.spreads[name], float(values.mean())
-        if mean > high:  # each of them may pass, all of them together do not
+    others = values[~outside]
+    if len(others) > 1:  # each of them may pass, and all of them together not
+        low, high = profile.bounds(name, len(others))
+        spread, mean = profile.spreads[name], float(others.mean())
+        if mean > high:
             outside |= values > spread.high
         elif mean < low:
             outside |= values < spread.low

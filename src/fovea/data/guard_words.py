@@ -108,9 +108,7 @@ class GuardTally:
             shown = f"{self._size[0]}x{self._size[1]}"
             return f"{who} {plural} not of the training images' size ({shown}, not {own}) and {plural} {done}"
         if name == "channels":
-            grey = "colour" not in self.profile.spreads
-            new, old = ("in colour", "grey") if grey else ("grey", "in colour")
-            return f"{who} {plural} {new}, the training images are {old}"
+            return f"{who} {plural} in colour, the training images are grey"
         unit, below, above = MEASURES[name]
         spread, now = self.profile.spreads[name], self._values[name] / self.images
         words = below if now < spread.typical else above

@@ -70,16 +70,21 @@ def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None
         DataError: for arrays that are no images, or whose values lie far outside those of the training images.
     """
     where = where or "the images"
+    if isinstance(images, ImageSet):  # its values were mapped when it was made
+        return _new_images(np.asarray(images.images), images.ids)
     try:
-        array = images.images if isinstance(images, ImageSet) else np.asarray(images)
+        array = np.asarray(images)
     except ValueError:
         raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
         array = array[None]
     checked = check_images(array, where)
     pixels = np.asarray(to_uint8(checked, range_of_new_images(checked, preprocessor.input_range, where)))
-    sizes = np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1))
-    return NewImages(pixels, np.arange(len(pixels)) if ids is None else ids, sizes)
+    return _new_images(pixels, np.arange(len(pixels)) if ids is None else ids)
+
+
+def _new_images(pixels: NDArray[np.uint8], ids: NDArray[Any]) -> NewImages:
+    return NewImages(pixels, ids, np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1)))
 
 
 def fit_new_images(preprocessor: Preprocessor, profile: InputProfile, new: NewImages, adapt: bool) -> FittedImages:
@@ -89,7 +94,7 @@ def fit_new_images(preprocessor: Preprocessor, profile: InputProfile, new: NewIm
         adapt: whether to make those that are unlike the training images like them (see `adapt_images`).
     """
     height, width, channels = preprocessor.image_shape
-    unlike_channels = _unlike_channels(new.pixels, channels, profile)
+    unlike_channels = _colour_before_grey(new.pixels) if channels == 1 else {}
     pixels = _with_channels(new.pixels, channels)
     images = fit_sizes(pixels, (height, width))
     found = compare(profile, images)
@@ -110,13 +115,9 @@ def _with_channels(pixels: Any, channels: int) -> Any:
     return [np.asarray(fit_channels(image[None], channels))[0] for image in pixels]
 
 
-def _unlike_channels(pixels: Any, channels: int, profile: InputProfile) -> dict[str, NDArray[np.bool_]]:
-    """Images in colour before a net of grey ones, grey images before a net of colourful ones."""
-    if channels == 1:
-        which = np.array([_is_colourful(image) for image in pixels], np.bool_)
-    else:
-        colourful = profile.spreads["colour"].typical > _COLOURFUL
-        which = np.array([image.shape[2] == 1 and colourful for image in pixels], np.bool_)
+def _colour_before_grey(pixels: Any) -> dict[str, NDArray[np.bool_]]:
+    """Images in colour before a net of grey ones. (Grey ones before a net of colour have too little "colour".)"""
+    which = np.array([_is_colourful(image) for image in pixels], np.bool_)
     return {"channels": which} if which.any() else {}
 
 

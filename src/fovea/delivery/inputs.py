@@ -167,6 +167,8 @@ def _data_set(name: str, reading: Reading) -> Source:
     if name not in CATALOG:
         raise DataError(f"There is no file, folder or data set {name!r} (looked for it from {Path.cwd()}).")
     raw = read_raw(name, _options(reading))
+    if "test" not in raw.parts and raw.place is not None and raw.place.is_dir():
+        return _of_tree(tree_at(raw.place), reading)  # Kaggle's test images have no labels and are no part of it
     found = only_part(raw, "test")
     return replace(_array(found.images, name, reading), notes=list(raw.notes))
 

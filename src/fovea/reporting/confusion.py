@@ -25,7 +25,7 @@ def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: s
         normalize: write shares of the true class in percent instead of counts.
     """
     count = len(classes)
-    side = min(max(3.2 + 0.42 * count, 4.5), 16)
+    side = min(max(3.2 + 0.42 * count, 4.5), 13)
     figure = new_figure(side, side)
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

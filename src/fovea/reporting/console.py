@@ -47,7 +47,9 @@ def is_live(stream: TextIO) -> bool:
 
 def progress_stream() -> TextIO:
     """stderr; in a notebook stdout, because notebooks show stderr as if it were an error."""
-    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return sys.stdout if hasattr(shell, "kernel") else sys.stderr
 
 
 def show(stream: TextIO, text: str, end: str = "\n") -> None:
