@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | check | bench | bench-data | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | check | bench | bench-data | bench-outcome | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages check bench bench-data siege clean
+.PHONY: demo test test-slow test-pages check bench bench-data bench-outcome siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -33,6 +33,10 @@ bench: $(VENV)/.installed
 # DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).
 bench-data: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py $(DATA) $(if $(PEERS),--peers $(PEERS))
+
+# MNIST and CIFAR are runs on these sets: report, cold start, predictions, input guard.
+bench-outcome: $(VENV)/.installed
+	$(BIN)/python benchmarks/outcome.py $(DATA) --mnist $(MNIST) --cifar $(CIFAR)
 
 # Kills runs at random and compares bytes: a quarter of an hour; FOVEA_DATA with MNIST in it adds the cost of saving.
 siege: $(VENV)/.installed
