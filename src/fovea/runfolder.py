@@ -126,17 +126,16 @@ def read_manifest(folder: Path) -> dict[str, str]:
     """File name -> its sha256 (hex), as a finished run wrote them.
 
     Raises:
-        DataError: when the manifest is damaged or of a later version.
+        DataError: when the manifest is damaged or of another version.
     """
     manifest = read_json(folder / MANIFEST)
     try:
-        version, digests = int(manifest["format_version"]), dict(manifest["sha256"])
-    except (KeyError, TypeError, ValueError):
+        version, digests = int(manifest.get("format_version", 0)), dict(manifest["sha256"])
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{folder / MANIFEST} is damaged: it does not hold the sha256 of the run's files.") from None
-    if version > FORMAT_VERSION:
-        raise DataError(
-            f"The run {folder} has the format {version}, this Fovea reads up to {FORMAT_VERSION}: install a newer one."
-        )
+    if version != FORMAT_VERSION:
+        remedy = "install a newer Fovea" if version > FORMAT_VERSION else "train it again"
+        raise DataError(f"The run {folder} has the format {version}, this Fovea reads {FORMAT_VERSION}: {remedy}.")
     return digests
 
 

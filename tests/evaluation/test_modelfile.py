@@ -106,7 +106,7 @@ def test_a_run_folder_of_a_later_version_is_refused(trained: Run, tmp_path: Path
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format_version": 2}))
     for load in (fovea.load_model, fovea.load_run):
-        with pytest.raises(fovea.DataError, match=r"has the format 2, this Fovea reads up to 1"):
+        with pytest.raises(fovea.DataError, match="has the format 2, this Fovea reads 1: install a newer"):
             load(folder)
 
 

@@ -210,6 +210,14 @@ def test_a_run_without_test_says_what_it_is_judged_by(tmp_path: Path) -> None:
     assert "the test stayed closed" in text
 
 
+def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(pair: tuple[Run, Run]) -> None:
+    good = pair[1]
+    call = next(line for line in Page(good.path / "report.html").text.splitlines() if "fovea.train(" in line)
+    images, labels = bars(150)
+    again = eval(call, {"fovea": fovea, "images": images, "labels": labels})
+    assert (again.path / "best.safetensors").read_bytes() == (good.path / "best.safetensors").read_bytes()
+
+
 def test_notebooks_show_runs_scores_and_data_with_their_names_escaped(evil: Run) -> None:
     assert evil.test_accuracy is not None
     sets = fovea.load_data((*bars(60),))

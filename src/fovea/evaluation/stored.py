@@ -58,7 +58,7 @@ class StoredRun:
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if is_finished(self.path):
-            read_manifest(self.path)  # refuses a later version
+            read_manifest(self.path)  # refuses another version
             gone = [name for name in ("best.safetensors", "result.json") if not (self.path / name).is_file()]
             if gone:
                 raise DataError(f"The run {self.path} was finished, but {' and '.join(gone)} has been removed since.")
@@ -77,6 +77,12 @@ class StoredRun:
     def recipe(self) -> Recipe:
         """Every setting of the run."""
         return read_recipe(self.path / "config.yaml")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting but where the data lies, by its full name: `fovea.train(data, **run.settings)` trains again."""
+        values = self.recipe.model_dump(exclude={"description": True, "data": {"source", "val_data", "test_data"}})
+        return {f"{section}.{name}": value for section, part in values.items() for name, value in part.items()}
 
     @cached_property
     def record(self) -> dict[str, Any]:

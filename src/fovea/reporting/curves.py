@@ -67,7 +67,7 @@ def _two_panels(num_epochs: int) -> tuple[Figure, Axes, Axes]:
     above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     above.yaxis.set_minor_formatter(NullFormatter())
     below.yaxis.set_major_formatter(PercentFormatter(1.0))
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     below.set_xlim(0.5, num_epochs + 0.5)
     below.set_xlabel("epoch")
     for axes, metric in ((above, "loss"), (below, "accuracy")):

@@ -356,9 +356,9 @@ def _again(run: StoredRun) -> list[Block]:
     path = shlex.quote(str(run.path / "config.yaml"))
     blocks: list[Block] = []
     if run.recipe.data.source is None:
-        text = "fovea.train((images, labels), **settings)  # the arrays that this run was trained on"
-        blocks.append(Paragraph("This run was trained on arrays, which only Python can pass again:"))
-        blocks.append(Code(text, "Python call"))
+        text = f"fovea.train((images, labels), **fovea.load_run({str(run.path)!r}).settings)"
+        blocks.append(Paragraph("It was trained on arrays, which only Python can pass again:"))
+        blocks.append(Code(text, "The call that trains the same weights again"))
     else:
         blocks.append(Code(f"fovea train {path}", "The command that trains the same weights again"))
     blocks.append(

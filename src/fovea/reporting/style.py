@@ -51,9 +51,12 @@ def plain_labels(texts: list[Any]) -> None:
 
 
 def shortened(name: str, width: int) -> str:
-    """A name as printable text, cut to `width` characters."""
+    """A name as printable text of `width` characters at most: its middle goes, for names often differ in their ends."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return printable if len(printable) <= width else printable[: width - 1] + "…"
+    if len(printable) <= width:
+        return printable
+    end = (width - 1) // 2
+    return f"{printable[: width - 1 - end]}…{printable[len(printable) - end :]}"
 
 
 def figure_bytes(figure: Figure, form: str) -> bytes:
