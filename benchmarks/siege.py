@@ -37,7 +37,7 @@ PAGE = HERE.parent / "docs" / "exactness.md"
 RESULTS = HERE / "results" / "siege.json"
 BEGIN, END = "<!-- siege: begin -->", "<!-- siege: end -->"
 SAME = ("best.safetensors", "metrics.csv", "predictions-test.npz", "split.json", "preprocess.json")
-SMALL = ["digits", "--epochs", "4", "-b", "128", "--set", "save_seconds=0.03"]
+SMALL = ["digits", "--epochs", "4", "-b", "128", "--set", "save_seconds=0.03", "--set", "report=false"]
 DROPOUT = "layers=[conv 16 3x3 same relu, batchnorm, maxpool 2, dropout .3, flatten, dense classes]"
 
 

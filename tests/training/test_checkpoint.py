@@ -34,8 +34,7 @@ FILES = ("manifest.json", "state.json", "tensors.safetensors")
 
 
 @pytest.fixture(autouse=True)
-def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fovea.runs.write_figures", lambda _: None)
+def _without_faults() -> None:
     faults.forget()
 
 

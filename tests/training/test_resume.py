@@ -54,12 +54,6 @@ QUICK = {"layers": DROPOUT, "augmentation": "none"}
 BYTES = ("best.safetensors", "metrics.csv", "predictions-test.npz", "split.json")
 
 
-@pytest.fixture(autouse=True)
-def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of the time of a run this small, and says nothing here."""
-    monkeypatch.setattr("fovea.runs.write_figures", lambda _: None)
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """What must be the same to the byte, by name."""
     files = [folder / name for name in BYTES] + sorted(path for path in (folder / "last").rglob("*") if path.is_file())
