@@ -13,21 +13,21 @@ from torch import nn
 from fovea.data.audit import DataFacts, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
-from fovea.errors import SettingsError
+from fovea.errors import DataError, SettingsError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.console import progress_stream, say_on
-from fovea.reporting.figures import FIGURES, write_figure
+from fovea.reporting.figures import FIGURES, named_runs, write_figure
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
-from fovea.reporting.write import write_comparison, write_run_report, write_study_report
-from fovea.runfolder import SEEDS, create_run_folder, is_unfinished, resume_command, update_manifest
+from fovea.reporting.write import write_comparison, write_curves_of_runs, write_run_report, write_study_report
+from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
-from fovea.settings import ModelSettings, Recipe, with_settings
-from fovea.sources import ARRAYS, data_place, read_all, read_options, resolve_data, with_places
+from fovea.settings import ARRAYS, ModelSettings, Recipe, with_settings
+from fovea.sources import data_place, read_all, read_options, resolve_data, with_places
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
@@ -195,33 +195,52 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None)
     """
     place = None if output is None else Path(output)
     if len(paths) > 1:
-        return write_comparison([Run(path) for path in paths], place)
+        return write_comparison([_finished_run(path) for path in paths], place)
     folder = Path(paths[0])
     if (folder / SEEDS).is_file():
-        return write_study_report(read_study(folder, Run), place)
-    return write_run_report(Run(folder), place)
+        return write_study_report(read_study(folder, _finished_run), place)
+    return write_run_report(_finished_run(folder), place)
+
+
+def _finished_run(path: str | Path) -> Run:
+    run = Run(path)
+    if not is_finished(run.path):
+        raise DataError(f"The run {path} was broken off before its end. To go on: {resume_command(run.path)}")
+    return run
 
 
 def write_run_figures(
-    path: str | Path, names: Sequence[str], out: str | Path | None = None, form: str = "png", normalize: bool = False
+    paths: Sequence[str | Path],
+    names: Sequence[str],
+    out: str | Path | None = None,
+    form: str = "png",
+    normalize: bool = False,
 ) -> list[Path]:
-    """Draw figures of a run by their names.
+    """Draw figures of runs by their names.
 
     Args:
+        paths: run folders. The curves of several go into one figure, their other figures into a folder each.
         names: of `fovea.reporting.figures.FIGURES`, or "all".
-        out: the folder; None: the run folder.
+        out: the folder; None: the run folder, and for the curves of several the folder of the first.
         form: "png" or "svg".
         normalize: of the confusion matrix: shares instead of counts.
 
     Raises:
-        SettingsError: for an unknown figure.
+        SettingsError: for an unknown figure or form.
     """
-    run = Run(path)
-    folder = run.path if out is None else make_out(Path(out))
+    runs = named_runs([_finished_run(path) for path in paths])
     wanted = list(FIGURES) if "all" in names else [name for name in names if FIGURES[name]]
-    written = [write_figure(run, name, folder, form, normalize) for name in wanted]
-    if folder == run.path:
-        update_manifest(folder, [file.name for file in written])
+    place = None if out is None else make_out(Path(out))
+    written = []
+    if len(runs) > 1 and "curves" in wanted:
+        wanted.remove("curves")
+        written.append(write_curves_of_runs(runs, place, form))
+    for name, run in runs.items():
+        folder = run.path if place is None else place if len(runs) == 1 else make_out(place / _file_name(name))
+        drawn = [write_figure(run, figure, folder, form, normalize) for figure in wanted]
+        if place is None:
+            update_manifest(folder, [file.name for file in drawn])
+        written += drawn
     return written
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fovea
-from fovea.errors import FoveaError
+from fovea.errors import FoveaError, SettingsError
 
 app = typer.Typer(
     help="Trains small-image CNN classifiers and says how far to believe them.",
@@ -179,7 +179,7 @@ def report(
     figure: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Draw this figure instead of the page; all for every one.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="Of figures: png or svg.")] = "png",
+    form: Annotated[str | None, typer.Option("--format", help="Of figures: png (default) or svg.")] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Confusion matrix: shares, not counts.")] = False,
     out: Annotated[Path | None, typer.Option(help="The folder for figures; else the run folder.")] = None,
     as_json: AsJson = False,
@@ -187,8 +187,12 @@ def report(
     """Write the report of a run as one HTML page, or of several held against each other; or single figures."""
     from fovea import api
 
+    if figure and output:
+        raise SettingsError("--output names the page, --out the folder of figures: give one of them.")
+    if not figure and (form or normalize or out):
+        raise SettingsError("--format, --normalize and --out belong to figures: name one with --figure, or all.")
     if figure:
-        written = [path for run in runs for path in api.write_run_figures(run, figure, out, form, normalize)]
+        written = api.write_run_figures(runs, figure, out, form or "png", normalize)
     else:
         written = [api.write_reports(runs, output)]
     typer.echo(json.dumps({"written": [str(path) for path in written]}) if as_json else "\n".join(map(str, written)))

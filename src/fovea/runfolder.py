@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -209,3 +209,27 @@ def record_test_look(parent: Path, test_fingerprint: str, entry: Mapping[str, An
             return number
     append_json_line(ledger, {"time": now_utc(), "test_fingerprint": test_fingerprint, **entry})
     return len(looks) + 1
+
+
+def check_target(path: Path, taken: Sequence[Path] = ()) -> Path:
+    """Where a file that the user named is to be written, links followed.
+
+    Args:
+        taken: files that must not be written over.
+
+    Raises:
+        SettingsError: when no file can be written there, or one of those, or one of a run, would be lost.
+    """
+    try:
+        target = path.resolve()
+        if target.is_dir() or (target.exists() and not target.is_file()):
+            raise SettingsError(f"{path} is {'a folder' if target.is_dir() else 'no file'}: name a file to write.")
+        if not target.parent.is_dir():
+            raise SettingsError(f"{path} cannot be written: the folder {target.parent} does not exist.")
+        if any(target == other.resolve() for other in taken):
+            raise SettingsError(f"{path} is read from and would be lost: name another file to write.")
+        if target.exists() and target.name != REPORT and (target.parent / "config.yaml").is_file():
+            raise SettingsError(f"{path} is a file of a run and would be lost: name another file to write.")
+    except (OSError, RuntimeError) as error:
+        raise SettingsError(f"{path} cannot be written: {error}.") from None
+    return target

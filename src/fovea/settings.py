@@ -181,6 +181,9 @@ class CallbackSettings(Section):
     stop_at: float | None = None  # training stops once stop_monitor has reached it
 
 
+ARRAYS = "<arrays>"  # what config.yaml says of val_data or test_data that were arrays
+
+
 class EvaluationSettings(Section):
     """How the trained net is judged."""
 

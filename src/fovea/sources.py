@@ -13,9 +13,7 @@ from fovea.errors import SettingsError
 from fovea.registry import unknown_name
 from fovea.reporting.console import progress_stream
 from fovea.reporting.progress import ProgressBar
-from fovea.settings import Recipe, named_recipes, read_recipe
-
-ARRAYS = "<arrays>"  # what config.yaml says of val_data or test_data that were arrays
+from fovea.settings import ARRAYS, Recipe, named_recipes, read_recipe
 
 
 def resolve_data(data: Any) -> tuple[Recipe, Any]:

@@ -108,7 +108,7 @@ def preprocessor(channels: int = 1) -> Preprocessor:
 def fitted(profile: InputProfile, images: Images, adapt: bool = False) -> GuardTally:
     new = from_array(preprocessor(), images)
     tally = GuardTally(profile)
-    tally.add(fit_new_images(preprocessor(), profile, new, adapt), [(int(h), int(w)) for h, w in new.sizes])
+    tally.add(fit_new_images(preprocessor(), profile, new, adapt))
     return tally
 
 

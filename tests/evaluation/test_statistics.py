@@ -23,7 +23,7 @@ from fovea.evaluation.metrics import (
     cross_entropy,
     top_k_accuracy,
 )
-from fovea.evaluation.paired import mcnemar, paired_bootstrap
+from fovea.evaluation.paired import _difference, mcnemar, paired_bootstrap
 from fovea.evaluation.predictions import Predictions, predictions_as_npz, read_predictions
 
 
@@ -157,16 +157,36 @@ def test_a_constant_answer_is_found_and_a_good_net_is_left_alone() -> None:
     assert find_in_predictions(predictions(skill=3.0), "val") == []
 
 
-def test_the_interval_of_the_difference_leaves_out_zero_exactly_where_the_test_is_sure() -> None:
-    for only_first in range(12):
-        for only_second in range(12):
-            outcomes = [True] * only_first + [False] * only_second + [True] * 40
-            first = answers(outcomes)
-            second = answers([not right for right in outcomes[: only_first + only_second]] + [True] * 40)
-            found = mcnemar(first, second)
-            difference = found.difference
-            assert difference.low is not None
-            assert difference.high is not None
-            assert difference.value == pytest.approx(second.correct.mean() - first.correct.mean())
-            assert difference.low <= difference.value <= difference.high
-            assert (difference.low > 0 or difference.high < 0) == (found.p_value < 0.05)
+@pytest.mark.parametrize(
+    ("count", "only_first", "only_second"),
+    [
+        (1000, 0.01, 0.0),
+        (1000, 0.02, 0.005),
+        (10_000, 0.004, 0.001),
+        (100, 0.1, 0.05),
+        (20, 0.3, 0.1),
+        (144, 0.03, 0.0),
+    ],
+)
+def test_the_interval_of_a_difference_holds_the_true_one_as_often_as_it_says(
+    count: int, only_first: float, only_second: float
+) -> None:
+    draws = np.random.default_rng(0).multinomial(count, [only_first, only_second, 1 - only_first - only_second], 2000)
+    intervals = [_difference(int(first), int(second), count, 0.95) for first, second, _ in draws]
+    held = [score.low <= only_second - only_first <= score.high for score in intervals]  # type: ignore[operator]
+    assert np.mean(held) > 0.935  # .95 less three standard errors of 2,000 draws
+
+
+def test_where_the_exact_test_is_sure_the_interval_of_the_difference_leaves_out_zero() -> None:
+    for only_first, only_second in product(range(12), repeat=2):
+        outcomes = [True] * only_first + [False] * only_second
+        first = answers(outcomes + [True] * 40)
+        second = answers([not right for right in outcomes] + [True] * 40)
+        found = mcnemar(first, second)
+        difference = found.difference
+        assert difference.low is not None
+        assert difference.high is not None
+        assert difference.value == pytest.approx(second.correct.mean() - first.correct.mean())
+        assert difference.low < difference.value < difference.high
+        if found.p_value < 0.05:
+            assert difference.low > 0 or difference.high < 0

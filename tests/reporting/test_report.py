@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner, Result
 
 import fovea
+from fovea import faults
 from fovea.cli import app
 from fovea.files import file_digest
-from fovea.runfolder import read_manifest
+from fovea.runfolder import read_manifest, write_manifest
 from fovea.runview import Run
 from tests.conftest import bars
 
@@ -138,23 +141,59 @@ def test_writing_the_page_again_changes_the_manifest_for_it_alone(pair: tuple[Ru
     assert {name for name in after if after[name] != before[name]} <= {"report.html"}
 
 
-@pytest.mark.parametrize("gone", ["predictions-test.npz", "examples.npz", "metrics.csv", "environment.json"])
-def test_a_missing_piece_is_named(pair: tuple[Run, Run], tmp_path: Path, gone: str) -> None:
-    folder = Path(shutil.copytree(pair[1].path, tmp_path / "torn"))
-    (folder / gone).unlink()
+READ = (
+    "config.yaml", "classes.json", "environment.json", "metrics.csv", "log.jsonl", "best.safetensors", "result.json",
+    "predictions-val.npz", "predictions-test.npz", "findings.json", "examples.npz",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_piece_that_is_missing_or_was_changed_is_named(pair: tuple[Run, Run], tmp_path: Path, name: str) -> None:
+    for change in ("remove", "cut", "flip"):
+        folder = Path(shutil.copytree(pair[0].path, tmp_path / change))
+        whole = (folder / name).read_bytes()
+        if change == "remove":
+            (folder / name).unlink()
+        else:
+            half = len(whole) // 2
+            changed = whole[:half] if change == "cut" else whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
+            (folder / name).write_bytes(changed)
+        result = shell("report", str(folder))
+        assert result.exit_code == 2, (name, change)
+        assert name in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_damaged_manifest_and_a_run_that_was_broken_off_are_refused(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pair[0].path, tmp_path / "run"))
+    (folder / "manifest.json").write_text("{}")
     result = shell("report", str(folder))
-    if gone == "predictions-test.npz":  # then validation is all there is
-        assert result.exit_code == 0
-        return
-    assert result.exit_code == 2
-    assert gone in result.stderr
+    assert (result.exit_code, "manifest.json is damaged" in result.stderr) == (2, True)
+    (folder / "manifest.json").unlink()
+    result = shell("report", str(folder))
+    assert (result.exit_code, "To go on: fovea train --resume" in result.stderr) == (2, True)
 
 
-def test_a_page_that_cannot_be_written_is_exit_1_and_leaves_nothing(pair: tuple[Run, Run], tmp_path: Path) -> None:
-    result = shell("report", str(pair[1].path), "--output", str(tmp_path / "nowhere" / "page.html"))
+def test_a_full_disk_is_exit_1_and_leaves_nothing(
+    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(faults.VARIABLE, "ENOSPC@page.html+100")
+    faults.forget()
+    result = shell("report", str(pair[1].path), "--output", str(tmp_path / "page.html"))
+    faults.forget()
     assert result.exit_code == 1
     assert "could not be written" in result.stderr
-    assert not list(tmp_path.rglob("*.html"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_a_run_and_no_device_is_written_over(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    folder = pair[1].path
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for target in (folder / "best.safetensors", folder / "result.json", Path("/dev/null"), tmp_path, tmp_path / "a/b"):
+        result = shell("report", str(folder), "--output", str(target))
+        assert result.exit_code == 2, target
+        assert str(target) in result.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_two_runs_are_held_against_each_other_on_the_same_images(pair: tuple[Run, Run], tmp_path: Path) -> None:
@@ -216,6 +255,60 @@ def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(p
     images, labels = bars(150)
     again = eval(call, {"fovea": fovea, "images": images, "labels": labels})
     assert (again.path / "best.safetensors").read_bytes() == (good.path / "best.safetensors").read_bytes()
+
+
+def test_own_modules_and_arrays_for_the_test_are_named_in_the_call_that_trains_again(tmp_path: Path) -> None:
+    def module() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    test = bars(30, seed=3)
+    run = fovea.train(bars(90), test_data=test, model=module(), epochs=2, verbose=False, out=tmp_path)
+    text = Page(run.path / "report.html").text
+    (call,) = [line for line in text.splitlines() if "fovea.train(" in line]
+    images, labels = bars(90)
+    known = {"images": images, "labels": labels, "test_images": test[0], "test_labels": test[1], "module": module()}
+    again = eval(call, {"fovea": fovea, **known})
+    assert (again.path / "best.safetensors").read_bytes() == (run.path / "best.safetensors").read_bytes()
+    (answer,) = [line for line in text.splitlines() if "fovea.load_model(" in line]
+    assert len(eval(answer, {"fovea": fovea, **known})) == 90
+
+
+def test_what_was_forced_stands_on_the_page(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pair[1].path, tmp_path / "forced"))
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "changed_on_the_way": ["threads were 2, now 1"]}))
+    write_manifest(folder)
+    shell("report", str(folder))
+    text = Page(folder / "report.html").text
+    assert "gone on with by force: threads were 2, now 1" in text
+    assert "same bytes" not in text
+
+
+def test_a_names_quotes_and_colours_stay_as_they_are_in_charts(tmp_path: Path) -> None:
+    names = np.array(['id="x" url(#y)', "style #0072b2", "plain"])
+    images, labels = bars(90)
+    run = fovea.train((images, names[labels]), epochs=1, verbose=False, out=tmp_path)
+    text = Page(run.path / "report.html").text
+    for name in names:
+        assert text.count(name) > 3
+
+
+def test_options_that_belong_to_the_other_kind_of_output_are_refused(pair: tuple[Run, Run]) -> None:
+    folder = str(pair[0].path)
+    for arguments in (["--format", "svg"], ["--normalize"], ["--out", "x"], ["--figure", "curves", "--output", "x"]):
+        assert shell("report", folder, *arguments).exit_code == 2
+    assert not Path("x").exists()
+
+
+def test_curves_of_several_runs_are_one_figure_and_their_others_lie_in_a_folder_each(pair: tuple[Run, Run]) -> None:
+    folders = [str(run.path) for run in pair]
+    result = shell("report", *folders, "--figure", "curves", "--figure", "confusion", "--out", "figures")
+    assert result.stdout.splitlines() == [
+        "figures/compare-bad-good-curves.png",
+        "figures/bad/confusion_matrix.png",
+        "figures/good/confusion_matrix.png",
+    ]
 
 
 def test_notebooks_show_runs_scores_and_data_with_their_names_escaped(evil: Run) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import Pixels, slices
+from fovea.data.imageset import Pixels, slices, take_rows
 from fovea.errors import DataError
 
 MAX_FITTED = 20_000  # training images that are measured: more tell little more
@@ -86,7 +86,7 @@ class InputProfile:
         count: training images.
         classes: how many classes they have.
         spreads: measure -> how it is spread.
-        sizes: the distinct (height, width) of the images as they were read, three at most; three means "various".
+        sizes: the distinct (height, width) of the images as they were read, ascending; () where there are many.
         plain_background: whether nearly all stand on a background of one level, so that what is shown can be cut out.
         background, ink: typical levels of the background and of the strongest ink, 0..255.
     """
@@ -137,10 +137,10 @@ def fit_profile(
     Args:
         images: uint8 [N, H, W, C] of the train split, as the net sees them.
         labels: int64 [N].
-        sizes: of the images as they were read, see `InputProfile.sizes`.
+        sizes: the distinct (height, width) of the images as they were read, three at most.
     """
     rows = np.linspace(0, len(images) - 1, min(len(images), MAX_FITTED)).astype(np.int64)
-    parts = [_all_measures(part) for _, part in slices(images[rows])]
+    parts = [_all_measures(part) for _, part in slices(take_rows(images, rows))]  # never all of them at once
     measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     background, ink, plain = (measured.pop(name) for name in ("background", "ink", "plain"))
     spreads = {name: _spread(values, labels[rows]) for name, values in measured.items()}
@@ -148,7 +148,7 @@ def fit_profile(
         count=len(images),
         classes=num_classes,
         spreads=spreads,
-        sizes=sizes,
+        sizes=tuple(sorted(sizes)) if len(sizes) < 3 else (),
         plain_background=bool(plain.mean() >= PLAIN_SHARE),
         background=float(np.median(background)),
         ink=float(np.median(ink)),
@@ -218,22 +218,8 @@ def _extent(has_ink: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _centre(weight: NDArray[np.float32], total: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """The centre of the ink along one axis, as a share of the side: [N, side] -> [N]; .5 where there is no ink."""
     places = (np.arange(side, dtype=np.float32) + 0.5) / side
-    return np.where(total > 0, (weight @ places) / np.maximum(total, 1), 0.5).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One way in which new images are unlike the training images.
-
-    Attributes:
-        name: a measure, or "inverted", "size", "aspect", "channels".
-        count: how many images it concerns.
-        text: in words, with the figures.
-    """
-
-    name: str
-    count: int
-    text: str
+    moment = (weight * places).sum(axis=1)  # no matrix product: its last bits differ from processor to processor
+    return np.where(total > 0, moment / np.maximum(total, 1), 0.5).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,11 +228,11 @@ class Comparison:
 
     Attributes:
         outside: name of a difference -> which images it concerns, bool [N].
-        values: measure -> its mean over the batch.
+        values: measure -> its value for each image, float32 [N].
     """
 
     outside: dict[str, NDArray[np.bool_]]
-    values: dict[str, float]
+    values: dict[str, NDArray[np.float32]]
 
     def of_image(self, row: int) -> tuple[str, ...]:
         """The differences that concern one image."""
@@ -267,7 +253,7 @@ def compare(profile: InputProfile, images: NDArray[np.uint8]) -> Comparison:
         if inverted.any():  # the one cause of several differences
             outside = {name: which & ~inverted for name, which in outside.items()}
             outside = {"inverted": inverted, **{name: which for name, which in outside.items() if which.any()}}
-    return Comparison(outside, {name: float(values.mean()) for name, values in measured.items()})
+    return Comparison(outside, measured)
 
 
 def _outside(profile: InputProfile, name: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -310,7 +296,7 @@ def compare_sizes(profile: InputProfile, sizes: NDArray[np.int64]) -> dict[str, 
     Args:
         sizes: int64 [N, 2], height and width before resizing.
     """
-    if len(profile.sizes) > 2 or not profile.sizes:  # the training images differ among each other
+    if not profile.sizes:  # the training images differ among each other
         return {}
     own = {size: size[0] / size[1] for size in profile.sizes}
     known = np.zeros(len(sizes), np.bool_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class FittedImages:
     Attributes:
         images: uint8 [N, H, W, C].
         ids: [N].
+        sizes: int64 [N, 2], height and width as they came.
         comparison: how they differ from the training images, as they came.
         adapted: what was done to them ("inverted", "centred") -> which images, bool [N]; empty where nothing was asked.
         still: how they differ once adapted; the same as `comparison` where nothing was asked.
@@ -51,6 +53,7 @@ class FittedImages:
 
     images: NDArray[np.uint8]
     ids: NDArray[Any]
+    sizes: NDArray[np.int64]
     comparison: Comparison
     adapted: dict[str, NDArray[np.bool_]]
     still: Comparison
@@ -63,27 +66,40 @@ def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None
     """Arrays of raw values, mapped to 0..255 as the training images were.
 
     Args:
-        images: an ImageSet, one image [H, W] or [H, W, C], or many [N, H, W] or [N, H, W, C].
+        images: an ImageSet, one image [H, W] or [H, W, C], or many [N, H, W], [N, H, W, C] or [N, H * W * C].
         ids: [N]; None: the row numbers.
 
     Raises:
         DataError: for arrays that are no images, or whose values lie far outside those of the training images.
     """
-    where = where or "the images"
+    where = where or "the array"
     if isinstance(images, ImageSet):  # its values were mapped when it was made
-        return _new_images(np.asarray(images.images), images.ids)
+        return batch_of_one_size(np.asarray(images.images), images.ids)
     try:
         array = np.asarray(images)
     except ValueError:
         raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] > 3):
-        array = array[None]
+    if array.dtype.kind in "OUS":
+        raise DataError(
+            "The images are no array of numbers: read them first, or answer for files with `fovea predict`."
+        )
+    array = array.reshape(shape_of_images(array.shape, preprocessor.image_shape))
     checked = check_images(array, where)
     pixels = np.asarray(to_uint8(checked, range_of_new_images(checked, preprocessor.input_range, where)))
-    return _new_images(pixels, np.arange(len(pixels)) if ids is None else ids)
+    return batch_of_one_size(pixels, np.arange(len(pixels)) if ids is None else ids)
 
 
-def _new_images(pixels: NDArray[np.uint8], ids: NDArray[Any]) -> NewImages:
+def shape_of_images(shape: tuple[int, ...], own: tuple[int, int, int]) -> tuple[int, ...]:
+    """[N, H, W] or [N, H, W, C] of what may also be one image, or N rows of all values of an image of shape `own`."""
+    if len(shape) == 2:
+        return (shape[0], *own) if shape[1] == math.prod(own) else (1, *shape)
+    if len(shape) == 3 and shape[2] in (1, 3) and shape[1] > 3:
+        return (1, *shape)
+    return shape
+
+
+def batch_of_one_size(pixels: NDArray[np.uint8], ids: NDArray[Any]) -> NewImages:
+    """Images uint8 [N, h, w, C] with their ids."""
     return NewImages(pixels, ids, np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1)))
 
 
@@ -101,12 +117,13 @@ def fit_new_images(preprocessor: Preprocessor, profile: InputProfile, new: NewIm
     as_they_came = {**compare_sizes(profile, new.sizes), **unlike_channels}
     comparison = Comparison({**found.outside, **as_they_came}, found.values)
     if not adapt or not comparison.outside:
-        return FittedImages(images, new.ids, comparison, {}, comparison)
+        return FittedImages(images, new.ids, new.sizes, comparison, {}, comparison)
     images, adapted = adapt_images(profile, pixels, (height, width))
     still = compare(profile, images)
     left = {name: which & ~adapted["centred"] for name, which in as_they_came.items()}
     left = {name: which for name, which in left.items() if which.any()}
-    return FittedImages(images, new.ids, comparison, adapted, Comparison({**still.outside, **left}, still.values))
+    still = Comparison({**still.outside, **left}, still.values)
+    return FittedImages(images, new.ids, new.sizes, comparison, adapted, still)
 
 
 def _with_channels(pixels: Any, channels: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.new_images import NewImages
+from fovea.data.new_images import NewImages, batch_of_one_size, shape_of_images
 from fovea.data.pixels import Range, check_images, range_of_new_images, to_uint8
 from fovea.data.readers.pixel_table import TableStream
 from fovea.delivery.image_inputs import BATCH_ROWS, BATCH_VALUES, Reading
@@ -30,7 +30,7 @@ def batches_of_array(
     Raises:
         DataError: for an array that holds no images, or values unlike those of the training.
     """
-    shape = _shape_of_images(shape, reading.preprocessor.image_shape)
+    shape = shape_of_images(shape, reading.preprocessor.image_shape)
     # One value seen through the whole shape: a check that reads nothing.
     check_images(np.broadcast_to(np.zeros((), np.uint8 if dtype.kind in "biuf" else dtype), shape), where)
     if shape[0] == 0:
@@ -44,7 +44,7 @@ def batches_of_array(
         if dtype == np.uint8:
             input_range = range_of_new_images(part, trained, where)
         pixels = np.asarray(to_uint8(part, input_range))
-        yield _batch(pixels, np.arange(done, done + len(part)))
+        yield batch_of_one_size(pixels, np.arange(done, done + len(part)))
         done += len(part)
         reading.progress("predicting", done, shape[0])
 
@@ -52,15 +52,6 @@ def batches_of_array(
 def batch_rows(shape: tuple[int, ...]) -> int:
     """How many images of a shape make a batch."""
     return max(1, min(BATCH_ROWS, BATCH_VALUES // max(1, math.prod(shape))))
-
-
-def _shape_of_images(shape: tuple[int, ...], own: tuple[int, int, int]) -> tuple[int, ...]:
-    """[N, H, W] or [N, H, W, C]."""
-    if len(shape) == 2:
-        return (shape[0], *own) if shape[1] == math.prod(own) else (1, *shape)
-    if len(shape) == 3 and shape[2] in (1, 3) and shape[1] > 3:
-        return (1, *shape)
-    return shape
 
 
 def _parts(chunks: Chunks, rows: int, shape: tuple[int, ...]) -> Iterator[Any]:
@@ -80,10 +71,6 @@ def _range_of_all(
         done += len(part)
     both_ends = np.array([low, high]).astype(dtype).reshape(1, 1, 2, 1)
     return range_of_new_images(both_ends, trained, where)
-
-
-def _batch(pixels: NDArray[Any], ids: NDArray[Any]) -> NewImages:
-    return NewImages(pixels, ids, np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1)))
 
 
 def batches_of_table(stream: TableStream, where: str, num_bytes: int, reading: Reading) -> Iterator[NewImages]:
@@ -110,7 +97,7 @@ def batches_of_table(stream: TableStream, where: str, num_bytes: int, reading: R
                 f"{high:g}): give all images in one scale."
             )
         names = np.arange(done + 1, done + 1 + len(images)) if ids is None else ids
-        yield _batch(np.asarray(to_uint8(checked, input_range)), names)
+        yield batch_of_one_size(np.asarray(to_uint8(checked, input_range)), names)
         done += len(images)
         if num_bytes >= 1_000_000:
             reading.progress("predicting, MB of text", text_read // 1_000_000, num_bytes // 1_000_000)

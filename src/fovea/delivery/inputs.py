@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from fovea.data.readers.tables import Table, read_tables, recognises_tables, tab
 from fovea.data.tree import Tree, reason_of, suffix_of
 from fovea.delivery.array_inputs import batches_of_array, batches_of_table
 from fovea.delivery.image_inputs import Reading, batches_of_files
-from fovea.errors import DataError, SettingsError
+from fovea.errors import DataError, RunFailedError, SettingsError
 
 STDIN = "-"
 
@@ -84,9 +85,10 @@ def opened_sources(places: Sequence[str], reading: Reading) -> Iterator[list[Sou
     """
     if not places:
         raise SettingsError("INPUT is missing: name a file or a folder, or - for what comes through a pipe.")
-    twice, times = Counter(places).most_common(1)[0]
+    real = [place if place == STDIN else str(Path(place).absolute()) for place in places]
+    twice, times = Counter(map(os.path.normpath, real)).most_common(1)[0]
     if times > 1:
-        raise SettingsError(f"{twice} is given twice: name each INPUT once.")
+        raise SettingsError(f"{Path(twice).name} is given twice: name each INPUT once.")
     with ExitStack() as stack:
         opened = [_opened(place, stack) for place in places]
         sources: list[Source] = []
@@ -121,8 +123,14 @@ def _stdin(stack: ExitStack) -> _Opened:
         raise DataError("stdin is closed: nothing can come through it.")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-")))
     path = folder / "stdin"
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
+    try:
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
+    except OSError as error:
+        raise RunFailedError(
+            f"What came through stdin could not be kept in {folder.parent}: {error.strerror or error}. Make room "
+            "there, or name another folder by TMPDIR."
+        ) from None
     if path.stat().st_size == 0:
         raise DataError("stdin is empty: nothing came through the pipe.")
     tree = stack.enter_context(tree_at(path))

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -28,9 +27,9 @@ def csv_lines(answer: Answer, top_k: int) -> str:
     classes, shares = _most_likely(answer, top_k)
     names = answer.predictions.classes
     rows: list[list[object]] = []
-    for image, best, share, unlike in zip(answer.fitted.ids.tolist(), classes, shares, _unlike(answer), strict=True):
+    for row, (image, best, share) in enumerate(zip(answer.fitted.ids.tolist(), classes, shares, strict=True)):
         pairs = [cell for index, value in zip(best, share, strict=True) for cell in (names[index], f"{value:.6f}")]
-        rows.append([image, *pairs, " ".join(unlike)])
+        rows.append([image, *pairs, " ".join(answer.fitted.still.of_image(row))])
     return csv_rows(rows)
 
 
@@ -44,9 +43,9 @@ def json_lines(answer: Answer, top_k: int) -> str:
     classes, shares = _most_likely(answer, top_k)
     names = answer.predictions.classes
     lines = []
-    for image, best, share, unlike in zip(answer.fitted.ids.tolist(), classes, shares, _unlike(answer), strict=True):
+    for row, (image, best, share) in enumerate(zip(answer.fitted.ids.tolist(), classes, shares, strict=True)):
         ranked = [{"label": names[i], "probability": round(value, 6)} for i, value in zip(best, share, strict=True)]
-        found = {"id": image, **ranked[0], "top_k": ranked, "unlike": list(unlike)}
+        found = {"id": image, **ranked[0], "top_k": ranked, "unlike": answer.fitted.still.of_image(row)}
         lines.append(json.dumps(found, ensure_ascii=False))
     return "\n".join(lines) + "\n"
 
@@ -60,36 +59,6 @@ def _most_likely(answer: Answer, top_k: int) -> tuple[list[list[int]], list[list
     order: NDArray[np.int64] = np.argsort(-answer.predictions.logits, axis=1, kind="stable")[:, :top_k]
     shares = np.take_along_axis(answer.predictions.probabilities, order, axis=1)
     return order.tolist(), shares.tolist()
-
-
-def _unlike(answer: Answer) -> list[tuple[str, ...]]:
-    """How each image is unlike the training images as the net saw it: names of differences."""
-    outside = answer.fitted.still.outside
-    if not outside:
-        return [()] * len(answer.fitted)
-    return [tuple(name for name, which in outside.items() if which[row]) for row in range(len(answer.fitted))]
-
-
-def check_target(path: Path, taken: list[Path]) -> Path:
-    """Where a file is to be written, links followed.
-
-    Args:
-        taken: files that must not be written over.
-
-    Raises:
-        SettingsError: when no file can be written there, or one of those would be lost.
-    """
-    try:
-        target = path.resolve()
-        if target.is_dir() or (target.exists() and not target.is_file()):
-            raise SettingsError(f"{path} is {'a folder' if target.is_dir() else 'no file'}: name a file to write.")
-        if not target.parent.is_dir():
-            raise SettingsError(f"{path} cannot be written: the folder {target.parent} does not exist.")
-        if any(target == other.resolve() for other in taken):
-            raise SettingsError(f"{path} is read from and would be lost: name another file to write.")
-    except (OSError, RuntimeError) as error:
-        raise SettingsError(f"{path} cannot be written: {error}.") from None
-    return target
 
 
 class Stdout:

@@ -19,14 +19,14 @@ from fovea.data.options import Progress
 from fovea.data.parallel import in_order
 from fovea.delivery.image_inputs import Reading
 from fovea.delivery.inputs import Source, opened_sources
-from fovea.delivery.outputs import FORMS, Stdout, check_target
+from fovea.delivery.outputs import FORMS, Stdout
 from fovea.delivery.predictor import Predictor
 from fovea.delivery.submission import Sample, find_sample, submission_table
 from fovea.errors import SettingsError
 from fovea.evaluation.answer import Answer
 from fovea.files import growing_file
+from fovea.runfolder import check_target
 
-_SHOWN_CLASSES = 10
 Write = Callable[[bytes], None]
 
 
@@ -165,12 +165,12 @@ def _answer_all(
 
 
 def _answers(predictor: Predictor, source: Source, adapt: bool, tally: GuardTally) -> Iterator[Answer]:
-    def work(new: NewImages) -> tuple[NewImages, Answer]:
-        return new, next(predictor.answers([new], adapt))
+    def work(new: NewImages) -> Answer:
+        return next(predictor.answers([new], adapt))
 
     with _one_thread_a_batch() as (pool, workers):
-        for new, answer in in_order(pool, work, source.batches, ahead=workers + 1):
-            tally.add(answer.fitted, [(height, width) for height, width in new.sizes.tolist()])
+        for answer in in_order(pool, work, source.batches, ahead=workers + 1):
+            tally.add(answer.fitted)
             yield answer
 
 

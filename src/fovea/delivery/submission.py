@@ -35,10 +35,17 @@ def find_sample(place: Path) -> Sample | None:
     folders = [place] if place.is_dir() else []
     folders.append(place.resolve().parent)
     for folder in folders:
-        for path in sorted(folder.iterdir()):
+        for path in _listing(folder):
             if is_sample_submission(path.name) and path.is_file():
                 return _read_sample(path)
     return None
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []  # what cannot be listed holds no sample that could be read
 
 
 def _read_sample(path: Path) -> Sample:

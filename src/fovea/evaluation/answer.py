@@ -48,8 +48,9 @@ def answer_array(model: LoadedModel, images: Any, device: Device, batch_size: in
     new = from_array(model.preprocessor, images)
     found = answer(model, new, device, batch_size, adapt)
     tally = GuardTally(model.card.profile)
-    tally.add(found.fitted, [(int(height), int(width)) for height, width in new.sizes])
-    text = " ".join(f"{line}." if not line.endswith(".") else line for topic, line in tally.lines() if topic != "note")
+    tally.add(found.fitted)
     if any(not difference.is_rare for difference in tally.differences):
-        warnings.warn(text[:1].upper() + text[1:], InputWarning, stacklevel=3)
+        told = [line for topic, line in tally.lines() if topic != "note"]
+        sentences = [f"{line[:1].upper()}{line[1:]}{'' if line.endswith('.') else '.'}" for line in told]
+        warnings.warn(" ".join(sentences), InputWarning, stacklevel=3)
     return found.predictions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fovea.data.batches import gather
 from fovea.data.imageset import ImageSet
 from fovea.data.pixels import as_array, from_array
 from fovea.errors import DataError
-from fovea.evaluation.predictions import Predictions, arrays_as_npz
+from fovea.evaluation.predictions import NPZ_ERRORS, Predictions, arrays_as_npz
 from fovea.settings import AugmentationSettings
 
 GALLERY = "examples.npz"
@@ -127,5 +126,5 @@ def read_gallery(path: Path) -> Gallery:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Gallery(**{name: archive[name] for name in Gallery.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"The example images {path} cannot be read: {error}.") from None
+    except NPZ_ERRORS:
+        raise DataError(f"The example images {path} cannot be read: the file is missing or damaged.") from None

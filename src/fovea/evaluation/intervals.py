@@ -42,7 +42,7 @@ class Score:
     def _repr_html_(self) -> str:
         interval = "no interval"
         if self.low is not None and self.high is not None:
-            interval = f"{self.confidence:.0%} interval {self.low:.2%} to {self.high:.2%}"
+            interval = f"{self.confidence * 100:g}% interval {self.low:.2%} to {self.high:.2%}"
         return f"<b>{self.value:.2%}</b> <small>({interval}, {self.count:,} {escape(self.unit)})</small>"
 
     def __float__(self) -> float:

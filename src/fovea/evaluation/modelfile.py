@@ -160,7 +160,7 @@ def _header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads((metadata or {})["fovea"])
         version = int(header["format_version"])
     except (KeyError, ValueError, TypeError):
-        raise DataError(f"{path} was not written by Fovea: its header lacks the net and the preprocessing.") from None
+        raise DataError(f"{path} was not written by Fovea, or is damaged: its header lacks the net.") from None
     if version != FORMAT_VERSION:
         remedy = "install a newer Fovea" if version > FORMAT_VERSION else "train it again"
         raise DataError(f"{path} has the format {version}, this Fovea reads {FORMAT_VERSION}: {remedy}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,10 @@ def predictions_as_npz(predictions: Predictions) -> bytes:
     return arrays_as_npz(arrays)
 
 
+# What reading a damaged archive of arrays raises.
+NPZ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
 def arrays_as_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """A NumPy archive of named arrays: the same arrays give the same bytes."""
     buffer = io.BytesIO()
@@ -149,8 +154,8 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Predictions(archive["logits"], archive["labels"], archive["ids"], tuple(archive["classes"].tolist()))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"The predictions {path} cannot be read: {error}.") from None
+    except NPZ_ERRORS:
+        raise DataError(f"The predictions {path} cannot be read: the file is damaged.") from None
 
 
 def predictions_table(predictions: Predictions) -> list[list[object]]:

@@ -73,42 +73,76 @@ class StoredRun:
                 f"to then, but there are no results. To go on: {resume_command(self.path)}"
             )
 
+    def file(self, name: str) -> Path:
+        """A file of the run, held against the manifest once the run is finished.
+
+        Raises:
+            DataError: when it is missing, or not the file that the run wrote.
+        """
+        if name not in self._proven:
+            if not (self.path / name).is_file():
+                raise DataError(f"The run {self.path} lacks {name}: it is no whole run folder any more.")
+            check_file(self.path, name)
+            self._proven.add(name)
+        return self.path / name
+
+    @cached_property
+    def _proven(self) -> set[str]:
+        return set()
+
     @cached_property
     def recipe(self) -> Recipe:
         """Every setting of the run."""
-        return read_recipe(self.path / "config.yaml")
+        return read_recipe(self.file("config.yaml"))
 
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting but where the data lies, by its full name: `fovea.train(data, **run.settings)` trains again."""
         values = self.recipe.model_dump(exclude={"description": True, "data": {"source", "val_data", "test_data"}})
+        if self.has_own_net:
+            values.pop("model")  # the module is passed again
         return {f"{section}.{name}": value for section, part in values.items() for name, value in part.items()}
+
+    @property
+    def has_own_net(self) -> bool:
+        """Whether the run was trained with a module of the user's own, which no folder holds."""
+        return self.recipe.model.layers is None
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """What was derived and chosen, with reasons: the `record` of config.yaml."""
-        return read_record(self.path / "config.yaml")
+        return read_record(self.file("config.yaml"))
 
     @cached_property
     def result(self) -> dict[str, Any]:
         """result.json: scores, chosen epoch, seconds."""
-        return dict(read_json(self.path / "result.json"))
+        return dict(read_json(self.file("result.json")))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """environment.json: versions, processor, command."""
+        return dict(read_json(self.file("environment.json")))
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl."""
+        return read_json_lines(self.file("log.jsonl"))
 
     @property
     def findings(self) -> list[dict[str, Any]]:
         """findings.json: what was found wrong, as plain values."""
-        return list(read_json(self.path / "findings.json"))
+        return list(read_json(self.file("findings.json")))
 
     @cached_property
     def history(self) -> History:
         """The columns of metrics.csv, one value an epoch, and from the log `time`, the seconds of training so far."""
         try:
-            with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            with self.file("metrics.csv").open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             history = History({name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'metrics.csv'} cannot be read: {error}.") from None
-        log = read_json_lines(self.path / "log.jsonl")
+        log = self.log
         times = {entry.get("epoch"): entry.get("seconds") for entry in log if entry.get("event") == "epoch"}
         history["time"] = [float(times.get(epoch) or math.nan) for epoch in range(1, len(rows) + 1)]
         return history
@@ -120,19 +154,17 @@ class StoredRun:
         Raises:
             DataError: when the file is not the one that the run's manifest describes.
         """
-        path = self.path / "best.safetensors"
-        check_file(self.path, path.name)
-        return read_model(path, self._net)
+        return read_model(self.file("best.safetensors"), self._net)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names in label order."""
-        return tuple(read_json(self.path / "classes.json"))
+        return tuple(read_json(self.file("classes.json")))
 
     @cached_property
     def split(self) -> Split:
         """Which images trained, which chose, which were kept for the test."""
-        return split_from_json(read_json(self.path / "split.json"))
+        return split_from_json(read_json(self.file("split.json")))
 
     def predictions(self, split: str = "test") -> Predictions:
         """The stored predictions of "val" or "test".
@@ -140,10 +172,9 @@ class StoredRun:
         Raises:
             DataError: when there are none, as after --no-test.
         """
-        path = self.path / f"predictions-{split}.npz"
-        if not path.exists():
+        if split not in self.result["splits"]:
             raise DataError(f"The run {self.path} has no predictions of the {split} split.")
-        return read_predictions(path)
+        return read_predictions(self.file(f"predictions-{split}.npz"))
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -152,7 +183,7 @@ class StoredRun:
         Raises:
             DataError: when they are missing or damaged.
         """
-        return read_gallery(self.path / GALLERY)
+        return read_gallery(self.file(GALLERY))
 
     @property
     def judged_by(self) -> str:
@@ -162,7 +193,7 @@ class StoredRun:
     @property
     def has_test(self) -> bool:
         """Whether the test split was opened in this run."""
-        return (self.path / "predictions-test.npz").exists()
+        return "test" in self.result["splits"]
 
     @property
     def val_accuracy(self) -> Score:

@@ -28,10 +28,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing as inline SVG, which the house's own figures made, with what it shows in words."""
+    """A drawing as inline SVG that says by itself what it shows (see `inline_svg`)."""
 
     svg: str
-    alt: str
     caption: str = ""
     kind: str = field(default="chart", init=False)
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from fovea.errors import DataError
-from fovea.evaluation.intervals import Score
+from fovea.evaluation.intervals import Score, mean_score, standard_deviation
 from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
 from fovea.evaluation.paired import check_same_images, mcnemar
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.reporting.blocks import Block, Chart, Code, Details, Paragraph, Picture, Pictures, Report, Section, Table
+from fovea.reporting.again import call_of, machine_blocks
+from fovea.reporting.blocks import Block, Chart, Code, Details, Paragraph, Pictures, Report, Section, Table
 from fovea.reporting.curves import draw_curves_of_runs
 from fovea.reporting.figures import SPLIT_WORDS
-from fovea.reporting.pictures import mistake_captions
-from fovea.reporting.sections import accuracy_text, duration, interval_words, machine_blocks, picture_source
+from fovea.reporting.sections import (
+    accuracy_text,
+    alerts_of,
+    caveat_of,
+    duration,
+    interval_words,
+    looks_at_test,
+    mistake_pictures,
+)
 from fovea.reporting.style import shortened
 from fovea.reporting.svg import inline_svg
 from fovea.studies.seeds import AnyRun, SeedStudy
 
 Runs = Mapping[str, StoredRun]  # name -> run
 _SURE = 0.05
+_FOOTER = "Made by Fovea. This page needs no network and no other file."
 
 
 def comparison_report(runs: Runs) -> Report:
@@ -42,11 +50,11 @@ def comparison_report(runs: Runs) -> Report:
         title=" and ".join(runs) if len(runs) <= 3 else f"{len(runs)} runs",
         headline=headline,
         interval=interval,
-        sentence=sentence,
+        sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
         facts=[(shortened(name, 40), accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
-        alerts=alerts,
+        alerts=[*alerts, *_alerts(runs)],
         sections=_sections(runs, found, split, comparable=problem is None),
-        footer=f"Made by Fovea from {len(runs)} run folders. No network was used.",
+        footer=_FOOTER,
     )
 
 
@@ -54,22 +62,35 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
     """The page of a study of seeds: mean, interval and spread first, then its runs."""
     runs = {f"seed {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
     split, found = _judged(runs)
-    score = study.test_accuracy or study.val_accuracy
+    accuracies = [accuracy(each).value for each in found.values()]
+    score, spread = mean_score(accuracies), standard_deviation(accuracies) * 100
     sentence = (
         f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
-        f"interval. From seed to seed the accuracy varies by {study.standard_deviation * 100:.2f} points (standard "
-        "deviation). The best of the seeds is no figure to report."
+        f"interval. From seed to seed the accuracy varies by {spread:.2f} points (standard deviation). The best of the "
+        "seeds is no figure to report."
     )
     return Report(
         title=study.path.resolve().name,
         headline=f"{score.value:.2%}",
         interval=interval_words(score),
-        sentence=sentence,
+        sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
         facts=[(name, accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
-        alerts=[],
+        alerts=_alerts(runs),
         sections=_sections(runs, found, split, comparable=False),
-        footer=f"Made by Fovea from the study {study.path.resolve().name}. No network was used.",
+        footer=_FOOTER,
     )
+
+
+def _caveat(runs: Runs, split: str) -> str:
+    return caveat_of(split, max(looks_at_test(run) for run in runs.values()) if split == "test" else 0)
+
+
+def _alerts(runs: Runs) -> list[Paragraph]:
+    return [
+        Paragraph(f"{shortened(name, 40)}: {alert.text}", alert.tone)
+        for name, run in runs.items()
+        for alert in alerts_of(run)
+    ]
 
 
 def _judged(runs: Runs) -> tuple[str, dict[str, Predictions]]:
@@ -102,6 +123,8 @@ def _two(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
     if test.p_value < _SURE:
         better = second_name if difference.value > 0 else first_name
         text += f"On such images {shortened(better, 40)} is better ({p_value})."
+    elif difference.low is not None and difference.high is not None and (difference.low > 0 or difference.high < 0):
+        text += f"Whether one is better is too close to call ({p_value}; the interval alone would tell them apart)."
     else:
         text += f"The two cannot be told apart: so small a difference can be chance ({p_value})."
     return f"{difference.value * 100:+.2f} points", _points(difference), text
@@ -119,7 +142,7 @@ def _points(difference: Score) -> str:
 
 def _many(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
     values = [accuracy(each).value for each in found.values()]
-    span = f"{min(values):.2%} to {max(values):.2%}"
+    span = f"lowest {min(values):.2%}, highest {max(values):.2%}"
     return f"{len(found)} runs", span, f"Accuracy on the {SPLIT_WORDS[split]} images, each with its interval below."
 
 
@@ -133,12 +156,8 @@ def _sections(runs: Runs, found: Mapping[str, Predictions], split: str, comparab
     if comparable and len(runs) == 2:
         sections.append(Section("images", "Where they differ", _disagreements(runs, found, split)))
     sections.append(Section("machine", "Machine and versions", _machines(runs)))
-    again = [
-        Code(f"fovea train {shlex.quote(str(run.path / 'config.yaml'))}", f"The command that trains {name} again")
-        for name, run in runs.items()
-        if run.recipe.data.source is not None
-    ]
-    return [*sections, Section("again", "Make them again", again or [Paragraph("They were trained on arrays.")])]
+    again = [Code(call_of(run), f"What trains {name} again") for name, run in runs.items()]
+    return [*sections, Section("again", "Make them again", again)]
 
 
 def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Block]:
@@ -184,7 +203,7 @@ def _curves(runs: Runs) -> list[Block]:
     last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in list(runs.items())[:8]]
     alt = f"Loss and accuracy of {len(runs)} runs. Validation accuracy: {', '.join(last)}."
     figure = draw_curves_of_runs({name: run.history for name, run in runs.items()})
-    return [Chart(inline_svg(figure, "curves", alt), alt, "Solid: validation. Dashed: training, measured alike.")]
+    return [Chart(inline_svg(figure, "curves", alt), "Solid: validation. Dashed: training, measured alike.")]
 
 
 def _settings(runs: Runs) -> list[Block]:
@@ -232,17 +251,11 @@ def _disagreements(runs: Runs, found: Mapping[str, Predictions], split: str) -> 
         run, each = runs[name], found[name]
         if run.judged_by != split:
             continue
-        items = []
-        captions = mistake_captions(run.gallery, each)
-        for image, row, (text, image_name) in zip(
-            run.gallery.mistakes, run.gallery.mistake_rows.tolist(), captions, strict=True
-        ):
-            if found[other].correct[row]:
-                pair, probability = text.split("\n")
-                alt = f"{shortened(image_name, 80)}: {pair}, {probability}"
-                items.append(Picture(picture_source(image), alt, [pair, f"{probability}, {shortened(image_name, 30)}"]))
+        pictures = mistake_pictures(run, each)
+        right = [bool(found[other].correct[row]) for row in run.gallery.mistake_rows.tolist()]
+        items = [picture for picture, is_right in zip(pictures, right, strict=True) if is_right]
         caption = (
-            f"Of the {len(captions)} worst mistakes of {shortened(name, 40)} these {len(items)} are right in "
+            f"Of the {len(pictures)} worst mistakes of {shortened(name, 40)} these {len(items)} are right in "
             f"{shortened(other, 40)}."
         )
         blocks.append(Pictures("tiles", items, caption))

@@ -181,7 +181,7 @@ def result_lines(found: StoredRun | SeedStudy[AnyRun]) -> str:
 
 
 def _run_lines(run: StoredRun) -> str:
-    level = f"{run.recipe.evaluation.confidence:.0%} interval"
+    level = f"{run.recipe.evaluation.confidence * 100:g}% interval"
     lines = []
     test = run.test_accuracy
     if test is not None:

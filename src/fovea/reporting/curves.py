@@ -85,6 +85,7 @@ def _draw_metric(axes: Axes, history: History, metric: str, best_epoch: int) -> 
         color=GREY,
         linewidth=1,
         linestyle=":",
+        marker="x" if len(epochs) == 1 else "",
         label="training, augmented (running)",
     )
     axes.plot(epochs, history[f"train_{metric}"], color=BLUE, marker=marker, markersize=3.5, label="training")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MISTAKES_A_ROW = 6
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer: the true class, the answer with its probability, the name of the image."""
+
+    true: str
+    answered: str
+    probability: float
+    image: str
+
+    @property
+    def pair(self) -> str:
+        """ "cat → dog"."""
+        return f"{self.true} → {self.answered}"
 
 
 def draw_samples(sets: dict[str, ImageSet]) -> Figure:
@@ -68,14 +84,18 @@ def draw_mistakes(gallery: Gallery, found: Predictions) -> Figure:
         return figure
     height, width = images.shape[1:3]
     rows = -(-len(images) // columns)
-    room = max(round(height * 0.3), 5)  # for two lines of text below each image
+    mistakes = mistakes_of(gallery, found)
+    is_short = max(len(mistake.pair) for mistake in mistakes) <= 12
+    room = max(round(width * (0.3 if is_short else 0.42)), 5)  # for two or three lines of text below each image
     padded = np.pad(images, ((0, 0), (0, room), (0, 0), (0, 0)), constant_values=255)
     figure = new_figure(8, 0.4 + 8 / columns * (height + room) / width * rows)
     axes = figure.subplots()
     axes.set_axis_off()
     axes.imshow(_shown(mosaic(padded, columns, gap=2)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     texts = []
-    for number, (text, _) in enumerate(mistake_captions(gallery, found)):
+    for number, mistake in enumerate(mistakes):
+        pair = mistake.pair if is_short else f"{mistake.true}\n→ {mistake.answered}"
+        text = f"{pair}\n{mistake.probability:.0%}"
         left, top = number % columns * (width + 2), number // columns * (height + room + 2)
         texts.append(axes.text(left + width / 2, top + height, text, ha="center", va="top", fontsize=7))
     plain_labels(texts)
@@ -83,15 +103,18 @@ def draw_mistakes(gallery: Gallery, found: Predictions) -> Figure:
     return figure
 
 
-def mistake_captions(gallery: Gallery, found: Predictions) -> list[tuple[str, str]]:
-    """(short text, name of the image) of each mistake."""
+def mistakes_of(gallery: Gallery, found: Predictions) -> list[Mistake]:
+    """The mistakes whose images a gallery holds."""
     probability = found.probabilities.max(axis=1)
-    captions = []
-    for row in gallery.mistake_rows.tolist():
-        true, answered = found.classes[found.labels[row]], found.names[row]
-        text = f"{shortened(true, 12)} → {shortened(answered, 12)}\n{probability[row]:.0%}"
-        captions.append((text, str(found.ids[row])))
-    return captions
+    return [
+        Mistake(
+            shortened(found.classes[found.labels[row]], 12),
+            shortened(found.names[row], 12),
+            float(probability[row]),
+            str(found.ids[row]),
+        )
+        for row in gallery.mistake_rows.tolist()
+    ]
 
 
 def _rows_of_images(rows: list[NDArray[np.uint8]], names: list[str], title: str) -> Figure:

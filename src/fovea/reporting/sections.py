@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Sequence
-from pathlib import PurePath
-
 import numpy as np
 
 from fovea.data.mosaic import as_jpeg, as_png, mosaic
@@ -17,8 +12,9 @@ from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.files import read_json, read_json_lines
+from fovea.files import read_json_lines
 from fovea.models.summary import Summary, summarize
+from fovea.reporting.again import again_blocks, machine_blocks
 from fovea.reporting.blocks import (
     Block,
     Cell,
@@ -40,7 +36,7 @@ from fovea.reporting.figures import (
     plot_confusion,
     plot_history,
 )
-from fovea.reporting.pictures import mistake_captions
+from fovea.reporting.pictures import mistakes_of
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
 from fovea.runfolder import LEDGER, ledger_folder
@@ -64,7 +60,7 @@ def run_report(run: StoredRun) -> Report:
         interval=interval_words(score),
         sentence=_sentence(run, score, found),
         facts=_facts(run),
-        alerts=[_alert(Finding(**finding)) for finding in run.findings],
+        alerts=alerts_of(run),
         sections=[
             Section("curves", "Learning curves", _curves(run)),
             Section("confusion", "Confusion matrix", _confusion(run, found)),
@@ -74,10 +70,15 @@ def run_report(run: StoredRun) -> Report:
             Section("model", "Model", _model(run)),
             Section("settings", "Settings", _settings(run)),
             Section("machine", "Machine and versions", machine_blocks(run)),
-            Section("again", "Make it again", _again(run)),
+            Section("again", "Make it again", again_blocks(run)),
         ],
-        footer=f"Made by Fovea {_version(run)} from the run folder {run.path.resolve().name}. No network was used.",
+        footer=f"Made by Fovea {_version(run)}. This page needs no network and no other file.",
     )
+
+
+def percent(share: float) -> str:
+    """A level of confidence: 95%, 99.9%."""
+    return f"{share * 100:g}%"
 
 
 def interval_words(score: Score) -> str:
@@ -87,27 +88,38 @@ def interval_words(score: Score) -> str:
 
 def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
     split, right = SPLIT_WORDS[run.judged_by], int(found.correct.sum())
-    level = f"{run.recipe.evaluation.confidence:.0%}"
+    level = percent(run.recipe.evaluation.confidence)
     text = (
         f"The net “{run.recipe.model.name}” answered {right:,} of {len(found):,} {split} images rightly. Of other "
         f"images of the same kind it would get {interval_words(score)} right ({level} interval, from their number)."
     )
-    if not run.has_test:
-        return f"{text} These images chose the epoch, which makes the figure slightly too good; the test stayed closed."
-    looks = _looks(run)
+    return f"{text} {caveat_of(run.judged_by, looks_at_test(run))}".rstrip()
+
+
+def caveat_of(split: str, looks: int) -> str:
+    """Why a figure on this split is too good; nothing where the test was opened once."""
+    if split == "val":
+        return "These images chose the epoch, which makes the figure slightly too good; the test stayed closed."
     if looks > 1:
-        text += f" This test set has been opened {looks} times from this folder: choosing by it flatters the figure."
-    return text
+        return f"This test set has been opened {looks} times from this folder: choosing by it flatters the figure."
+    return ""
 
 
-def _looks(run: StoredRun) -> int:
+def looks_at_test(run: StoredRun) -> int:
+    """How often the test set of a run has been opened from its folder of runs, by any run."""
     fingerprint = run.record.get("fingerprints", {}).get("test")
     lines = read_json_lines(ledger_folder(run.path) / LEDGER)
     return sum(line.get("test_fingerprint") == fingerprint for line in lines)
 
 
-def _alert(finding: Finding) -> Paragraph:
-    return Paragraph(f"{finding.cause} {finding.cure}", "severe" if finding.severity == "severe" else "warning")
+def alerts_of(run: StoredRun) -> list[Paragraph]:
+    """What was found wrong with a run, and what had changed when it was gone on with by force."""
+    alerts = [
+        Paragraph(f"{finding.cause} {finding.cure}", "severe" if finding.severity == "severe" else "warning")
+        for finding in (Finding(**found) for found in run.findings)
+    ]
+    changes = run.result.get("changed_on_the_way", [])
+    return [*alerts, *(Paragraph(f"The run was gone on with by force: {change}.", "warning") for change in changes)]
 
 
 def _facts(run: StoredRun) -> list[tuple[str, str]]:
@@ -152,7 +164,7 @@ def _curves(run: StoredRun) -> list[Block]:
         "dotted running figures come from the batches as they were trained on."
     )
     return [
-        Chart(inline_svg(plot_history(run), "curves", alt), alt),
+        Chart(inline_svg(plot_history(run), "curves", alt)),
         Paragraph(chosen + stopped),
         Paragraph(measured, "note"),
         Details(
@@ -204,17 +216,22 @@ def _frequent_confusions(run: StoredRun) -> list[list[str]]:
 
 
 def _mistakes(run: StoredRun, found: Predictions) -> list[Block]:
-    gallery, wrong = run.gallery, int((~found.correct).sum())
+    wrong = int((~found.correct).sum())
     if not wrong:
         return [Paragraph(f"All {len(found):,} images were answered rightly.")]
-    items = []
-    for image, (text, name) in zip(gallery.mistakes, mistake_captions(gallery, found), strict=True):
-        pair, probability = text.split("\n")
-        true, answered = pair.split(" → ", 1)
-        alt = f"{shortened(name, 80)}: {true}, answered with {answered}, {probability}"
-        items.append(Picture(picture_source(image), alt, [pair, f"{probability}, {shortened(name, 30)}"]))
+    items = mistake_pictures(run, found)
     caption = f"The {len(items)} of {wrong:,} mistakes with the highest loss: true class → answer, probability, image."
     return [Pictures("tiles", items, caption)]
+
+
+def mistake_pictures(run: StoredRun, found: Predictions) -> list[Picture]:
+    """The worst mistakes of a run: the image, what it is, what was answered, how surely, what it is called."""
+    pictures = []
+    for image, mistake in zip(run.gallery.mistakes, mistakes_of(run.gallery, found), strict=True):
+        alt = f"{shortened(mistake.image, 80)}: {mistake.pair}, {mistake.probability:.0%}"
+        caption = [mistake.pair, f"{mistake.probability:.0%}, {shortened(mistake.image, 30)}"]
+        pictures.append(Picture(picture_source(image), alt, caption))
+    return pictures
 
 
 def picture_source(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
@@ -243,9 +260,9 @@ def _classes(run: StoredRun, found: Predictions) -> list[Block]:
         for score in judged
         if score.recall is not None
     ]
-    head = ["class", "images", "accuracy", f"{confidence:.0%} interval", "precision", "F1"]
+    head = ["class", "images", "accuracy", f"{percent(confidence)} interval", "precision", "F1"]
     return [
-        Chart(inline_svg(plot_class_accuracy(run), "classes", alt), alt),
+        Chart(inline_svg(plot_class_accuracy(run), "classes", alt)),
         Details("Every class as a table", [Table(f"Classes on the {SPLIT_WORDS[run.judged_by]} split", head, rows)]),
     ]
 
@@ -260,11 +277,11 @@ def _data(run: StoredRun) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(f"{counts} images{where}; {len(classes)} classes; {height}x{width} pixels, {colour}."),
     ]
-    log = read_json_lines(run.path / "log.jsonl")
+    log = run.log
     notes = [note for entry in log[:1] for note in entry.get("notes", [])]
     blocks += [Paragraph(note, "note") for note in notes]
     alt = f"Images of each class in training, validation and test: {_counts_in_words(run)}"
-    blocks.append(Chart(inline_svg(plot_class_counts(run), "counts", alt), alt))
+    blocks.append(Chart(inline_svg(plot_class_counts(run), "counts", alt)))
     strips = [
         Picture(
             picture_source(mosaic(gallery.samples[gallery.sample_labels == label], 10, gap=1)),
@@ -329,7 +346,7 @@ def _settings(run: StoredRun) -> list[Block]:
         f"{optimizer.name} with lr {optimizer.lr:g}, {schedule.name} schedule, augmentation "
         f"{run.recipe.augmentation.preset}, seed {training.seed}, split seed {run.recipe.data.split_seed}."
     )
-    config = (run.path / "config.yaml").read_text(encoding="utf-8")
+    config = run.file("config.yaml").read_text(encoding="utf-8")
     return [
         Paragraph(text),
         *(Paragraph(line, "note") for line in derived),
@@ -337,46 +354,5 @@ def _settings(run: StoredRun) -> list[Block]:
     ]
 
 
-def machine_blocks(run: StoredRun) -> list[Block]:
-    """Processor, versions and hardware choices of a run."""
-    environment = read_json(run.path / "environment.json")
-    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
-    rows = [
-        ["processor", f"{environment['processor']}, {environment['cores']} cores"],
-        ["system", f"{environment['platform']}, Python {environment['python']}"],
-        ["packages", packages],
-        ["begun", environment["time"]],
-        *([name.replace("_", " "), text] for name, text in run.record.get("hardware", {}).items()),
-        ["seed", f"{run.recipe.training.seed} (of weights, order, augmentation and dropout)"],
-    ]
-    return [Table("Where and with what it was trained", [], rows, figures=False)]
-
-
-def _again(run: StoredRun) -> list[Block]:
-    path = shlex.quote(str(run.path / "config.yaml"))
-    blocks: list[Block] = []
-    if run.recipe.data.source is None:
-        text = f"fovea.train((images, labels), **fovea.load_run({str(run.path)!r}).settings)"
-        blocks.append(Paragraph("It was trained on arrays, which only Python can pass again:"))
-        blocks.append(Code(text, "The call that trains the same weights again"))
-    else:
-        blocks.append(Code(f"fovea train {path}", "The command that trains the same weights again"))
-    blocks.append(
-        Paragraph("The same settings give the same bytes on the same machine type, torch build and thread count.")
-    )
-    command = _command(read_json(run.path / "environment.json").get("command", []))
-    if command:
-        blocks += [Paragraph("It was trained by:", "note"), Code(command, "The command that was typed")]
-    blocks.append(Code(f"fovea predict {shlex.quote(str(run.path))} IMAGE...", "The command that answers for images"))
-    return blocks
-
-
-def _command(words: Sequence[str]) -> str:
-    """What was typed in the shell; nothing where it was Python."""
-    if not words or PurePath(words[0]).name not in ("fovea", "__main__.py"):
-        return ""
-    return shlex.join(["fovea", *words[1:]])
-
-
 def _version(run: StoredRun) -> str:
-    return str(json.dumps(read_json(run.path / "environment.json")["packages"].get("fovea-vision"))).strip('"')
+    return str(run.environment["packages"].get("fovea-vision") or "")

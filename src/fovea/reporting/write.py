@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from fovea.errors import SettingsError
+from fovea.data.tree import reason_of
+from fovea.errors import DataError, FoveaError, SettingsError
 from fovea.evaluation.stored import StoredRun
 from fovea.files import write_text
 from fovea.reporting.blocks import Report
 from fovea.reporting.comparison import comparison_report, study_report
+from fovea.reporting.curves import draw_curves_of_runs
 from fovea.reporting.figures import named_runs
 from fovea.reporting.page import render
 from fovea.reporting.sections import run_report
-from fovea.runfolder import REPORT, update_manifest
+from fovea.reporting.style import save_figure
+from fovea.runfolder import REPORT, check_target, update_manifest
 from fovea.studies.seeds import AnyRun, SeedStudy
+
+_MAX_NAME_BYTES = 120
 
 
 def write_run_report(run: StoredRun, path: Path | None = None) -> Path:
@@ -23,12 +30,12 @@ def write_run_report(run: StoredRun, path: Path | None = None) -> Path:
     Args:
         path: None: report.html in the run folder, whose manifest then holds its new digest.
     """
-    return _write(run_report(run), run.path, path)
+    return _write(_made(run_report, run), run.path, path)
 
 
 def write_study_report(study: SeedStudy[AnyRun], path: Path | None = None) -> Path:
     """Write the page of a study of seeds; `path` as for a run."""
-    return _write(study_report(study), study.path, path)
+    return _write(_made(study_report, study), study.path, path)
 
 
 def write_comparison(runs: Sequence[StoredRun], path: Path | None = None) -> Path:
@@ -43,17 +50,42 @@ def write_comparison(runs: Sequence[StoredRun], path: Path | None = None) -> Pat
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise SettingsError("A run is named twice: a run cannot be compared with itself.")
     named = named_runs(list(runs))
-    folders = [run.path.resolve().name for run in runs]
-    name = f"compare-{'-'.join(folders)}"[:100] + ".html"
-    path = path or runs[0].path.resolve().parent / name
-    write_text(path, render(comparison_report(named)))
+    path = _beside(runs, ".html") if path is None else check_target(path)
+    write_text(path, render(_made(comparison_report, named)))
     return path
+
+
+def write_curves_of_runs(runs: Mapping[str, StoredRun], folder: Path | None, form: str) -> Path:
+    """Draw the curves of several runs in one figure; `folder` None: beside the first."""
+    place = _beside(list(runs.values()), f"-curves.{form}")
+    path = place if folder is None else folder / place.name
+    save_figure(draw_curves_of_runs({name: run.history for name, run in runs.items()}), path)
+    return path
+
+
+def _beside(runs: Sequence[StoredRun], ending: str) -> Path:
+    """A file beside the first run that is called after all of them; too long a name ends in a digest of the names."""
+    names = "-".join(run.path.resolve().name for run in runs)
+    if len(names.encode()) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(names.encode()).hexdigest()[:12]
+        names = names.encode()[: _MAX_NAME_BYTES - 13].decode("utf-8", "ignore") + "-" + digest
+    return runs[0].path.resolve().parent / f"compare-{names}{ending}"
+
+
+def _made(make: Callable[[Any], Report], what: Any) -> Report:
+    """A report; files of an unfinished run are held against nothing, so that what they hold may make none."""
+    try:
+        return make(what)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, FoveaError):
+            raise
+        raise DataError(f"A file of the run is damaged: {type(error).__name__} {reason_of(error)}.") from error
 
 
 def _write(report: Report, folder: Path, path: Path | None) -> Path:
     page = render(report)
     if path is not None:
-        write_text(path, page)
+        write_text(check_target(path), page)
         return path
     write_text(folder / REPORT, page)
     update_manifest(folder, [REPORT])
