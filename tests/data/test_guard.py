@@ -208,3 +208,33 @@ def test_a_normal_image_beside_odd_ones_is_neither_told_nor_adapted(profile: Inp
     adapted, done = adapt_images(profile, images, (28, 28))
     assert done["centred"].tolist() == [False, True, True, True]
     assert np.array_equal(adapted[0], images[0])
+
+
+def test_the_figures_are_those_of_the_images_concerned_each_direction_by_itself(profile: InputProfile) -> None:
+    images = strokes(100, seed=1)[0]
+    images[:5] = np.roll(images[:5], 4, axis=2)
+    images[5:8] = np.roll(images[5:8], -4, axis=2)
+    found = [text for _, text in fitted(profile, images).lines() if "centre column" in text]
+    assert found == [
+        "5 of 100 images are unlike the training images: what is shown stands further right (centre column 64% on "
+        "average, 50% to 50% in training)",
+        "3 of 100 images are unlike the training images: what is shown stands further left (centre column 36% on "
+        "average, 50% to 50% in training)",
+    ]
+
+
+def test_after_adapting_the_figures_are_those_of_what_the_net_saw(profile: InputProfile) -> None:
+    images = 255 - strokes(100, seed=1)[0]
+    images[:10] = 128
+    lines = fitted(profile, images, adapt=True).lines()
+    assert lines[0] == ("adapted", "of 100 images 90 inverted")
+    (border,) = [text for _, text in lines if "border" in text]
+    assert border.startswith("10 of 100 images")
+    assert "(border 128 on average" in border
+
+
+def test_rows_of_pixels_are_images_in_python_as_they_are_in_the_shell() -> None:
+    rows = strokes(4, seed=1)[0].reshape(4, 784)
+    assert np.array_equal(np.asarray(from_array(preprocessor(), rows).pixels), rows.reshape(4, 28, 28, 1))
+    with pytest.raises(DataError, match="read them first, or answer for files with `fovea predict`"):
+        from_array(preprocessor(), "digit.png")

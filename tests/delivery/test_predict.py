@@ -448,6 +448,7 @@ WRONG = [
     (["--output", "no/such/out.csv"], "does not exist"),
     (["--output", "."], "is a folder"),
     (["--output", os.devnull], "is no file"),
+    (["--output", "{run}/result.json"], "is a file of a run and would be lost"),
     (["--output", "array.npy"], "is read from and would be lost"),
     (["--submission", "sample_submission.csv"], "is read from and would be lost"),
     (["--output", "x.csv", "--submission", "x.csv"], "cannot hold both"),
@@ -461,7 +462,7 @@ def test_options_that_cannot_be_used_are_refused(
 ) -> None:
     np.save("array.npy", images)
     Path("sample_submission.csv").write_text("ImageId,Label\n" + "".join(f"{row},0\n" for row in range(1, 31)))
-    result = shell(str(run), "array.npy", *options)
+    result = shell(str(run), "array.npy", *(option.format(run=run) for option in options))
     assert result.exit_code == 2
     assert words in result.stderr
     assert result.stdout == ""
