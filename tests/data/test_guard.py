@@ -182,6 +182,7 @@ def test_images_of_many_sizes_are_fitted_one_by_one(profile: InputProfile) -> No
     assert found.comparison.outside["aspect"].tolist() == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("mnist", 0.99), ("fashion-mnist", 0.99)])
 def test_real_images_are_never_warned_about_and_inverted_ones_are(real_data: Path, name: str, least: float) -> None:
     from fovea.data.load import read_raw

@@ -27,7 +27,6 @@ POINTS = [
     ("SIGKILL@folder renamed#3", 10),
     ("SIGKILL@test_ledger.jsonl+30", 10),
     ("SIGKILL@result.json+10", 10),  # best.safetensors has its metrics by then
-    ("SIGKILL@examples.npz+100", 10),
 ]
 
 
