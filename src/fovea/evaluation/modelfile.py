@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,29 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
         DataError: when the file is missing, damaged or of another version of the format.
         ModelError: when the weights do not fit the net.
     """
+    card, weights = _contents(path)
+    if net is None:
+        net = build_net(card.model, card.preprocessor.image_shape, len(card.classes), seed=0)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"The weights of {path} do not fit the model: {' '.join(str(error).split())}.") from None
+    check_net(net, card.preprocessor.image_shape, len(card.classes))
+    return LoadedModel(net.eval(), card)
+
+
+def with_metrics(path: Path, metrics: Mapping[str, Any]) -> bytes:
+    """The content of a model file with other metrics in its card; the weights stay as they are.
+
+    Raises:
+        DataError: as `read_model`.
+    """
+    card, weights = _contents(path)
+    return model_as_bytes(weights, replace(card, metrics=metrics))
+
+
+def _contents(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """The card and the weights of a model file, held against its digest."""
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), path)
@@ -145,14 +168,7 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
         card = card_from_json(header)
     except DataError as error:
         raise DataError(f"The model {path} cannot be used: {error}") from None
-    if net is None:
-        net = build_net(card.model, card.preprocessor.image_shape, len(card.classes), seed=0)
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"The weights of {path} do not fit the model: {' '.join(str(error).split())}.") from None
-    check_net(net, card.preprocessor.image_shape, len(card.classes))
-    return LoadedModel(net.eval(), card)
+    return card, weights
 
 
 def _header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:

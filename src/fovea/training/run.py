@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from fovea.data.split import Split
 from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import ModelCard, model_as_bytes, read_model
+from fovea.evaluation.modelfile import ModelCard, read_model, with_metrics
 from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
@@ -314,9 +314,7 @@ def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metri
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
     shown |= {"epoch": result.best_epoch, "chosen_by": plan.recipe.callbacks.monitor}
-    net = read_model(folder / "best.safetensors", plan.net if plan.own_net else None).net
-    weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}  # tied ones apart
-    write_bytes(folder / "best.safetensors", model_as_bytes(weights, replace(model_card(plan), metrics=shown)))
+    write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
 
 
 def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
