@@ -301,6 +301,17 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return parse_recipe(values, where="the settings given")
 
 
+def flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its full name ("optimizer.lr"), as a plain value."""
+    flat: dict[str, Any] = {}
+    for section, values in recipe.model_dump(mode="json").items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{name}": value for name, value in values.items()}
+        else:
+            flat[section] = values
+    return flat
+
+
 def parse_assignments(assignments: list[str], reserved: Collection[str] = ()) -> dict[str, Any]:
     """["lr=.01", "optimizer.momentum=0.9"] -> {"lr": ".01", ...}, values read as YAML.
 

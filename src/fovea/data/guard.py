@@ -249,7 +249,7 @@ def compare(profile: InputProfile, images: NDArray[np.uint8]) -> Comparison:
     outside = {name: _outside(profile, name, values) for name, values in measured.items()}
     outside = {name: which for name, which in outside.items() if which.any()}
     if outside:
-        inverted = inverted_images(profile, images, np.any(list(outside.values()), axis=0))
+        inverted = np.any(list(outside.values()), axis=0) & _inverted(profile, measured)
         if inverted.any():  # the one cause of several differences
             outside = {name: which & ~inverted for name, which in outside.items()}
             outside = {"inverted": inverted, **{name: which for name, which in outside.items() if which.any()}}
@@ -270,22 +270,21 @@ def _outside(profile: InputProfile, name: str, values: NDArray[np.float32]) -> N
     return outside
 
 
-def inverted_images(profile: InputProfile, images: NDArray[np.uint8], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the images marked in `among` are like the training images once black and white are exchanged."""
-    found = np.zeros(len(images), np.bool_)
-    rows = np.flatnonzero(among)
-    if len(rows):
-        found[rows] = _distance(profile, 255 - images[rows]) < _distance(profile, images[rows]) / 2
-    return found
+def _inverted(profile: InputProfile, measured: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Which images are like the training images once black and white are exchanged, and are not as they are."""
+    border, brightness = measured["border"], measured["brightness"]
+    as_it_is = _distance(profile, border, brightness)
+    return np.asarray(_distance(profile, 255 - border, 255 - brightness) < as_it_is / 2)
 
 
-def _distance(profile: InputProfile, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _distance(
+    profile: InputProfile, border: NDArray[np.float32], brightness: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """How far outside the classes' means each image's levels lie, in standard deviations, summed: [N]."""
-    total = np.zeros(len(images))
-    measured = measure(images)
-    for name in ("border", "brightness"):
+    total = np.zeros(len(border))
+    for name, values in (("border", border), ("brightness", brightness)):
         spread = profile.spreads[name]
-        beyond = np.maximum(spread.low - measured[name], measured[name] - spread.high).clip(0)
+        beyond = np.maximum(spread.low - values, values - spread.high).clip(0)
         total += beyond / max(spread.deviation, _FLOOR["level"])
     return total
 
@@ -298,12 +297,11 @@ def compare_sizes(profile: InputProfile, sizes: NDArray[np.int64]) -> dict[str, 
     """
     if not profile.sizes:  # the training images differ among each other
         return {}
-    own = {size: size[0] / size[1] for size in profile.sizes}
     known = np.zeros(len(sizes), np.bool_)
     squeezed = np.ones(len(sizes), np.bool_)
-    for (height, width), aspect in own.items():
+    for height, width in profile.sizes:
         known |= (sizes[:, 0] == height) & (sizes[:, 1] == width)
-        ratio = sizes[:, 0] / np.maximum(sizes[:, 1], 1) / aspect
+        ratio = sizes[:, 0] / np.maximum(sizes[:, 1], 1) / (height / width)
         squeezed &= (ratio > _SQUEEZED) | (ratio < 1 / _SQUEEZED)
     found = {"aspect": ~known & squeezed, "size": ~known & ~squeezed}
     return {name: which for name, which in found.items() if which.any()}

@@ -42,11 +42,16 @@ class Score:
     def _repr_html_(self) -> str:
         interval = "no interval"
         if self.low is not None and self.high is not None:
-            interval = f"{self.confidence * 100:g}% interval {self.low:.2%} to {self.high:.2%}"
+            interval = f"{percent(self.confidence)} interval {self.low:.2%} to {self.high:.2%}"
         return f"<b>{self.value:.2%}</b> <small>({interval}, {self.count:,} {escape(self.unit)})</small>"
 
     def __float__(self) -> float:
         return self.value
+
+
+def percent(share: float) -> str:
+    """A level of confidence: 95%, 99.9%."""
+    return f"{share * 100:g}%"
 
 
 def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Score:

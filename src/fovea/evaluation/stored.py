@@ -26,7 +26,7 @@ from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, pred
 from fovea.files import read_json, read_json_lines
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
-from fovea.settings import METRIC_ALIASES, Recipe, read_recipe, read_record
+from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, read_recipe, read_record
 
 
 class History(dict[str, list[float]]):
@@ -98,10 +98,13 @@ class StoredRun:
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting but where the data lies, by its full name: `fovea.train(data, **run.settings)` trains again."""
-        values = self.recipe.model_dump(exclude={"description": True, "data": {"source", "val_data", "test_data"}})
-        if self.has_own_net:
-            values.pop("model")  # the module is passed again
-        return {f"{section}.{name}": value for section, part in values.items() for name, value in part.items()}
+        left_out = {"description", "data.source", "data.val_data", "data.test_data"}
+        own = "model." if self.has_own_net else None  # the module is passed again
+        return {
+            name: value
+            for name, value in flat_settings(self.recipe).items()
+            if name not in left_out and not (own and name.startswith(own))
+        }
 
     @property
     def has_own_net(self) -> bool:
@@ -156,7 +159,7 @@ class StoredRun:
         """
         return read_model(self.file("best.safetensors"), self._net)
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The class names in label order."""
         return tuple(read_json(self.file("classes.json")))
@@ -174,7 +177,13 @@ class StoredRun:
         """
         if split not in self.result["splits"]:
             raise DataError(f"The run {self.path} has no predictions of the {split} split.")
-        return read_predictions(self.file(f"predictions-{split}.npz"))
+        if split not in self._predictions:
+            self._predictions[split] = read_predictions(self.file(f"predictions-{split}.npz"))
+        return self._predictions[split]
+
+    @cached_property
+    def _predictions(self) -> dict[str, Predictions]:
+        return {}
 
     @cached_property
     def gallery(self) -> Gallery:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class Paragraph:
 
     text: str
     tone: str = "plain"
-    kind: str = field(default="paragraph", init=False)
+    kind: ClassVar[str] = "paragraph"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     figures: bool = True
-    kind: str = field(default="table", init=False)
+    kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Chart:
 
     svg: str
     caption: str = ""
-    kind: str = field(default="chart", init=False)
+    kind: ClassVar[str] = "chart"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pictures:
     form: str
     items: Sequence[Picture]
     caption: str = ""
-    kind: str = field(default="pictures", init=False)
+    kind: ClassVar[str] = "pictures"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Matrix:
     caption: str
     classes: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    kind: str = field(default="matrix", init=False)
+    kind: ClassVar[str] = "matrix"
 
     @property
     def is_short(self) -> bool:
@@ -84,7 +85,7 @@ class Code:
 
     text: str
     label: str
-    kind: str = field(default="code", init=False)
+    kind: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Details:
 
     summary: str
     blocks: Sequence[Block]
-    kind: str = field(default="details", init=False)
+    kind: ClassVar[str] = "details"
 
 
 Block = Paragraph | Table | Chart | Pictures | Matrix | Code | Details

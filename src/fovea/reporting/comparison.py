@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
@@ -26,6 +25,7 @@ from fovea.reporting.sections import (
 )
 from fovea.reporting.style import shortened
 from fovea.reporting.svg import inline_svg
+from fovea.settings import flat_settings
 from fovea.studies.seeds import AnyRun, SeedStudy
 
 Runs = Mapping[str, StoredRun]  # name -> run
@@ -207,7 +207,7 @@ def _curves(runs: Runs) -> list[Block]:
 
 
 def _settings(runs: Runs) -> list[Block]:
-    every = {name: _flat(run.recipe.model_dump(mode="json")) for name, run in runs.items()}
+    every = {name: flat_settings(run.recipe) for name, run in runs.items()}
     keys = list(dict.fromkeys(key for settings in every.values() for key in settings))
     rows = [
         [key, *(shortened(str(settings.get(key)), 60) for settings in every.values())]
@@ -217,16 +217,6 @@ def _settings(runs: Runs) -> list[Block]:
     if not rows:
         return [Paragraph("None: all settings are the same.")]
     return [Table("Settings", ["setting", *(shortened(name, 40) for name in runs)], rows, figures=False)]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _classes(found: Mapping[str, Predictions], split: str) -> list[Block]:

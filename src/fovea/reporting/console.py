@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fovea.evaluation.findings import Finding
+from fovea.evaluation.intervals import percent
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
@@ -181,7 +182,7 @@ def result_lines(found: StoredRun | SeedStudy[AnyRun]) -> str:
 
 
 def _run_lines(run: StoredRun) -> str:
-    level = f"{run.recipe.evaluation.confidence * 100:g}% interval"
+    level = f"{percent(run.recipe.evaluation.confidence)} interval"
     lines = []
     test = run.test_accuracy
     if test is not None:

@@ -98,8 +98,8 @@ FIGURES: Registry[tuple[str, Callable[[StoredRun], Figure]]] = Registry(
 
 def write_figures(run: StoredRun) -> None:
     """Draw every figure into the run folder."""
-    for file, draw in FIGURES.values():
-        save_figure(draw(run), run.path / file)
+    for name in FIGURES:
+        write_figure(run, name, run.path)
 
 
 def write_figure(run: StoredRun, name: str, folder: Path, form: str = "png", normalize: bool = False) -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fovea.data.mosaic import as_jpeg, as_png, mosaic
 from fovea.display import data_uri
 from fovea.errors import ModelError
 from fovea.evaluation.findings import Finding
-from fovea.evaluation.intervals import Score
+from fovea.evaluation.intervals import Score, percent
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
@@ -29,6 +30,7 @@ from fovea.reporting.blocks import (
     Section,
     Table,
 )
+from fovea.reporting.classbars import worst_classes
 from fovea.reporting.figures import (
     SPLIT_WORDS,
     plot_class_accuracy,
@@ -74,11 +76,6 @@ def run_report(run: StoredRun) -> Report:
         ],
         footer=f"Made by Fovea {_version(run)}. This page needs no network and no other file.",
     )
-
-
-def percent(share: float) -> str:
-    """A level of confidence: 95%, 99.9%."""
-    return f"{share * 100:g}%"
 
 
 def interval_words(score: Score) -> str:
@@ -234,7 +231,7 @@ def mistake_pictures(run: StoredRun, found: Predictions) -> list[Picture]:
     return pictures
 
 
-def picture_source(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+def picture_source(image: NDArray[np.uint8]) -> str:
     """An image [H, W, C] as a data: address."""
     if image.shape[2] == 3 and max(image.shape[:2]) >= _JPEG_FROM_SIDE:
         return data_uri(as_jpeg(image), "image/jpeg")
@@ -244,9 +241,6 @@ def picture_source(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> st
 def _classes(run: StoredRun, found: Predictions) -> list[Block]:
     confidence = run.recipe.evaluation.confidence
     scores = class_scores(found, confidence)
-    judged = sorted(
-        (score for score in scores if score.recall is not None), key=lambda s: s.recall.value if s.recall else 0
-    )
     alt = "Accuracy of each class with its interval; the table below holds the same figures."
     rows = [
         [
@@ -257,7 +251,7 @@ def _classes(run: StoredRun, found: Predictions) -> list[Block]:
             f"{score.precision:.1%}",
             f"{score.f1:.3f}",
         ]
-        for score in judged
+        for score in worst_classes(scores, len(scores))
         if score.recall is not None
     ]
     head = ["class", "images", "accuracy", f"{percent(confidence)} interval", "precision", "F1"]
