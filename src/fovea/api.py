@@ -55,6 +55,7 @@ def train(
     name: str | None = None,
     resume: str | Path | None = None,
     force: bool = False,
+    autotune: bool = False,
     verbose: bool = True,
     **settings: Any,
 ) -> Run | SeedStudy[Run]:
@@ -72,6 +73,7 @@ def train(
             YAML cannot hold is passed again: arrays as data, a module of your own, callbacks. Of a finished run the
             result is returned.
         force: go on although the data, torch or the threads have changed; the bytes may differ then.
+        autotune: measure which way of computing each convolution is the fastest here; the choices go into config.yaml.
         verbose: write progress to stderr.
         settings: any setting of a recipe by its name: epochs=5, batch_size=128, lr=.01, patience=3, seed=1,
             augmentation="none", val_split=.2, image_size=64, device="cpu" ...
@@ -90,7 +92,7 @@ def train(
     own = Given(net, users, verbose)
     if resume is not None:
         fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}
-        given = [option for option, value in fresh.items() if value is not None]
+        given = [option for option, value in fresh.items() if value is not None] + ["autotune"] * autotune
         if given:
             raise SettingsError(
                 f"--resume goes on in place, with the settings of the run: leave out {', '.join(given)}."
@@ -111,14 +113,18 @@ def train(
     recipe, source = resolve_data(data)
     recipe = with_settings(recipe, changes)
     raw = read_all(recipe, source, **parts)
-    return _train_fresh(with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own)
+    return _train_fresh(
+        with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own, autotune
+    )
 
 
 def _train_fresh(
-    recipe: Recipe, raw: RawData, num_seeds: int | None, parent: Path, name: str | None, own: Given
+    recipe: Recipe, raw: RawData, num_seeds: int | None, parent: Path, name: str | None, own: Given, autotune: bool
 ) -> Run | SeedStudy[Run]:
     """A run or a study in a folder of its own, which is made once everything has been checked."""
-    plan = plan_run(recipe, raw, own.net)
+    plan = plan_run(recipe, raw, own.net, autotune=autotune)
+    if autotune:  # what was measured is a setting from here on
+        recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
     seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
     folder = create_run_folder(parent, name)

@@ -52,6 +52,7 @@ def _as_pair(value: Any) -> Any:
 
 Size = Annotated[tuple[Count, Count], BeforeValidator(_as_size)]
 Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
+Flip = bool | Literal["alternating"]
 Shift = Annotated[float | int | tuple[float, ...], BeforeValidator(_as_pair)]
 
 
@@ -100,8 +101,8 @@ class AugmentationSettings(Section):
     channel_shift_range: NotNegative | None = None  # in 0..255 units
     brightness_range: Pair | None = None  # factors
     contrast_range: Pair | None = None  # factors
-    horizontal_flip: bool | None = None
-    vertical_flip: bool | None = None
+    horizontal_flip: Flip | None = None  # alternating: each image in every other epoch
+    vertical_flip: Flip | None = None
     cutout: Annotated[int, Field(ge=0)] | None = None  # side of the square, pixels
     fill_mode: Literal["nearest", "constant", "reflect", "wrap"] | None = None
     cval: float | None = None  # in 0..255 units
@@ -166,8 +167,13 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     threads: Count | None = None
+    fast_ops: Literal["auto", "on", "off"] = "auto"
+    kernels: dict[str, Literal["torch", "im2col"]] | None = None  # convolution -> how its weight gradient is computed
     allocator: Literal["auto", "keep", "system"] = "auto"
     save_seconds: NotNegative = 60.0  # the state is saved at each epoch's end, and at most so often inside one
+
+
+LAST_EPOCH = "being the last"  # how the kept epoch was chosen, where not by a metric
 
 
 class CallbackSettings(Section):
@@ -175,6 +181,7 @@ class CallbackSettings(Section):
 
     monitor: Metric = "val_accuracy"  # chooses the best weights; early stopping watches it too
     patience: Annotated[int, Field(ge=0)] | None = None  # epochs without a gain before training stops; None: off
+    keep: Literal["best", "last"] = "best"  # whose weights are kept: the best epoch's by monitor, or the last's
     min_delta: NotNegative = 0.0
     start_from_epoch: Annotated[int, Field(ge=0)] = 0
     stop_monitor: Metric = "train_accuracy"
@@ -234,20 +241,25 @@ ALIASES = {
 
 # A run's config.yaml holds derived values too: a setting that is changed takes these back to "derive it".
 _EPOCH_LENGTH = ("training.steps_per_epoch",)
+_KERNELS = ("training.kernels",)  # measured or looked up for the shapes of one net
 DEPENDENTS = {
     "augmentation.preset": tuple(
         f"augmentation.{field}" for field in AugmentationSettings.model_fields if field != "preset"
     ),
-    "model.name": ("model.layers", "model.initializer"),
-    "model.layers": ("model.name", "model.initializer"),
+    "model.name": ("model.layers", "model.initializer", *_KERNELS),
+    "model.layers": ("model.name", "model.initializer", *_KERNELS),
     "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
     "schedule.name": ("schedule.warmup_fraction",),
-    "training.batch_size": _EPOCH_LENGTH,
+    "preprocessing.image_size": _KERNELS,
+    "training.precision": _KERNELS,
+    "training.fast_ops": _KERNELS,
+    "training.device": _KERNELS,
+    "training.batch_size": (*_EPOCH_LENGTH, *_KERNELS),
     "data.val_split": _EPOCH_LENGTH,
     "data.test_split": _EPOCH_LENGTH,
     "data.val_data": _EPOCH_LENGTH,
     "data.test_data": _EPOCH_LENGTH,
-    "data.source": _EPOCH_LENGTH,
+    "data.source": (*_EPOCH_LENGTH, *_KERNELS),
 }
 
 

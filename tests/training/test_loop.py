@@ -112,6 +112,18 @@ def test_dropout_is_a_function_of_seed_and_step(raw: RawData) -> None:
     assert len({mask.numpy().tobytes() for mask in masks}) == len(masks)
 
 
+def test_the_last_epochs_weights_are_kept_where_the_settings_say_so(raw: RawData) -> None:
+    snapshots = []
+
+    class Keep(Callback):
+        def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
+            snapshots.append({name: value.clone() for name, value in state.net.state_dict().items()})
+
+    result = run(plan(raw, epochs=3, keep="last", monitor="val_loss", lr=0.5), Keep())
+    assert result.best_epoch == 3
+    assert all(torch.equal(value, snapshots[2][name]) for name, value in result.weights.items())
+
+
 def test_the_weights_kept_are_those_of_the_best_epoch(raw: RawData) -> None:
     snapshots: list[dict[str, torch.Tensor]] = []
 

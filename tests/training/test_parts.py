@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from fovea.training.callbacks import (
     as_callback,
 )
 from fovea.training.hardware import choose_hardware, usable_cores
-from fovea.training.optimizers import OPTIMIZERS, make_optimizers, newton_schulz, set_learning_rate
+from fovea.training.optimizers import OPTIMIZERS, FusedRMSprop, make_optimizers, newton_schulz, set_learning_rate
 from fovea.training.schedules import SCHEDULES, learning_rate_factor
 
 
@@ -110,6 +112,24 @@ def test_every_optimizer_moves_every_parameter_and_lowers_the_loss(name: str, mo
     assert losses[-1] < losses[0]
     for parameter, old in zip(net.parameters(), before, strict=True):
         assert parameter.requires_grad != torch.equal(parameter, old)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_the_fused_rmsprop_is_that_of_torch(weight_decay: float) -> None:
+    torch.manual_seed(0)
+    beginnings = [torch.randn(9, 7), torch.randn(5)]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in beginnings] for _ in range(2))
+    groups = [{"params": ours, "weight_decay": weight_decay}]
+    fused = FusedRMSprop(groups, lr=0.01, alpha=0.9, eps=1e-7)
+    plain = torch.optim.RMSprop(theirs, lr=0.01, alpha=0.9, eps=1e-7, weight_decay=weight_decay)
+    for _ in range(30):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        fused.step()
+        plain.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_weight_decay_spares_biases_and_norms() -> None:
@@ -235,3 +255,15 @@ def test_a_device_that_is_not_here_is_refused() -> None:
     for unknown in ("gpu", "meta", "xpu"):
         with pytest.raises(SettingsError, match=f"Unknown device '{unknown}'"):
             choose_hardware(TrainingSettings(device=unknown))
+
+
+def test_training_does_not_import_torchs_compiler() -> None:
+    code = (
+        "import sys, numpy as np, fovea; "
+        "images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8); "
+        "[fovea.train((images, np.arange(60) % 2), optimizer=name, epochs=1, ema_decay=0.9, report=False, verbose=False) "
+        "for name in ('adam', 'sgd', 'rmsprop', 'muon')]; "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -103,3 +104,53 @@ def resample(
     if inside is not None:
         sampled = torch.where(inside[:, None], sampled, torch.tensor(cval, dtype=sampled.dtype))
     return sampled
+
+
+def is_whole_shift(parameters: AffineParameters) -> bool:
+    """Whether every transform moves its image by whole pixels and does nothing else."""
+    still = (parameters.theta, parameters.shear, parameters.zoom_rows - 1, parameters.zoom_columns - 1)
+    shifts = (parameters.shift_rows, parameters.shift_columns)
+    return not any(bool(part.any()) for part in still) and all(torch.equal(part, part.round()) for part in shifts)
+
+
+def shift_whole(images: torch.Tensor, parameters: AffineParameters, fill_mode: str, cval: float) -> torch.Tensor:
+    """What `resample` gives for whole-pixel shifts, by copying: one copy for all images that move alike.
+
+    Args:
+        images: float32 [B, C, H, W].
+
+    Returns:
+        float32 [B, C, H, W].
+    """
+    shifts = torch.stack([parameters.shift_rows, parameters.shift_columns], dim=1).long()
+    ways, group = np.unique(shifts.numpy(), axis=0, return_inverse=True)
+    channels_last = images.permute(0, 2, 3, 1)  # in this order of memory whole rows are copied at once
+    out = torch.empty(channels_last.shape)
+    for number, (down, right) in enumerate(ways.tolist()):
+        members = torch.from_numpy(np.flatnonzero(group.ravel() == number))
+        moved = _moved(channels_last[members], down, 1, fill_mode, cval)
+        out[members] = _moved(moved, right, 2, fill_mode, cval)
+    return out.permute(0, 3, 1, 2)
+
+
+def _moved(images: torch.Tensor, by: int, dim: int, fill_mode: str, cval: float) -> torch.Tensor:
+    """Images [B, H, W, C] read `by` pixels further along one axis."""
+    if by == 0:
+        return images
+    side = images.shape[dim]
+    positions = torch.arange(side) + by
+    moved = images.index_select(dim, _inside(positions, side, fill_mode))
+    if fill_mode == "constant":
+        outside = ((positions < 0) | (positions >= side)).nonzero()[:, 0]
+        moved.index_fill_(dim, outside, cval)
+    return moved
+
+
+def _inside(positions: torch.Tensor, side: int, fill_mode: str) -> torch.Tensor:
+    """Positions of an axis, those outside led back in."""
+    if fill_mode == "wrap":
+        return positions.remainder(side)
+    if fill_mode == "reflect":
+        positions = positions.remainder(2 * side)
+        return torch.minimum(positions, 2 * side - 1 - positions)
+    return positions.clamp(0, side - 1)

@@ -6,20 +6,51 @@ Everything drawn is a function of (seed, epoch, image index). Images are float32
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fovea.data.affine import AffineParameters, affine_matrices, resample, source_positions
+from fovea.data.affine import (
+    AffineParameters,
+    affine_matrices,
+    is_whole_shift,
+    resample,
+    shift_whole,
+    source_positions,
+)
 from fovea.data.draws import random_words, uniform
 from fovea.registry import Registry
-from fovea.settings import AugmentationSettings
+from fovea.settings import AugmentationSettings, Flip
 
-Draw = Callable[[str], torch.Tensor]  # what is drawn -> one uniform number in [0, 1) an image, float32 [B]
-Operation = Callable[[torch.Tensor, AugmentationSettings, "Draw", "DrawWords"], torch.Tensor]
-DrawWords = Callable[[str], NDArray[np.uint64]]
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What is drawn for the images at `indices`, int64 [B]; `purpose` tells the draws of an image apart."""
+
+    indices: NDArray[np.int64]
+    seed: int
+    epoch: int
+
+    def uniform(self, purpose: str) -> torch.Tensor:
+        """One number in [0, 1) an image, float32 [B]."""
+        return torch.from_numpy(uniform(self.indices, self.seed, self.epoch, purpose))
+
+    def words(self, purpose: str) -> NDArray[np.uint64]:
+        """64 random bits an image, uint64 [B]."""
+        return random_words(self.indices, self.seed, self.epoch, purpose)
+
+    def coins(self, purpose: str, alternating: bool) -> torch.Tensor:
+        """Heads or tails an image, bool [B]: a toss each epoch, or one toss and from then on in turns."""
+        if not alternating:
+            return self.uniform(purpose) < 0.5
+        first = random_words(self.indices, self.seed, purpose + " alternating") % np.uint64(2)
+        return torch.from_numpy((first + np.uint64(self.epoch)) % np.uint64(2) == 0)
+
+
+Operation = Callable[[torch.Tensor, AugmentationSettings, Draws], torch.Tensor]
 
 # Values where a preset differs from "nothing". Digits and letters are never mirrored.
 PRESETS: Registry[dict[str, Any]] = Registry(
@@ -99,29 +130,25 @@ def augment_batch(
         float32 [B, C, H, W].
     """
 
-    def draw(purpose: str) -> torch.Tensor:
-        return torch.from_numpy(uniform(indices, seed, epoch, purpose))
-
-    def draw_words(purpose: str) -> NDArray[np.uint64]:
-        return random_words(indices, seed, epoch, purpose)
-
+    draws = Draws(indices, seed, epoch)
     for operation in AUGMENTATIONS.values():
-        images = operation(images, settings, draw, draw_words)
+        images = operation(images, settings, draws)
     return images
 
 
-def _affine(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, words: DrawWords) -> torch.Tensor:
+def _affine(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     height, width = images.shape[2:]
-    parameters = draw_affine(settings, height, width, draw, words)
+    parameters = draw_affine(settings, height, width, draws)
     if parameters is None:
         return images
+    fill_mode, cval = settings.fill_mode or "nearest", settings.cval or 0.0
+    if is_whole_shift(parameters):
+        return shift_whole(images, parameters, fill_mode, cval)
     rows, columns = source_positions(affine_matrices(parameters), height, width)
-    return resample(images, rows, columns, settings.fill_mode or "nearest", settings.cval or 0.0)
+    return resample(images, rows, columns, fill_mode, cval)
 
 
-def draw_affine(
-    settings: AugmentationSettings, height: int, width: int, draw: Draw, words: DrawWords
-) -> AffineParameters | None:
+def draw_affine(settings: AugmentationSettings, height: int, width: int, draws: Draws) -> AffineParameters | None:
     """One affine transform for each image; None where the settings ask for none."""
     low, high = _zoom_pair(settings.zoom_range)
     asked = (
@@ -134,12 +161,12 @@ def draw_affine(
         return None
     rotation, shear = settings.rotation_range or 0.0, settings.shear_range or 0.0
     return AffineParameters(
-        theta=_between(draw("rotation"), -rotation, rotation),
-        shift_rows=_shift(settings.height_shift_range or 0.0, height, "height_shift", draw, words),
-        shift_columns=_shift(settings.width_shift_range or 0.0, width, "width_shift", draw, words),
-        shear=_between(draw("shear"), -shear, shear),
-        zoom_rows=_between(draw("zoom_rows"), low, high),
-        zoom_columns=_between(draw("zoom_columns"), low, high),
+        theta=_between(draws.uniform("rotation"), -rotation, rotation),
+        shift_rows=_shift(settings.height_shift_range or 0.0, height, "height_shift", draws),
+        shift_columns=_shift(settings.width_shift_range or 0.0, width, "width_shift", draws),
+        shear=_between(draws.uniform("shear"), -shear, shear),
+        zoom_rows=_between(draws.uniform("zoom_rows"), low, high),
+        zoom_columns=_between(draws.uniform("zoom_columns"), low, high),
     )
 
 
@@ -153,67 +180,69 @@ def _zoom_pair(zoom: float | tuple[float, float] | None) -> tuple[float, float]:
     return 1 - (zoom or 0.0), 1 + (zoom or 0.0)
 
 
-def _shift(
-    shift: float | int | tuple[float, ...], side: int, purpose: str, draw: Draw, words: DrawWords
-) -> torch.Tensor:
+def _shift(shift: float | int | tuple[float, ...], side: int, purpose: str, draws: Draws) -> torch.Tensor:
     """Keras' three readings: a list gives the choices, an int n whole pixels below n, a float a range.
 
     A float or list below 1 is a fraction of the side, otherwise pixels.
     """
     if isinstance(shift, float):
         pixels = shift * side if shift < 1 else shift
-        return _between(draw(purpose), -pixels, pixels)
+        return _between(draws.uniform(purpose), -pixels, pixels)
     choices = np.array(shift if isinstance(shift, tuple) else np.arange(max(shift, 1)), np.float32)
-    chosen = choices[(words(purpose) % np.uint64(len(choices))).astype(np.int64)]
-    sign = np.where(words(purpose + "_sign") % np.uint64(2) == 0, 1, -1).astype(np.float32)
+    chosen = choices[(draws.words(purpose) % np.uint64(len(choices))).astype(np.int64)]
+    sign = np.where(draws.words(purpose + "_sign") % np.uint64(2) == 0, 1, -1).astype(np.float32)
     scale = side if isinstance(shift, tuple) and choices.max() < 1 else 1
     return torch.from_numpy(chosen * sign * np.float32(scale))
 
 
-def _channel_shift(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+def _channel_shift(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     if not settings.channel_shift_range:
         return images
-    by = _between(draw("channel_shift"), -settings.channel_shift_range, settings.channel_shift_range)
+    by = _between(draws.uniform("channel_shift"), -settings.channel_shift_range, settings.channel_shift_range)
     low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
     return (images + by[:, None, None, None]).clamp(min=low, max=high)
 
 
-def _horizontal_flip(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
-    return _flip(images, draw("horizontal_flip") < 0.5, dim=3) if settings.horizontal_flip else images
+def _horizontal_flip(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
+    return _flip(images, settings.horizontal_flip, draws, "horizontal_flip", dim=3)
 
 
-def _vertical_flip(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
-    return _flip(images, draw("vertical_flip") < 0.5, dim=2) if settings.vertical_flip else images
+def _vertical_flip(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
+    return _flip(images, settings.vertical_flip, draws, "vertical_flip", dim=2)
 
 
-def _flip(images: torch.Tensor, which: torch.Tensor, dim: int) -> torch.Tensor:
+def _flip(images: torch.Tensor, asked: Flip | None, draws: Draws, purpose: str, dim: int) -> torch.Tensor:
+    """Mirror half of the images; "alternating" mirrors each in every other epoch (Jordan, arXiv 2404.00498)."""
+    if not asked:
+        return images
+    which = draws.coins(purpose, alternating=asked == "alternating")
     return torch.where(which[:, None, None, None], images.flip(dim), images)
 
 
-def _brightness(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+def _brightness(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     if settings.brightness_range is None:
         return images
-    factor = _between(draw("brightness"), *settings.brightness_range)
+    factor = _between(draws.uniform("brightness"), *settings.brightness_range)
     return (images * factor[:, None, None, None]).clamp(0, 255)
 
 
-def _contrast(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+def _contrast(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     """Distance from the image's mean times a factor, clipped to 0..255."""
     if settings.contrast_range is None:
         return images
-    factor = _between(draw("contrast"), *settings.contrast_range)[:, None, None, None]
+    factor = _between(draws.uniform("contrast"), *settings.contrast_range)[:, None, None, None]
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return (mean + (images - mean) * factor).clamp(0, 255)
 
 
-def _cutout(images: torch.Tensor, settings: AugmentationSettings, draw: Draw, _: DrawWords) -> torch.Tensor:
+def _cutout(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     """A square of the image's own mean, wholly inside (after DeVries and Taylor, arXiv 1708.04552)."""
     if not settings.cutout:
         return images
     height, width = images.shape[2:]
     tall, wide = min(settings.cutout, height), min(settings.cutout, width)
-    top = (draw("cutout_row") * (height - tall + 1)).floor()[:, None]
-    left = (draw("cutout_column") * (width - wide + 1)).floor()[:, None]
+    top = (draws.uniform("cutout_row") * (height - tall + 1)).floor()[:, None]
+    left = (draws.uniform("cutout_column") * (width - wide + 1)).floor()[:, None]
     row, column = torch.arange(height)[None], torch.arange(width)[None]
     in_rows = (row >= top) & (row < top + tall)
     in_columns = (column >= left) & (column < left + wide)

@@ -11,6 +11,7 @@ A layer is one line, or a mapping for a residual block:
     dense 256 relu               dense classes: one unit a class; [nobias] [init NAME] [ACTIVATION]
     scale .125                   multiplies by a constant
     relu                         any ACTIVATION stands alone, too
+    whiten 2x2                   only first: a frozen convolution that decorrelates patches, fitted on training images
     residual: [...]              adds the block's input (shortcut: [...] reshapes it) to its output
 
 Defaults are Keras': valid padding, glorot_uniform kernels, zero biases, a pool's stride is its size. The net ends in
@@ -19,8 +20,6 @@ logits: a final softmax may be written and is left to the loss and to the predic
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,8 @@ from torch import nn
 
 from fovea.errors import FoveaError, ModelError
 from fovea.models.initializers import INITIALIZERS
+from fovea.models.whitening import PatchWhitening
+from fovea.models.words import ACTIVATIONS, Words, read_number
 from fovea.registry import Registry, unknown_name
 
 Shape = tuple[int, ...]  # (channels, height, width), or (features,) after flatten
@@ -95,85 +96,6 @@ class _Pad(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pad(x, self.padding, value=self.value)
-
-
-ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
-    "activation",
-    {
-        "relu": nn.ReLU,
-        "gelu": nn.GELU,
-        "silu": nn.SiLU,
-        "elu": nn.ELU,
-        "leaky_relu": lambda: nn.LeakyReLU(0.3),
-        "tanh": nn.Tanh,
-        "sigmoid": nn.Sigmoid,
-        "linear": nn.Identity,
-    },
-)
-
-
-class Words:
-    """The words of one layer line, taken off one by one; what is left over at the end is a mistake."""
-
-    def __init__(self, line: str) -> None:
-        try:
-            self.left = shlex.split(line)
-        except ValueError:
-            self.left = line.split()
-        self.kind = self.left.pop(0) if self.left else ""
-
-    def number(self, what: str) -> float:
-        if not self.left:
-            raise ModelError(f"it lacks its {what}")
-        return _number(self.left.pop(0), what)
-
-    def whole(self, what: str) -> int:
-        value = self.number(what)
-        if value != int(value) or value < 1:
-            raise ModelError(f"its {what} is {value:g}, expected a whole number of at least 1")
-        return int(value)
-
-    def pair(self, what: str) -> tuple[int, int]:
-        if not self.left:
-            raise ModelError(f"it lacks its {what}")
-        pieces = self.left.pop(0).split("x")
-        sides = [int(piece) for piece in pieces if piece.isdecimal() and int(piece) > 0]
-        if len(sides) != len(pieces) or len(sides) > 2:
-            raise ModelError(f"its {what} is {'x'.join(pieces)!r}, expected a size such as 3 or 3x3")
-        return sides[0], sides[-1]
-
-    def option(self, name: str) -> bool:
-        """Whether the word `name` stands somewhere in the rest; it is taken off."""
-        if name in self.left:
-            self.left.remove(name)
-            return True
-        return False
-
-    def valued(self, name: str) -> str | None:
-        """The word after `name`, both taken off; None where `name` does not stand there."""
-        if name not in self.left:
-            return None
-        position = self.left.index(name)
-        if position + 1 == len(self.left):
-            raise ModelError(f"{name!r} lacks its value")
-        self.left.pop(position)
-        return self.left.pop(position)
-
-    def activation(self) -> nn.Module | None:
-        """A trailing activation's module."""
-        if self.left and self.left[-1] in ACTIVATIONS:
-            return ACTIVATIONS[self.left.pop()]()
-        return None
-
-
-def _number(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ModelError(f"its {what} is {text!r}, expected a number")
-    return value
 
 
 def _need_map(shape: Shape) -> tuple[int, int, int]:
@@ -268,8 +190,8 @@ def _global_pool(words: Words, shape: Shape, _: Context) -> Built:
 
 
 def _batch_norm(words: Words, shape: Shape, _: Context) -> Built:
-    keep = _number(words.valued("momentum") or ".99", "momentum")
-    epsilon = _number(words.valued("epsilon") or "1e-3", "epsilon")
+    keep = read_number(words.valued("momentum") or ".99", "momentum")
+    epsilon = read_number(words.valued("epsilon") or "1e-3", "epsilon")
     if not 0 <= keep < 1 or epsilon <= 0:
         raise ModelError(f"its momentum {keep:g} must lie in [0, 1) and its epsilon {epsilon:g} above 0")
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
@@ -302,6 +224,14 @@ def _dense(words: Words, shape: Shape, context: Context) -> Built:
     return [dense, *_activated(words)], (units,)
 
 
+def _whiten(words: Words, shape: Shape, _: Context) -> Built:
+    channels, height, width = _need_map(shape)
+    kernel = words.pair("patch size")
+    out = _window((height, width), kernel, (1, 1), ((0, 0), (0, 0)))
+    layer = PatchWhitening(channels, kernel)
+    return [layer, *_activated(words)], (layer.out_channels, *out)
+
+
 def _scale(words: Words, shape: Shape, _: Context) -> Built:
     return [Scale(words.number("factor"))], shape
 
@@ -319,6 +249,7 @@ LAYERS: Registry[Callable[[Words, Shape, Context], Built]] = Registry(
         "flatten": _flatten,
         "dense": _dense,
         "scale": _scale,
+        "whiten": _whiten,
     },
 )
 

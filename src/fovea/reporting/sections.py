@@ -42,6 +42,7 @@ from fovea.reporting.pictures import mistakes_of
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
 from fovea.runfolder import LEDGER, ledger_folder
+from fovea.settings import LAST_EPOCH
 
 MAX_MATRIX = 20  # classes, up to which the confusion matrix is a table
 _MAX_CONFUSIONS = 10
@@ -151,7 +152,8 @@ def _curves(run: StoredRun) -> list[Block]:
         for split, word in (("train", "training"), ("val", "validation"))
     ]
     alt = f"Loss and accuracy over {result['epochs']} epochs. In the last epoch {', '.join(last)}."
-    chosen = f"The weights of epoch {best} were kept: the best {result['chosen_by']}."
+    reason = "the last" if result["chosen_by"] == LAST_EPOCH else f"the best {result['chosen_by']}"
+    chosen = f"The weights of epoch {best} were kept: {reason}."
     stopped = f" Training stopped early: {result['stop_reason']}." if result["stop_reason"] else ""
     epochs = range(1, len(history["val_loss"]) + 1)
     names = [name for name in history if name not in ("epoch", "time")]

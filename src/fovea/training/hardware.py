@@ -34,6 +34,7 @@ class Hardware:
     precision: Choice
     memory_format: Choice
     threads: Choice
+    fast_ops: Choice
     allocator: Choice
 
     @property
@@ -62,6 +63,7 @@ def choose_hardware(settings: TrainingSettings) -> Hardware:
         precision=_choose_precision(settings.precision, device.value),
         memory_format=_choose_memory_format(settings.memory_format),
         threads=_choose_threads(settings.threads),
+        fast_ops=_choose_fast_ops(settings, device.value),
         allocator=_choose_allocator(settings.allocator, device.value),
     )
 
@@ -102,6 +104,16 @@ def _choose_memory_format(asked: str) -> Choice:
     if asked != "auto":
         return Choice(asked, "as asked")
     return Choice("channels_last", "convolutions need no reordering of the activations")
+
+
+def _choose_fast_ops(settings: TrainingSettings, device: str) -> Choice:
+    if settings.fast_ops != "auto":
+        return Choice(settings.fast_ops, "as asked")
+    if device != "cpu":
+        return Choice("off", f"they are for the CPU, not for {device}")
+    if settings.precision == "fp32":
+        return Choice("off", "precision fp32 was asked for: torch's own layers, as plain as they are")
+    return Choice("on", "layers that train faster with the same meaning: dropout, pooling, weight gradients")
 
 
 def _choose_threads(asked: int | None) -> Choice:

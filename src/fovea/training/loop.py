@@ -100,7 +100,7 @@ def fit(
             _check_measured(metrics, state)
             state.running = None
             state.history.append(metrics)
-            if _is_best(state, recipe.callbacks.monitor):
+            if recipe.callbacks.keep == "last" or _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
                 state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
             for callback in everyone:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -87,29 +89,89 @@ def _decay_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> Pa
     return [group for group in groups if group["params"]]
 
 
+def _without_compiler() -> None:
+    """Keep torch's optimizers from importing its compiler, which takes longer than many a training here."""
+    if "torch._dynamo" in sys.modules:
+        return
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        plain = getattr(getattr(Optimizer, name), "__wrapped__", None)
+        if plain is not None:  # torch remembers there what to call instead, once it has imported the compiler
+            setattr(plain, "__dynamo_disable", plain)
+
+
+def _eager(kind: Any) -> Any:
+    """A class of torch.optim whose steps, too, do not import the compiler: torch's own code, without its wrapper."""
+    step = inspect.unwrap(kind.step)
+
+    @torch.no_grad()
+    def eager_step(optimizer: Any, closure: Callable[[], float] | None = None) -> Any:
+        return step(optimizer, closure)
+
+    return type(kind.__name__, (kind,), {"step": eager_step, "__doc__": kind.__doc__})
+
+
 def _sgd(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     momentum = 0.9 if settings.momentum is None else settings.momentum
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     nesterov = settings.nesterov and momentum > 0
-    return [torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)]
+    return [_eager(torch.optim.SGD)(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)]
 
 
 def _adam(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
     groups = _decay_groups(net.parameters(), settings.weight_decay)
-    return [torch.optim.Adam(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
+    return [_eager(torch.optim.Adam)(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
 
 
 def _adamw(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
     groups = _decay_groups(net.parameters(), settings.weight_decay)
-    return [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
+    return [_eager(torch.optim.AdamW)(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
+
+
+class FusedRMSprop(Optimizer):
+    """torch.optim.RMSprop without momentum in one pass over memory, by the fused kernel of Adam.
+
+    Adam without a first moment (beta_1 = 0) and without its correction of the beginning is RMSprop: after very many
+    steps the correction is 1, so that is the number of steps the kernel is told.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, alpha: float, eps: float) -> None:
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "FusedRMSprop takes no closure"
+        for group in self.param_groups:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in trained:
+                if "square_avg" not in self.state[parameter]:
+                    self.state[parameter]["square_avg"] = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in trained]
+            torch._fused_adam_(
+                trained,
+                gradients,
+                gradients,  # without memory the first moment is the gradient
+                [self.state[parameter]["square_avg"] for parameter in trained],
+                [],
+                [torch.tensor(1e12) for _ in trained],
+                lr=group["lr"],
+                beta1=0.0,
+                beta2=group["alpha"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     momentum = settings.momentum or 0.0
-    return [torch.optim.RMSprop(groups, lr=lr, alpha=settings.rho, eps=settings.epsilon, momentum=momentum)]
+    if momentum == 0:
+        return [FusedRMSprop(groups, lr=lr, alpha=settings.rho, eps=settings.epsilon)]
+    return [_eager(torch.optim.RMSprop)(groups, lr=lr, alpha=settings.rho, eps=settings.epsilon, momentum=momentum)]
 
 
 REST_LR_SHARE = 0.05  # the rate of Adam on biases, norms and the head, as a share of Muon's
@@ -145,7 +207,9 @@ def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimi
         optimizers.append(Muon(groups, lr=lr, momentum=momentum, nesterov=settings.nesterov))
     if rest:
         betas = (settings.beta_1, settings.beta_2)
-        optimizers.append(torch.optim.Adam(rest, lr=lr * REST_LR_SHARE, betas=betas, eps=settings.epsilon, fused=True))
+        optimizers.append(
+            _eager(torch.optim.Adam)(rest, lr=lr * REST_LR_SHARE, betas=betas, eps=settings.epsilon, fused=True)
+        )
     return optimizers
 
 
@@ -167,6 +231,7 @@ OPTIMIZERS: Registry[tuple[Maker, float]] = Registry(
 def make_optimizers(net: nn.Module, settings: OptimizerSettings) -> list[Optimizer]:
     """The optimizers of complete settings; each group remembers its full rate as `base_lr`."""
     assert settings.lr is not None
+    _without_compiler()
     make, _ = OPTIMIZERS[settings.name]
     optimizers = make(net, settings, settings.lr)
     for optimizer in optimizers:

@@ -18,8 +18,8 @@ from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newe
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
 
-HARDWARE = ("device", "precision", "memory_format", "threads", "allocator")
-_EXACT_HARDWARE = ("device", "precision", "memory_format", "threads")  # the allocator has no part in what is computed
+HARDWARE = ("device", "precision", "memory_format", "threads", "fast_ops", "allocator")
+_EXACT_HARDWARE = HARDWARE[:-1]  # the allocator has no part in what is computed
 _EXACT_PACKAGES = {"fovea-vision": "Fovea", "torch": "torch"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fovea import faults
-from fovea.data.batches import TrainBatches
+from fovea.data.batches import TrainBatches, gather
 from fovea.data.draws import derived_seed, random_order
 from fovea.data.guard import InputProfile, fit_profile
 from fovea.data.imageset import ImageSet, RawData
@@ -28,12 +28,15 @@ from fovea.evaluation.predictions import Predictions, predict, predictions_as_np
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
+from fovea.models.whitening import NUM_IMAGES, fit_whitening, needs_whitening
 from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
-from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
+from fovea.settings import LAST_EPOCH, ModelSettings, Recipe, recipe_as_yaml
 from fovea.training.callbacks import Callback, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.defaults import complete_recipe
+from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Hardware, applied, choose_hardware
+from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
 from fovea.training.loop import FitResult, fit
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
 from fovea.training.resume import changes_so_far, fingerprints
@@ -65,12 +68,15 @@ class Plan:
         return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
 
 
-def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None) -> Plan:
+def plan_run(
+    recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None, autotune: bool = False
+) -> Plan:
     """Check the data and the settings, derive what was left open, build the net.
 
     Args:
         net: a module of the user's own; None: the recipe's model.
         split: a saved split to use again; None: a new one is cut.
+        autotune: measure how each convolution is computed fastest, where else a table says so.
 
     Raises:
         UserError: for data, settings or a model that cannot be used.
@@ -93,9 +99,33 @@ def plan_run(recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: 
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
+        if needs_whitening(built):
+            order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
+            fit_whitening(built, preprocessor.to_input(gather(train.images, order)))
+    if net is None:
+        complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
+        lines += more
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor)
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines)
+
+
+def _with_fast_ops(
+    recipe: Recipe, net: nn.Module, image_shape: tuple[int, int, int], autotune: bool
+) -> tuple[Recipe, list[str]]:
+    """Exchange the layers of a net for faster ones where the settings say so; the settings with the kernels chosen."""
+    training, lines = recipe.training, list[str]()
+    kernels: Mapping[str, str] | None = training.kernels
+    on = training.fast_ops == "on"
+    if autotune and not on:
+        raise SettingsError(f"--autotune has nothing to choose from: fast_ops is {training.fast_ops}.")
+    if on and (kernels is None or autotune):
+        shapes = convolution_shapes(net, image_shape, training.batch_size or 1)
+        kernels, lines = tuned_kernels(shapes, training) if autotune else table_kernels(shapes, training)
+    kernels = kernels or {}
+    if on:
+        use_fast_ops(net, kernels)
+    return recipe.model_copy(update={"training": training.model_copy(update={"kernels": kernels})}), lines
 
 
 def _zca_note(preprocessor: Preprocessor) -> list[str]:
@@ -252,7 +282,13 @@ def _chosen_line(result: FitResult, recipe: Recipe) -> str:
     value = result.history[result.best_epoch - 1][monitor]
     shown = f"{value:.2%}" if monitor.endswith("accuracy") else f"{value:.4f}"
     stopped = f"stopped after epoch {len(result.history)}: {result.stop_reason}; " if result.stop_reason else ""
-    return f"{stopped}weights of epoch {result.best_epoch} kept: best {monitor}, {shown}"
+    reason = "the last epoch's," if recipe.callbacks.keep == "last" else f"best {monitor},"
+    reason += f" {monitor}" if recipe.callbacks.keep == "last" else ""
+    return f"{stopped}weights of epoch {result.best_epoch} kept: {reason} {shown}"
+
+
+def _chosen_by(recipe: Recipe) -> str:
+    return LAST_EPOCH if recipe.callbacks.keep == "last" else recipe.callbacks.monitor
 
 
 def _predict_splits(
@@ -313,7 +349,7 @@ def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metri
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
-    shown |= {"epoch": result.best_epoch, "chosen_by": plan.recipe.callbacks.monitor}
+    shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe)}
     write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
 
 
@@ -325,7 +361,7 @@ def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]
         "parameters": count_parameters(plan.net),
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
-        "chosen_by": plan.recipe.callbacks.monitor,
+        "chosen_by": _chosen_by(plan.recipe),
         "stop_reason": result.stop_reason,
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),

@@ -1,0 +1,67 @@
+"""Patch whitening: a first convolution that is computed from the training images and never trained."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fovea.errors import ModelError
+
+NUM_IMAGES = 5000  # that a whitening is fitted on
+EPSILON = 5e-4  # added to the eigenvalues: what hardly varies is not blown up
+
+
+class PatchWhitening(nn.Conv2d):
+    """Patches of kH x kW pixels -> their principal coordinates, scaled to unit variance, with both signs.
+
+    Input float32 [B, C, H, W], output [B, 2 * kH * kW * C, H - kH + 1, W - kW + 1]. Nothing behind it needs a gradient
+    of the image, so its layer costs no backward pass. Source: Jordan, arXiv 2404.00498, after Page's
+    "How to train your ResNet".
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
+        super().__init__(channels, 2 * kernel[0] * kernel[1] * channels, kernel, bias=False)
+        self.weight.requires_grad_(False)
+        nn.init.zeros_(self.weight)
+
+    @torch.no_grad()
+    def fit(self, inputs: torch.Tensor) -> None:
+        """Compute the filters from the net's inputs, float32 [N, C, H, W]."""
+        kernel = (self.kernel_size[0], self.kernel_size[1])
+        size = self.weight[0].numel()
+        moments, count = torch.zeros(size, size, dtype=torch.float64), 0
+        for start in range(0, len(inputs), 500):
+            patches = F.unfold(inputs[start : start + 500], kernel).transpose(1, 2).reshape(-1, size)
+            moments += (patches.T @ patches).double()
+            count += len(patches)
+        values, vectors = torch.linalg.eigh(moments / count)
+        # Eigenvectors are known up to their sign: the largest entry is made positive, so that it is always the same.
+        largest = vectors.abs().argmax(dim=0, keepdim=True)
+        axes = (vectors * vectors.gather(0, largest).sign() / (values.clamp(min=0) + EPSILON).sqrt()).T.flip(0)
+        filters = axes.float().view(-1, *self.weight.shape[1:])
+        self.weight.copy_(torch.cat([filters, -filters]))
+
+
+def needs_whitening(net: nn.Module) -> bool:
+    """Whether a net begins with a whitening.
+
+    Raises:
+        ModelError: where one stands further behind: its input is known only while the net is trained.
+    """
+    found = [module for module in net.modules() if isinstance(module, PatchWhitening)]
+    first = next((module for module in net.modules() if not list(module.children())), None)
+    if any(module is not first for module in found):
+        raise ModelError("The layer whiten can only be the first: it is fitted on the images as they come in.")
+    return bool(found)
+
+
+def fit_whitening(net: nn.Module, inputs: torch.Tensor) -> None:
+    """Fit the whitening that a net begins with.
+
+    Args:
+        inputs: preprocessed training images, float32 [N, C, H, W].
+    """
+    for module in net.modules():
+        if isinstance(module, PatchWhitening):
+            module.fit(inputs)

@@ -1,0 +1,154 @@
+"""How the weight gradient of each convolution is computed: from a shipped table, or measured by --autotune.
+
+Two ways give the same numbers up to rounding. Which is faster depends on shape, dtype, CPU feature and threads; the
+choice stands in config.yaml, so that a run's bytes never hang on a measurement of the moment.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from fovea.evaluation.predictions import cpu_has_bf16
+from fovea.settings import TrainingSettings
+
+IM2COL, TORCH = "im2col", "torch"
+TABLE = "kernels.yaml"
+
+
+@dataclass(frozen=True)
+class ConvolutionShape:
+    """What a convolution works on; sizes in pixels.
+
+    Attributes:
+        batch: images; height, width: of the output map.
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def words(self) -> str:
+        """Readable, and the key of tables: "256>256 3x3 on 3x3"."""
+        return f"{self.in_channels}>{self.out_channels} {self.kernel[0]}x{self.kernel[1]} on {self.height}x{self.width}"
+
+
+def convolution_shapes(net: nn.Module, image_shape: tuple[int, int, int], batch: int) -> dict[str, ConvolutionShape]:
+    """The plain convolutions of a net, by module name, with the shapes they meet in training."""
+    found: dict[str, ConvolutionShape] = {}
+    names = {module: name for name, module in net.named_modules() if type(module) is nn.Conv2d}
+
+    def note(module: nn.Module, _: Any, out: Any) -> None:
+        assert isinstance(module, nn.Conv2d)
+        if module.groups == 1 and module.dilation == (1, 1) and not isinstance(module.padding, str):
+            kernel, stride = (module.kernel_size[0], module.kernel_size[1]), (module.stride[0], module.stride[1])
+            padding = (module.padding[0], module.padding[1])
+            sizes = (module.in_channels, module.out_channels, out.shape[2], out.shape[3])
+            found[names[module]] = ConvolutionShape(batch, *sizes, kernel, stride, padding)
+
+    handles = [module.register_forward_hook(note) for module in names]
+    was_training = net.training
+    height, width, channels = image_shape
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, channels, height, width))
+    finally:
+        net.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@cache
+def shipped_table() -> list[dict[str, Any]]:
+    """Rules in order: the first that fits a convolution says how its weight gradient is computed."""
+    text = resources.files("fovea.training").joinpath(TABLE).read_text(encoding="utf-8")
+    rules: list[dict[str, Any]] = yaml.safe_load(text)["weight_gradient"]
+    return rules
+
+
+def table_kernels(
+    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings
+) -> tuple[dict[str, str], list[str]]:
+    """Module name -> algorithm where the shipped table names another than torch's own; and the line that says so."""
+    feature = cpu_has_bf16() or "none"
+    chosen = {name: _by_table(shape, feature, settings.precision) for name, shape in shapes.items()}
+    kernels = {name: kernel for name, kernel in chosen.items() if kernel != TORCH}
+    return kernels, _lines(kernels, shapes, f"by the shipped table for {feature}")
+
+
+def tuned_kernels(
+    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings
+) -> tuple[dict[str, str], list[str]]:
+    """Module name -> algorithm where another than torch's own is measured to be at least 5 % faster now."""
+    kernels, lines = {}, []
+    with torch.random.fork_rng(devices=[]):
+        for name, shape in shapes.items():
+            seconds = time_kernels(shape, settings.precision)
+            if seconds[IM2COL] < 0.95 * seconds[TORCH]:
+                kernels[name] = IM2COL
+            shown = ", ".join(f"{way} {found * 1000:.2f} ms" for way, found in seconds.items())
+            lines.append(f"autotune {shape.words}: weight gradient {shown}")
+    return kernels, lines + _lines(kernels, shapes, "as measured")
+
+
+def _lines(kernels: Mapping[str, str], shapes: Mapping[str, ConvolutionShape], reason: str) -> list[str]:
+    if not kernels:
+        return []
+    places = ", ".join(dict.fromkeys(shapes[name].words for name in kernels))
+    return [f"weight gradient by {IM2COL} of {len(kernels)} of {len(shapes)} convolutions ({places}): {reason}"]
+
+
+def _by_table(shape: ConvolutionShape, feature: str, precision: str) -> str:
+    for rule in shipped_table():
+        if rule["feature"] != feature or rule["precision"] != precision:
+            continue
+        small = shape.height * shape.width <= rule["largest_map"] ** 2
+        if small and min(shape.in_channels, shape.out_channels) >= rule["fewest_channels"] and shape.kernel == (3, 3):
+            return IM2COL
+    return TORCH
+
+
+def time_kernels(shape: ConvolutionShape, precision: str, repeats: int = 7) -> dict[str, float]:
+    """Algorithm -> median seconds of one weight gradient of that shape."""
+    from fovea.training.fast_ops import im2col_weight_gradient
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rows = (shape.height - 1) * shape.stride[0] + shape.kernel[0] - 2 * shape.padding[0]
+    columns = (shape.width - 1) * shape.stride[1] + shape.kernel[1] - 2 * shape.padding[1]
+
+    def tensor(*size: int) -> torch.Tensor:
+        return torch.randn(*size).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    x = tensor(shape.batch, shape.in_channels, rows, columns)
+    gradient = tensor(shape.batch, shape.out_channels, shape.height, shape.width)
+    weight = tensor(shape.out_channels, shape.in_channels, *shape.kernel)
+    ways: dict[str, Callable[[], Any]] = {
+        TORCH: lambda: torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, shape.stride, shape.padding, [1, 1], False, [0, 0], 1, [False, True, False]
+        ),
+        IM2COL: lambda: im2col_weight_gradient(gradient, x, weight.shape, shape.stride, shape.padding),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 2):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if repeat >= 2:  # first calls make the primitives of a shape
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in seconds.items()}

@@ -1,0 +1,222 @@
+"""The benchmark's own arithmetic and words: no peer, no net, no clock."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+MODULES = ("bench", "chunks", "measure", "pages", "peers", "recipes", "workers", "workloads", "spine")
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The scripts import each other by their bare names, which must not stay for other tests."""
+    if not FOLDER.exists():
+        pytest.skip("benchmarks/ is not here: this is no clone")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+class FakeWorker:
+    """Answers with step times given in advance; a text in their place is a reason to fail."""
+
+    def __init__(self, name: str, times: list[Any], log: list[str], parameters: int = 7) -> None:
+        self.name, self.times, self.log = name, list(times), log
+        self.ready = {"step_seconds": 0.1, "parameters": parameters}
+
+    def ask(self, steps: int, lead_in: int) -> dict[str, Any]:
+        self.log.append(self.name)
+        time = self.times.pop(0)
+        if isinstance(time, str):
+            raise importlib.import_module("workers").NotMeasuredError(time)
+        return {"seconds": time * steps, "others_fraction": 0.01, "peak_memory_mb": 100.0}
+
+    def close(self) -> None:
+        self.log.append(f"{self.name} closed")
+
+
+def run(names_and_times: dict[str, Any], rounds: int = 3, parameters: dict[str, int] | None = None) -> Any:
+    """Measure fake contenders of P1: (what was found, the order in which they were asked)."""
+    measure, workers = importlib.import_module("measure"), importlib.import_module("workers")
+    jobs = [job for job in importlib.import_module("workloads").jobs_of("p1") if job.name in names_and_times]
+    log: list[str] = []
+
+    def start(job: Any) -> FakeWorker:
+        times = names_and_times[job.name]
+        if isinstance(times, str):
+            raise workers.NotMeasuredError(times)
+        return FakeWorker(job.name, times, log, (parameters or {}).get(job.name, 7))
+
+    return measure.measure(jobs, start, rounds, turn_seconds=1.0), log
+
+
+def test_a_ratio_is_taken_within_each_round_and_a_median_over_them() -> None:
+    found, _ = run({"fovea": [0.1, 0.2, 0.1], "keras-tf": [0.2, 0.6, 0.5], "keras-tf-bf16": [0.15, 0.2, 0.2]})
+    ratios = importlib.import_module("measure").ratios_of("p1", found)
+    default, best = ratios["p1_against_keras_tf_default"], ratios["p1_against_keras_tf_best"]
+    # 2, 3, 5; not .5 / .1 from the medians of each. The best: 1.5, 1, 2.
+    assert default == {"median": 3.0, "low": 2.0, "high": 5.0, "count": 3, "contender": "keras-tf"}
+    assert best == {"median": 1.5, "low": 1.0, "high": 2.0, "count": 3, "contender": "keras-tf-bf16"}
+
+
+def test_medians_and_rates_follow_from_the_step_times() -> None:
+    found, _ = run({"fovea": [0.1, 0.2, 0.125]})
+    entry = importlib.import_module("measure").workload_as_json(found)["fovea"]
+    assert entry["images_per_second"] == {"median": 800.0, "low": 500.0, "high": 1000.0, "count": 3}
+    assert entry["milliseconds_per_step"]["median"] == 125.0
+    assert entry["peak_memory_mb"] == 100
+    assert entry["others_fraction"] == 0.01
+
+
+def test_the_order_is_reversed_each_round_and_every_worker_is_closed() -> None:
+    _, log = run({"fovea": [0.1] * 3, "keras-tf": [0.1] * 3})
+    assert log[:6] == ["fovea", "keras-tf", "keras-tf", "fovea", "fovea", "keras-tf"]
+    assert log[6:] == ["fovea closed", "keras-tf closed"]
+
+
+def test_missing_failing_and_foreign_peers_are_not_measured_and_say_why() -> None:
+    measure, pages = importlib.import_module("measure"), importlib.import_module("pages")
+    times = {"fovea": [0.1] * 3, "keras-tf": "no network", "keras-jax": [0.1, "out of memory"], "torch": [0.1] * 3}
+    found, _ = run(times, parameters={"torch": 8})
+    entries = measure.workload_as_json(found)
+    table = pages.workload_table(entries)
+    assert "| Keras on TensorFlow, default | not measured: no network |" in table
+    assert "| Keras on JAX | not measured: out of memory |" in table
+    assert "| plain PyTorch, DataLoader | not measured: another net: 8 parameters instead of 7 |" in table
+    ratios = measure.ratios_of("p1", found)
+    assert ratios["p1_against_keras_tf_best"] == {"not_measured": "no network"}
+    assert "not measured: no network" in pages.ratio_table(ratios)
+    assert importlib.import_module("bench").yardstick_of(found) is None
+
+
+def test_turns_fit_the_images_and_slow_contenders_take_few() -> None:
+    plan = importlib.import_module("measure").plan_turn
+    fast = plan(0.02, 1.5, 0.3, 7, steps_at_hand=370)
+    assert (fast.lead_in, fast.rounds) == (15, 7)
+    assert fast.rounds * (fast.lead_in + fast.steps) <= 370
+    slow = plan(6.0, 1.5, 0.3, 7, steps_at_hand=90)
+    assert (slow.lead_in, slow.steps, slow.rounds) == (1, 1, 3)
+
+
+def example(others: float) -> dict[str, Any]:
+    found, _ = run({"fovea": [0.1, 0.2, 0.125], "keras-tf": [0.2, 0.6, 0.25]})
+    measure = importlib.import_module("measure")
+    entries = measure.workload_as_json(found)
+    for entry in entries.values():
+        entry["others_fraction"] = others
+    growth = [{"side": 28, "channels": 1, "batch_size": 100, **entries["fovea"]}]
+    growth.append({"side": 64, "channels": 3, "batch_size": 100, "not_measured": "out of memory"})
+    return {
+        "hardware": {"cpu": "A processor", "features": ["amx_bf16"], "cores": 2, "memory_gb": 8.0},
+        "versions": {"torch": "2.13.0", "keras": None},
+        "date": "2026-11-24T10:00:00Z",
+        "minutes": 12.0,
+        "yardstick_seconds": 94.5,
+        "ratios": measure.ratios_of("p1", found),
+        "workloads": {"p1": entries},
+        "growth": growth,
+    }
+
+
+def test_the_page_is_filled_from_json() -> None:
+    pages = importlib.import_module("pages")
+    text = pages.measured_text(json.loads(json.dumps(example(0.02))))
+    assert "| Fovea | 800 (500 to 1,000) | 125.0 |  | 100 MB | 3 |" in text
+    assert "| P1's net, batches of 100 | Keras on TensorFlow, default | 2.00 (2.00 to 3.00) |" in text
+    assert "A processor (amx_bf16), 2 cores, 8 GB, 2026-11-24; 12 minutes. torch 2.13.0." in text
+    assert "| 28x28x1 | 100 | 1,250 (1,000 to 2,000) | 800 | 100 MB |" in text
+    assert "| 64x64x3 | 100 | not measured: out of memory | | |" in text
+    assert "94.5 s" in text
+    assert "2% of the cores' time" in text
+    assert "quiet machine" not in text
+
+
+def test_a_busy_machine_is_told() -> None:
+    assert "measure again on a quiet machine" in importlib.import_module("pages").measured_text(example(0.6))
+
+
+def test_only_the_marked_place_of_a_page_changes() -> None:
+    replace_block = importlib.import_module("pages").replace_block
+    page = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\n<!-- /two -->\n"
+    assert replace_block(page, "one", "new\n") == page.replace("old", "new")
+    with pytest.raises(ValueError, match="three"):
+        replace_block(page, "three", "x")
+
+
+def test_a_row_takes_the_place_of_its_seed(tmp_path: Path) -> None:
+    recipes = importlib.import_module("recipes")
+    path = tmp_path / "recipes" / "mnist-fast.json"
+    for seed, accuracy in ((1, 0.99), (0, 0.98), (1, 0.995)):
+        recipes.store_row(path, "mnist-fast", {"seed": seed, "test_accuracy": accuracy})
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["recipe"] == "mnist-fast"
+    assert [(row["seed"], row["test_accuracy"]) for row in found["rows"]] == [(0, 0.98), (1, 0.995)]
+    assert recipes.recipe_name("some/where/mnist.yaml", "fast") == "mnist-fast"
+
+
+def test_time_to_accuracy_has_an_interval_and_yardsticks() -> None:
+    pages = importlib.import_module("pages")
+    row = {"peak_memory_mb": 900, "yardstick_seconds": 40.0, "cpu": "A processor", "date": "2026-11-24T10:00:00Z"}
+    row |= {"tta": "none", "n_train": 58800}
+    rows = [{**row, "seed": 0, "test_accuracy": 0.996, "seconds": 80.0}]
+    rows.append({**row, "seed": 1, "test_accuracy": 0.997, "seconds": 90.0, "yardstick_seconds": 60.0})
+    text = pages.recipes_text([{"recipe": "mnist-standard", "rows": rows}])
+    # Student's t of one degree of freedom, 12.706, times .0007071 / sqrt(2): .635 points either side.
+    assert (
+        "| mnist-standard | 2 | 58,800 | none | 99.65% [99.01%, 100.00%] | 85 (80 to 90) s | 50 (40 to 60) s |" in text
+    )
+    assert "| 1.75 (1.50 to 2.00) | 900 MB |" in text
+    rows[0]["yardstick_seconds"] = rows[1]["yardstick_seconds"] = None
+    assert "| not measured |" in pages.recipe_line({"recipe": "mnist-standard", "rows": rows})
+
+
+def test_a_yardstick_is_over_both_sides_of_the_training() -> None:
+    yardstick = importlib.import_module("recipes").yardstick
+    told = yardstick([40.0, 42.0, 41.0], [50.0, 44.0, 43.0])
+    assert told == {"yardstick_seconds": 42.5, "yardstick_before_and_after_seconds": [41.0, 44.0]}
+    assert yardstick("not measured: no network", [1.0])["yardstick_note"] == "not measured: no network"
+
+
+def test_a_package_counts_as_there_in_any_spelling_and_build() -> None:
+    peers = importlib.import_module("peers")
+    wanted = peers.pins("# a comment\ntensorflow-cpu==2.21.0\ntorch==2.13.0  # pinned\nscipy\njax==0.10.2\n")
+    installed = {peers.normal_name("tensorflow_cpu"): "2.21.0", "torch": "2.13.0+cpu", "jax": "0.9.0"}
+    assert peers.missing(wanted, installed) == ["scipy", "jax"]
+
+
+def test_a_failed_install_leaves_the_peers_out_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    peers = importlib.import_module("peers")
+    monkeypatch.setattr(peers, "FOLDER", tmp_path / "peers")
+    monkeypatch.setattr(peers, "_run", lambda command, seconds: ("", "no network"))
+    found = peers.find_peers()
+    assert found.python is None
+    assert "no network" in found.reason
+
+
+def test_chunks_time_only_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = importlib.import_module("chunks")
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"lead_in": 2, "steps": 3}\n'))
+    answers = io.StringIO()
+    timer = chunks.Chunks(lambda: 7, answers)
+    settled: list[int] = []
+    count = chunks.UNTIMED_STEPS + chunks.WARM_UP_STEPS + 2 + 3 - 1
+    for step in range(count):
+        timer.step_done(lambda step=step: settled.append(step))
+    assert json.loads(answers.getvalue().splitlines()[0])["parameters"] == 7
+    assert len(answers.getvalue().splitlines()) == 1  # the third timed step is still to come
+    monkeypatch.setattr(chunks.os, "_exit", lambda status: (_ for _ in ()).throw(SystemExit(status)))
+    with pytest.raises(SystemExit):  # no further question
+        timer.step_done(lambda: settled.append(count))
+    answer = json.loads(answers.getvalue().splitlines()[1])
+    assert answer["seconds"] >= 0
+    assert settled[-2:] == [count - 3, count]  # waited for before and after the timed steps
