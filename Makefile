@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | check | bench | bench-data | bench-outcome | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | check | bench | bench-spine | bench-data | bench-outcome | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages check bench bench-data bench-outcome siege clean
+.PHONY: demo test test-slow test-pages check bench bench-spine bench-data bench-outcome siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -27,7 +27,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
 
+# Against Keras and PyTorch, side by side; the first call makes benchmarks/.peers. QUICK=1: few rounds, README.md stays.
 bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+# Start-up, and accuracy, time and memory of the defaults over seeds.
+bench-spine: $(VENV)/.installed
 	$(BIN)/python benchmarks/spine.py
 
 # DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).

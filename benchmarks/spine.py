@@ -4,7 +4,7 @@
     python benchmarks/spine.py --quick     without the MNIST and Fashion-MNIST runs
 
 MNIST and Fashion-MNIST are found through FOVEA_DATA; without it their rows say so. Results go to
-benchmarks/results/spine.json, the table to benchmarks/README.md.
+benchmarks/results/spine.json, the table to benchmarks/spine.md.
 """
 
 from __future__ import annotations
@@ -132,11 +132,12 @@ def main() -> None:
     (HERE / "results" / "spine.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     where = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}"
     text = (
-        "# Measured\n\n`make bench` writes this page. Medians with their range; accuracies with the 95 % interval of "
-        f"the mean over seeds. {where}, {machine['time'][:10]}. How fast data is read: [data.md](data.md).\n\n"
+        "# The defaults\n\n`make bench-spine` writes this page. Medians with their range; accuracies with the 95 % "
+        f"interval of the mean over seeds. {where}, {str(machine['time'])[:10]}. "
+        "How fast data is read: [data.md](data.md).\n\n"
         f"{table(results)}\n"
     )
-    (HERE / "README.md").write_text(text, encoding="utf-8")
+    (HERE / "spine.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -33,6 +33,7 @@ from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
 from fovea.training.checkpoint import plain_state
 from fovea.training.run import plan_run
+from fovea.training.stopwatch import Stopwatch, phase, running
 
 
 @overload
@@ -56,6 +57,7 @@ def train(
     resume: str | Path | None = None,
     force: bool = False,
     autotune: bool = False,
+    profile: bool | Stopwatch = False,
     verbose: bool = True,
     **settings: Any,
 ) -> Run | SeedStudy[Run]:
@@ -74,6 +76,7 @@ def train(
             result is returned.
         force: go on although the data, torch or the threads have changed; the bytes may differ then.
         autotune: measure which way of computing each convolution is the fastest here; the choices go into config.yaml.
+        profile: measure where the time of the run goes; `run.profile` tells it.
         verbose: write progress to stderr.
         settings: any setting of a recipe by its name: epochs=5, batch_size=128, lr=.01, patience=3, seed=1,
             augmentation="none", val_split=.2, image_size=64, device="cpu" ...
@@ -90,6 +93,8 @@ def train(
     for callback in users:
         plain_state(callback)  # what cannot be saved is refused before anything is written
     own = Given(net, users, verbose)
+    if profile and (resume is not None or seeds is not None):
+        raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
     if resume is not None:
         fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}
         given = [option for option, value in fresh.items() if value is not None] + ["autotune"] * autotune
@@ -110,12 +115,14 @@ def train(
     parts = {"val_data": val_data, "test_data": test_data}
     parts = {role: given for role, given in parts.items() if given is not None}
     changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
-    recipe, source = resolve_data(data)
-    recipe = with_settings(recipe, changes)
-    raw = read_all(recipe, source, **parts)
-    return _train_fresh(
-        with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own, autotune
-    )
+    with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
+        with phase("rest", "reading data"):
+            recipe, source = resolve_data(data)
+            recipe = with_settings(recipe, changes)
+            raw = read_all(recipe, source, **parts)
+        return _train_fresh(
+            with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own, autotune
+        )
 
 
 def _train_fresh(
@@ -125,6 +132,8 @@ def _train_fresh(
     plan = plan_run(recipe, raw, own.net, autotune=autotune)
     if autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
+    with phase("rest", "planning and set-up"):
+        plan = plan_run(recipe, raw, own.net)
     name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
     seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
     folder = create_run_folder(parent, name)

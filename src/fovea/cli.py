@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
-RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force", "autotune"}
+RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force", "autotune", "profile"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -112,10 +112,14 @@ def train(
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Measure the fastest way of each convolution; kept in config.yaml.")
     ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time of the run went.")] = False,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train on DATA, test once, and leave a run folder."""
+    from fovea.training.stopwatch import Stopwatch
+
+    stopwatch = Stopwatch("importing") if profile else None  # before torch is imported
     from fovea import api
     from fovea.reporting.console import result_lines
     from fovea.settings import parse_assignments
@@ -128,6 +132,7 @@ def train(
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
     options |= {"seeds": seeds, "out": out, "name": name, "resume": resume, "force": force, "autotune": autotune}
+    options["profile"] = stopwatch or False
     found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
     if as_json:
         typer.echo(json.dumps(found.as_json()))

@@ -18,7 +18,8 @@ from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
 from fovea.evaluation.stored import StoredRun
-from fovea.files import read_json, remove_partial, write_bytes
+from fovea.evaluation.timeprofile import TIME_PROFILE
+from fovea.files import read_json, remove_partial, write_bytes, write_json
 from fovea.models.zoo import MODELS
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
@@ -37,6 +38,7 @@ from fovea.runview import Run
 from fovea.settings import Recipe, read_recipe, read_record
 from fovea.sources import read_all, with_places
 from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
+from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.records import Say, recipe_digest, record_end
@@ -76,7 +78,8 @@ def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Seque
         changes: what has changed since the study began that the run belongs to.
     """
     with locked(folder):
-        begin_run(plan, folder, changes)
+        with stopwatch.phase("saving", "metrics and results"):
+            begin_run(plan, folder, changes)
         return _carry_through(plan, raw, folder, given)
 
 
@@ -261,14 +264,23 @@ def _carry_through(
         )
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
         run = Run(folder, plan.net if plan.own_net else None)
-        _keep_examples(plan, run)
-        if plan.recipe.evaluation.report:
-            draw_run(run)
+        with stopwatch.phase("rest", "report"):
+            _keep_examples(plan, run)
+            if plan.recipe.evaluation.report:
+                draw_run(run)
+        _write_time_profile(folder)
         write_manifest(folder)
     except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
         record_end(folder, error, say)
         raise
     return run
+
+
+def _write_time_profile(folder: Path) -> None:
+    """Write what the stopwatch has measured, if one runs."""
+    running = stopwatch.current()
+    if running is not None:
+        write_json(folder / TIME_PROFILE, running.profile().as_json())
 
 
 def draw_run(run: StoredRun) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.conftest import bars
 
 import fovea
 from fovea.errors import ModelError
 from fovea.models.layers import build_layers
 from fovea.models.whitening import EPSILON, PatchWhitening, fit_whitening, needs_whitening
-from tests.conftest import bars
 
 TAIL = ["relu", "globalavgpool", "dense classes"]
 

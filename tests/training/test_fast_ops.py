@@ -124,7 +124,8 @@ def test_in_bf16_it_rounds_as_torch_rounds() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             out = conv(x)
         out.float().square().sum().backward()
-    assert plain.weight.grad is not None and fast.weight.grad is not None
+    assert plain.weight.grad is not None
+    assert fast.weight.grad is not None
     scale = plain.weight.grad.abs().max()
     torch.testing.assert_close(fast.weight.grad / scale, plain.weight.grad / scale, atol=1e-2, rtol=0)
     torch.testing.assert_close(fast.bias.grad, plain.bias.grad, atol=0, rtol=2e-2)
@@ -153,7 +154,8 @@ def test_a_net_with_fast_layers_answers_and_learns_with_the_same_bits_and_names(
     for logits in out:
         F.cross_entropy(logits, torch.arange(16) % 3).backward()
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
-        assert one.grad is not None and other.grad is not None
+        assert one.grad is not None
+        assert other.grad is not None
         assert torch.equal(one.grad, other.grad)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.conftest import bars
 
 import fovea
 from fovea.errors import SettingsError
@@ -11,7 +12,6 @@ from fovea.settings import ModelSettings, Recipe, TrainingSettings, read_recipe,
 from fovea.training import kernels
 from fovea.training.hardware import choose_hardware
 from fovea.training.kernels import ConvolutionShape, convolution_shapes, shipped_table, table_kernels, tuned_kernels
-from tests.conftest import bars
 
 WIDE_ON_A_SMALL_MAP = ConvolutionShape(64, 256, 256, 3, 3, (3, 3), (1, 1), (1, 1))
 NARROW = ConvolutionShape(64, 16, 16, 3, 3, (3, 3), (1, 1), (1, 1))

@@ -217,7 +217,9 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"event": "epoch", "step": 10, "epoch": 2, "seconds": 9.0}\n{"event": "ep')
     left = [folder / ".curves.png.partial", folder / "last" / ".epoch-0009.partial" / "tensors.safetensors"]
-    (folder / "result.json").write_text("{}")  # of an end that the state does not reach
+    of_the_end = [folder / "result.json", folder / "profile.json"]  # which the state does not reach
+    for path in of_the_end:
+        path.write_text("{}")
     left[1].parent.mkdir()
     for path in left:
         path.write_bytes(b"half")
@@ -225,7 +227,7 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
     with pytest.raises(OSError):
         resume(folder)
     monkeypatch.delenv(faults.VARIABLE)
-    assert not [path for path in [*left, folder / "result.json"] if path.exists()]
+    assert not [path for path in [*left, *of_the_end] if path.exists()]
     resume(folder)
     assert content(folder) == content(train("whole", **QUICK))
     lines = (folder / "log.jsonl").read_text().splitlines()

@@ -23,6 +23,7 @@ from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
+from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
 from fovea.files import read_json, read_json_lines
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
@@ -120,6 +121,13 @@ class StoredRun:
     def result(self) -> dict[str, Any]:
         """result.json: scores, chosen epoch, seconds."""
         return dict(read_json(self.file("result.json")))
+
+    @cached_property
+    def profile(self) -> TimeProfile | None:
+        """Where the time of the run went; None where it was not measured (`fovea train --profile`)."""
+        if not (self.path / TIME_PROFILE).is_file():
+            return None
+        return time_profile_from_json(read_json(self.file(TIME_PROFILE)))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -251,6 +259,7 @@ class StoredRun:
             "val_accuracy": self.val_accuracy.as_json(),
             **facts,
             "findings": self.findings,
+            **({} if self.profile is None else {"profile": self.profile.as_json()}),
         }
 
     @property

@@ -123,7 +123,7 @@ def _device(net: nn.Module) -> torch.device:
 def _row(module: nn.Module, out: Any, counted: set[int]) -> SummaryRow:
     shape = tuple(out.shape[1:]) if isinstance(out, torch.Tensor) else ()
     parameters, trainable = _counts(module.parameters(), counted)
-    return SummaryRow(_name(module), shape, parameters, trainable, _multiply_adds(module, shape))
+    return SummaryRow(layer_name(module), shape, parameters, trainable, _multiply_adds(module, shape))
 
 
 def _counts(parameters: Iterable[nn.Parameter], counted: set[int]) -> tuple[int, int]:
@@ -134,7 +134,8 @@ def _counts(parameters: Iterable[nn.Parameter], counted: set[int]) -> tuple[int,
     return sum(parameter.numel() for parameter in new.values()), sum(trained)
 
 
-def _name(module: nn.Module) -> str:
+def layer_name(module: nn.Module) -> str:
+    """What a table calls a layer: its kind, and the size of its window or its rate."""
     name = type(module).__name__.strip("_")
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         size = module.kernel_size

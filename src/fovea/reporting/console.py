@@ -192,6 +192,8 @@ def _run_lines(run: StoredRun) -> str:
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
+    if run.profile is not None:
+        lines.append(str(run.profile))
     return "\n".join([*lines, *_report_line(run.path), str(run.path)])
 
 

@@ -22,8 +22,10 @@ from fovea.evaluation.predictions import Device, predict
 from fovea.settings import Recipe, ScheduleSettings
 from fovea.training.callbacks import Callback, Running, TrainingState, is_gain
 from fovea.training.checkpoint import Checkpoint, restore
+from fovea.training.layertimes import timed_backward, timed_forward
 from fovea.training.optimizers import make_optimizers, set_learning_rate
 from fovea.training.schedules import learning_rate_factor
+from fovea.training.stopwatch import each, phase
 
 Weights = dict[str, torch.Tensor]
 
@@ -72,9 +74,10 @@ def fit(
     settings = recipe.training
     assert settings.epochs is not None
     assert recipe.optimizer.lr is not None
-    net.to(device.name, memory_format=_memory_format(device))  # type: ignore[call-overload]
-    optimizers = make_optimizers(net, recipe.optimizer)
-    average = _moving_average(net, settings.ema_decay)
+    with phase("rest", "planning and set-up"):  # torch imports much for its first optimizer
+        net.to(device.name, memory_format=_memory_format(device))  # type: ignore[call-overload]
+        optimizers = make_optimizers(net, recipe.optimizer)
+        average = _moving_average(net, settings.ema_decay)
     state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr, optimizers, average)
     if start is not None:
         restore(start, state, callbacks)
@@ -103,8 +106,9 @@ def fit(
             if recipe.callbacks.keep == "last" or _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
                 state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
-            for callback in everyone:
-                callback.on_epoch(state, metrics)
+            with phase("rest", "callbacks"):
+                for callback in everyone:
+                    callback.on_epoch(state, metrics)
     for callback in everyone:
         callback.on_end(state)
     return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, state.step, state.seconds)
@@ -130,7 +134,7 @@ def _train_epoch(
 ) -> None:
     """The batches of one epoch that are still to come; the running sums are measured while the weights change."""
     state.net.train()
-    for batch in batches.epoch(state.epoch, running.batches):
+    for batch in each(batches.epoch(state.epoch, running.batches), "augmentation"):
         if state.stop_reason is not None:
             break
         _set_learning_rate(state, recipe.schedule, state.step)
@@ -141,15 +145,17 @@ def _train_epoch(
         if not math.isfinite(loss):
             raise _non_finite(loss, state, running, batch)
         if state.average is not None:
-            state.average.update_parameters(state.net)
+            with phase("optimizer"):
+                state.average.update_parameters(state.net)
         count = len(batch.labels)
         running.batches += 1
         running.loss_sum += loss * count
         running.num_correct += num_correct
         running.count += count
         faults.reach("step")
-        for callback in callbacks:
-            callback.on_step(state)
+        with phase("rest", "callbacks"):
+            for callback in callbacks:
+                callback.on_step(state)
 
 
 def _set_learning_rate(state: TrainingState, schedule: ScheduleSettings, step: int) -> None:
@@ -169,27 +175,34 @@ def _train_step(
     net: nn.Module, batch: Batch, optimizers: Sequence[Optimizer], recipe: Recipe, device: Device
 ) -> tuple[float, int]:
     """Forward, loss, backward, step: the batch's mean loss and its number of right answers."""
-    inputs, labels = device.place(batch.inputs), batch.labels.to(device.name)
-    with device.autocast():
+    with phase("augmentation"):
+        inputs, labels = device.place(batch.inputs), batch.labels.to(device.name)
+    with device.autocast(), timed_forward(net):
         logits = net(inputs)
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.training.label_smoothing)
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if recipe.training.clip_norm is not None:
-        nn.utils.clip_grad_norm_(net.parameters(), recipe.training.clip_norm)
-    for optimizer in optimizers:
-        optimizer.step()
-    return loss.item(), int((logits.detach().argmax(dim=1) == labels).sum())
+    with phase("loss"):
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.training.label_smoothing)
+    with phase("optimizer"):
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+    with timed_backward():
+        loss.backward()  # type: ignore[no-untyped-call]
+    with phase("optimizer"):
+        if recipe.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), recipe.training.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+    with phase("loss"):
+        return loss.item(), int((logits.detach().argmax(dim=1) == labels).sum())
 
 
 def _measure(
     net: nn.Module, images: ImageSet, batches: TrainBatches, recipe: Recipe, device: Device, split: str
 ) -> dict[str, float]:
     """Loss and accuracy in evaluation mode, without augmentation."""
-    found = predict(net, images, batches.preprocessor, device, recipe.evaluation.eval_batch_size)
-    return {f"{split}_loss": cross_entropy(found), f"{split}_accuracy": float(found.correct.mean())}
+    with phase("evaluation", {"train": "training sample", "val": "validation"}[split]):
+        found = predict(net, images, batches.preprocessor, device, recipe.evaluation.eval_batch_size)
+        return {f"{split}_loss": cross_entropy(found), f"{split}_accuracy": float(found.correct.mean())}
 
 
 def _is_best(state: TrainingState, monitor: str) -> bool:

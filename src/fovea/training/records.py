@@ -19,6 +19,7 @@ from fovea.settings import Recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.checkpoint import Tensors, capture, describe_place, save_checkpoint
 from fovea.training.signals import StoppedBySignal, StopRequest
+from fovea.training.stopwatch import phase
 
 Say = Callable[[str, str], None]  # (topic, line)
 STATES = "last"
@@ -59,13 +60,15 @@ class Writer(Callback):
     def on_epoch(self, state: TrainingState, metrics: Metrics) -> None:
         if state.best_epoch == state.epoch:
             self.write_best(state.best_weights)
-        write_metrics(self.folder, state.history)
-        facts = {"epoch": state.epoch, "best_epoch": state.best_epoch, "seconds": round(state.seconds, 3)}
-        log_event(self.folder, "epoch", state.step, **facts)
+        with phase("saving", "metrics and results"):
+            write_metrics(self.folder, state.history)
+            facts = {"epoch": state.epoch, "best_epoch": state.best_epoch, "seconds": round(state.seconds, 3)}
+            log_event(self.folder, "epoch", state.step, **facts)
         faults.reach("epoch written")
 
     def write_best(self, weights: Tensors) -> None:
-        write_bytes(self.folder / "best.safetensors", model_as_bytes(weights, self.card))
+        with phase("saving", "best.safetensors"):
+            write_bytes(self.folder / "best.safetensors", model_as_bytes(weights, self.card))
 
 
 class Saver(Callback):
@@ -91,7 +94,8 @@ class Saver(Callback):
 
     def save(self, state: TrainingState) -> None:
         """Save the state as it is now."""
-        save_checkpoint(self.folder / STATES, capture(state, self.callbacks, self.recipe_sha256))
+        with phase("saving", "states"):
+            save_checkpoint(self.folder / STATES, capture(state, self.callbacks, self.recipe_sha256))
         self.saved = time.monotonic()
 
     def on_step(self, state: TrainingState) -> None:

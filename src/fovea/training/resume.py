@@ -11,6 +11,7 @@ from typing import Any
 
 from fovea.data.prepare import Splits
 from fovea.errors import DataError, RunFailedError, SettingsError
+from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.runfolder import describe_environment
 from fovea.settings import DataSettings, Recipe, read_recipe, read_record, recipe_as_yaml, with_settings
@@ -161,6 +162,7 @@ def mend_folder(folder: Path, found: Found, writer: Writer, changes: list[str]) 
     checkpoint = found.checkpoint
     try:
         (folder / "result.json").unlink(missing_ok=True)  # it would call the run evaluated
+        (folder / TIME_PROFILE).unlink(missing_ok=True)  # of a run that was not gone on with
         remove_partial(folder)
         remove_partial(folder / STATES)
         if found.folder is not None:  # a kill may have fallen between the proof of this state and the removal of others

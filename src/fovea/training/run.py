@@ -41,6 +41,7 @@ from fovea.training.loop import FitResult, fit
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
 from fovea.training.resume import changes_so_far, fingerprints
 from fovea.training.signals import stop_on_signals
+from fovea.training.stopwatch import phase, wait_for
 
 
 def say_nothing(topic: str, line: str) -> None:
@@ -230,6 +231,7 @@ def train_run(
     recipe = plan.recipe
     run_id = read_json(folder / "environment.json").get("run_id")
     counted = [*make_callbacks(recipe.callbacks, recipe.schedule), *callbacks]
+    wait_for(plan.hardware.target.name)
     with applied(plan.hardware):
         with stop_on_signals() as stop:
             digest = recipe_sha256 or recipe_digest(recipe)
@@ -247,11 +249,12 @@ def train_run(
                 saver.save,
             )
         say("weights", _chosen_line(result, recipe))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
     faults.reach("predicted")
-    _write_results(plan, folder, result, predictions)
+    with phase("saving", "metrics and results"):
+        _write_results(plan, folder, result, predictions)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
 
 
@@ -350,7 +353,8 @@ def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metri
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
     shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe)}
-    write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
+    with phase("saving", "best.safetensors"):
+        write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
 
 
 def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
