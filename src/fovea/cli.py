@@ -176,7 +176,7 @@ def evaluate(
     from fovea.reporting.console import evaluation_lines
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
-    typer.echo(evaluation_lines(predictions, looks, as_json))
+    typer.echo(evaluation_lines(predictions, looks, api.load_run(run).views, as_json))
 
 
 @app.command()

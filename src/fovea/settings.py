@@ -198,6 +198,8 @@ class EvaluationSettings(Section):
     eval_batch_size: Count = 1000
     confidence: Fraction = 0.95
     top_k: Count = 5
+    tta: Literal["none", "flip", "shift", "flip+shift"] = "none"  # the views that the final answers average
+    tta_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of validation, the least sure: who is looked at again
     report: bool = True  # False leaves out figures and report.html; `fovea report RUN` makes them later
 
 
@@ -218,13 +220,7 @@ class Recipe(Section):
 
 SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
 # A section's name alone sets the one value that people mean by it: `optimizer=adam`.
-SECTION_VALUE = {
-    "data": "source",
-    "augmentation": "preset",
-    "model": "name",
-    "optimizer": "name",
-    "schedule": "name",
-}
+SECTION_VALUE = {"data": "source", "augmentation": "preset", "model": "name", "optimizer": "name", "schedule": "name"}
 ALIASES = {
     "learning_rate": "lr",
     "max_epochs": "epochs",

@@ -69,7 +69,8 @@ class Predictor:
 
     def __repr__(self) -> str:
         height, width, channels = self.preprocessor.image_shape
-        return f"Predictor({str(self.path)!r}: {len(self.classes)} classes, {height}x{width}x{channels} images)"
+        words = f", {self.card.views.words}" if self.card.views.words else ""
+        return f"Predictor({str(self.path)!r}: {len(self.classes)} classes, {height}x{width}x{channels} images{words})"
 
 
 def load_model(path: str | Path, model: nn.Module | None = None) -> Predictor:

@@ -33,7 +33,8 @@ def answer(model: LoadedModel, new: NewImages, device: Device, batch_size: int, 
     fitted = fit_new_images(model.preprocessor, model.card.profile, new, adapt)
     unlabelled = ImageSet(fitted.images, np.full(len(fitted), -1, np.int64), model.classes, fitted.ids)
     net = model.net.to(device.name)
-    return Answer(predict(net, unlabelled, model.preprocessor, device, batch_size), fitted)
+    found = predict(net, unlabelled, model.preprocessor, device, batch_size, model.card.views)
+    return Answer(found, fitted)
 
 
 def answer_array(model: LoadedModel, images: Any, device: Device, batch_size: int, adapt: bool = False) -> Predictions:

@@ -17,6 +17,7 @@ from torch import nn
 from fovea.data.guard import InputProfile, profile_from_json
 from fovea.data.preprocess import Preprocessor, preprocessor_from_json
 from fovea.errors import DataError, ModelError
+from fovea.evaluation.views import PLAIN, Views, views_from_json
 from fovea.models.build import build_net, check_net
 from fovea.settings import ModelSettings
 
@@ -37,6 +38,8 @@ class ModelCard:
         data: "name", "images" (split -> how many) and "fingerprints" (split -> sha256 of its images and labels).
         metrics: "epoch", "chosen_by", and for "val" and, where it was opened, "test" the accuracy with its interval and
             the loss; None in a file that was written before its run had ended.
+        views: the test-time augmentation that its answers are made with and its metrics measured with; none in a file
+            that was written before its run had ended, or by a Fovea that had none.
     """
 
     model: ModelSettings
@@ -47,6 +50,7 @@ class ModelCard:
     memory_format: str
     data: Mapping[str, Any]
     metrics: Mapping[str, Any] | None = None
+    views: Views = PLAIN
 
     def as_json(self) -> dict[str, Any]:
         """The card as plain values."""
@@ -60,6 +64,7 @@ class ModelCard:
             "memory_format": self.memory_format,
             "data": dict(self.data),
             "metrics": None if self.metrics is None else dict(self.metrics),
+            "tta": self.views.as_json(),
         }
 
 
@@ -79,6 +84,7 @@ def card_from_json(value: Mapping[str, Any]) -> ModelCard:
             memory_format=str(value["memory_format"]),
             data=dict(value["data"]),
             metrics=value["metrics"],
+            views=views_from_json(value.get("tta")),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -144,14 +150,14 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
     return LoadedModel(net.eval(), card)
 
 
-def with_metrics(path: Path, metrics: Mapping[str, Any]) -> bytes:
-    """The content of a model file with other metrics in its card; the weights stay as they are.
+def with_results(path: Path, metrics: Mapping[str, Any], views: Views) -> bytes:
+    """The content of a model file with the metrics and views of an ended run in its card; the weights stay.
 
     Raises:
         DataError: as `read_model`.
     """
     card, weights = _contents(path)
-    return model_as_bytes(weights, replace(card, metrics=metrics))
+    return model_as_bytes(weights, replace(card, metrics=metrics, views=views))
 
 
 def _contents(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fovea.data.batches import gather
 from fovea.data.imageset import ImageSet
 from fovea.data.preprocess import Preprocessor
 from fovea.errors import DataError
+from fovea.evaluation.views import PLAIN, Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,27 +96,78 @@ def cpu_has_bf16() -> str | None:
 
 
 def predict(
-    net: nn.Module, images: ImageSet, preprocessor: Preprocessor, device: Device, batch_size: int = 1000
+    net: nn.Module,
+    images: ImageSet,
+    preprocessor: Preprocessor,
+    device: Device,
+    batch_size: int = 1000,
+    views: Views = PLAIN,
 ) -> Predictions:
-    """Run a net over a set in evaluation mode: no augmentation, no dropout, batch norm's running statistics.
+    """Run a net over a set in evaluation mode: no dropout, batch norm's running statistics.
 
     The last bits of a logit can depend on `batch_size`: the same one gives the same bits.
+
+    Args:
+        views: test-time augmentation.
     """
     pixels = images.images
     logits = np.empty((len(pixels), len(images.classes)), np.float32)
+    with _judging(net):
+        for start in range(0, len(pixels), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(pixels)))
+            logits[rows] = _forward(net, gather(pixels, rows), preprocessor, device)
+    plain = Predictions(logits, images.labels, images.ids, images.classes)
+    return look_again(net, images, preprocessor, device, batch_size, views, plain)
+
+
+def look_again(
+    net: nn.Module,
+    images: ImageSet,
+    preprocessor: Preprocessor,
+    device: Device,
+    batch_size: int,
+    views: Views,
+    plain: Predictions,
+) -> Predictions:
+    """The second half of `predict`: what plain predictions become where all views are averaged.
+
+    Views are of the image, before preprocessing, as augmentation is: so ZCA whitening meets what it met in training.
+
+    Args:
+        plain: of the same images without views.
+    """
+    unsure = views.unsure(plain.logits)
+    logits = plain.logits.copy() if len(unsure) else plain.logits
+    with _judging(net):
+        for start in range(0, len(unsure), batch_size):
+            rows = unsure[start : start + batch_size]
+            pixels = gather(images.images, rows)
+            average = views.plain_weight * plain.logits[rows]
+            for view in views.others:
+                average += view.weight * _forward(net, view.of(pixels), preprocessor, device)
+            logits[rows] = average
+    return replace(plain, logits=logits)
+
+
+@contextlib.contextmanager
+def _judging(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode is set back."""
     was_training = net.training
     net.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(pixels), batch_size):
-                rows = np.arange(start, min(start + batch_size, len(pixels)))
-                inputs = device.place(preprocessor.to_input(gather(pixels, rows)))
-                with device.autocast():
-                    out = net(inputs)
-                logits[rows] = out.float().cpu().numpy()
+            yield
     finally:
         net.train(was_training)
-    return Predictions(logits, images.labels, images.ids, images.classes)
+
+
+def _forward(net: nn.Module, pixels: torch.Tensor, preprocessor: Preprocessor, device: Device) -> NDArray[np.float32]:
+    """Logits float32 [B, K] of pixels float32 [B, C, H, W] in 0..255."""
+    inputs = device.place(preprocessor.to_input(pixels))
+    with device.autocast():
+        out: torch.Tensor = net(inputs)
+    logits: NDArray[np.float32] = out.float().cpu().numpy()
+    return logits
 
 
 def predictions_as_npz(predictions: Predictions) -> bytes:

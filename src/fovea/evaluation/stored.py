@@ -24,6 +24,7 @@ from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
+from fovea.evaluation.views import Views, views_from_json
 from fovea.files import read_json, read_json_lines
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
@@ -213,6 +214,14 @@ class StoredRun:
         return "test" in self.result["splits"]
 
     @property
+    def views(self) -> Views:
+        """The test-time augmentation that predictions and their scores were made with; `history` knows none."""
+        try:
+            return views_from_json(self.result.get("tta"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path / 'result.json'} is damaged: its tta cannot be read ({error}).") from None
+
+    @property
     def val_accuracy(self) -> Score:
         """Accuracy on the validation split, which chose the weights: slightly optimistic."""
         return accuracy(self.predictions("val"), self.recipe.evaluation.confidence)
@@ -244,10 +253,10 @@ class StoredRun:
         return answer_array(self.model, images, self.device, self.recipe.evaluation.eval_batch_size, adapt)
 
     def evaluate(self, images: ImageSet) -> Predictions:
-        """Predictions for a prepared set, on the CPU or the device of the run, in the precision of the run."""
-        device = self.device
-        net = self.model.net.to(device.name)
-        return predict(net, images, self.model.preprocessor, device, self.recipe.evaluation.eval_batch_size)
+        """Predictions for a prepared set, made as the run's own: its device (or the CPU), precision and views."""
+        model, device = self.model, self.device
+        net, batch_size = model.net.to(device.name), self.recipe.evaluation.eval_batch_size
+        return predict(net, images, model.preprocessor, device, batch_size, model.card.views)
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain values: what `fovea train --json` prints."""
@@ -280,6 +289,8 @@ class StoredRun:
         rows = [("validation accuracy", str(self.val_accuracy))]
         if self.test_accuracy is not None:
             rows.insert(0, ("test accuracy", str(self.test_accuracy)))
+        if self.views.words:
+            rows.append(("both with" if self.has_test else "with", self.views.words))
         rows += [
             ("model", f"{self.recipe.model.name}, {result['parameters']:,} parameters"),
             ("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"),
@@ -291,4 +302,5 @@ class StoredRun:
 
     def __repr__(self) -> str:
         score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
-        return f"{type(self).__name__}({str(self.path)!r}: {score})"
+        words = f", {self.views.words}" if self.views.words else ""
+        return f"{type(self).__name__}({str(self.path)!r}: {score}{words})"

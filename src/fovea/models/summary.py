@@ -136,7 +136,7 @@ def _counts(parameters: Iterable[nn.Parameter], counted: set[int]) -> tuple[int,
 
 def layer_name(module: nn.Module) -> str:
     """What a table calls a layer: its kind, and the size of its window or its rate."""
-    name = type(module).__name__.strip("_")
+    name = str(getattr(module, "plain_name", type(module).__name__.strip("_")))
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         size = module.kernel_size
         rows, columns = size if isinstance(size, tuple) else (size, size)

@@ -191,6 +191,9 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
         "Intervals and p speak of other images of the same kind. Each run is one training: another seed would give "
         "another net, which these intervals do not hold. To compare settings, train several seeds of each."
     )
+    note += "".join(
+        f" {shortened(name, 40)} answers with {run.views.words}." for name, run in runs.items() if run.views.words
+    )
     more = " With several runs against the first, the smallest p is smaller by luck." if len(runs) > 2 else ""
     return [
         Table(f"On the {SPLIT_WORDS[split]} images", head, rows),

@@ -18,6 +18,7 @@ from fovea.evaluation.intervals import percent
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
 from fovea.studies.seeds import AnyRun, SeedStudy
@@ -190,6 +191,7 @@ def _run_lines(run: StoredRun) -> str:
     monitor = run.recipe.callbacks.monitor
     chose = ", which chose the epoch" if monitor.startswith("val") else ""
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
+    lines += _views_line(run.views)
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
@@ -202,19 +204,25 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
     if study.test_accuracy is not None:
         lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
     lines.append(f"validation accuracy  {study.val_accuracy}")
+    lines += _views_line(study.views)
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
     return "\n".join([*lines, *_report_line(study.path), str(study.path)])
+
+
+def _views_line(views: Views) -> list[str]:
+    return [f"measured with {views.words}, which the figures of the epochs are without"] if views.words else []
 
 
 def _report_line(folder: Path) -> list[str]:
     return [f"report  {folder / REPORT}"] if (folder / REPORT).is_file() else []
 
 
-def evaluation_lines(predictions: Predictions, looks: int, as_json: bool) -> str:
-    """The result of an evaluation for stdout."""
+def evaluation_lines(predictions: Predictions, looks: int, views: Views, as_json: bool) -> str:
+    """The result of an evaluation for stdout; `views` says how it was made."""
     score = accuracy(predictions)
     if as_json:
         loss = cross_entropy(predictions)
-        return json.dumps({"test_accuracy": score.as_json(), "test_loss": loss, "looks": looks})
+        return json.dumps({"test_accuracy": score.as_json(), "test_loss": loss, "looks": looks, "tta": views.as_json()})
     seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
-    return f"test accuracy  {score}, 95% interval{seen}"
+    words = f"\nmeasured with {views.words}" if views.words else ""
+    return f"test accuracy  {score}, 95% interval{words}{seen}"

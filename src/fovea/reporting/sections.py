@@ -91,6 +91,8 @@ def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
         f"The net “{run.recipe.model.name}” answered {right:,} of {len(found):,} {split} images rightly. Of other "
         f"images of the same kind it would get {interval_words(score)} right ({level} interval, from their number)."
     )
+    if run.views.words:
+        text += f" It answered with {run.views.words}."
     return f"{text} {caveat_of(run.judged_by, looks_at_test(run))}".rstrip()
 
 
@@ -162,6 +164,8 @@ def _curves(run: StoredRun) -> list[Block]:
         "Training is measured as validation is: without augmentation, in evaluation mode, on as many images; the "
         "dotted running figures come from the batches as they were trained on."
     )
+    if run.views.words:
+        measured += f" All curves are without {run.views.words}, which the accuracies at the top are measured with."
     return [
         Chart(inline_svg(plot_history(run), "curves", alt)),
         Paragraph(chosen + stopped),
@@ -342,6 +346,8 @@ def _settings(run: StoredRun) -> list[Block]:
         f"{optimizer.name} with lr {optimizer.lr:g}, {schedule.name} schedule, augmentation "
         f"{run.recipe.augmentation.preset}, seed {training.seed}, split seed {run.recipe.data.split_seed}."
     )
+    if run.views.words:
+        text += f" Answers with {run.views.words}."
     config = run.file("config.yaml").read_text(encoding="utf-8")
     return [
         Paragraph(text),

@@ -11,6 +11,7 @@ from fovea.display import table_html
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
 from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
 from fovea.settings import Recipe, with_settings
@@ -48,6 +49,11 @@ class SeedStudy(Generic[AnyRun]):
         return mean_score(values) if values else None
 
     @property
+    def views(self) -> Views:
+        """The test-time augmentation of the runs; the threshold is that of the first, each run has its own."""
+        return self.runs[0].views
+
+    @property
     def standard_deviation(self) -> float:
         """Of one seed's accuracy (test where it was opened, else validation); nan for one seed."""
         return standard_deviation(self.accuracies("test") or self.accuracies("val"))
@@ -56,6 +62,8 @@ class SeedStudy(Generic[AnyRun]):
         rows = [("validation accuracy", str(self.val_accuracy))]
         if self.test_accuracy is not None:
             rows.insert(0, ("test accuracy, mean", str(self.test_accuracy)))
+        if self.views.words:
+            rows.append(("with", self.views.words))
         rows.append(("standard deviation", f"{self.standard_deviation * 100:.2f} points from seed to seed"))
         rows += [(f"seed {seed}", repr(run)) for seed, run in zip(self.seeds, self.runs, strict=True)]
         return table_html(rows, self.path.resolve().name)
@@ -66,6 +74,9 @@ class SeedStudy(Generic[AnyRun]):
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
+            "tta": None
+            if self.views.as_json() is None
+            else {"views": self.views.name, "fraction": self.views.fraction},
             "standard_deviation": self.standard_deviation if len(self.runs) > 1 else None,
             "seeds": [
                 {

@@ -8,8 +8,10 @@ from fovea.data.augment import choose_preset, complete_augmentation
 from fovea.data.batches import batch_bounds
 from fovea.data.prepare import Splits
 from fovea.errors import SettingsError
+from fovea.evaluation.intervals import percent
+from fovea.evaluation.views import VIEWS
 from fovea.models.build import complete_model
-from fovea.settings import OptimizerSettings, Recipe, TrainingSettings
+from fovea.settings import EvaluationSettings, OptimizerSettings, Recipe, TrainingSettings
 from fovea.training.optimizers import OPTIMIZERS
 from fovea.training.schedules import complete_schedule
 
@@ -31,13 +33,15 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
     preset, reason = choose_preset(recipe.augmentation.preset, train.classes, splits.kind)
     if recipe.augmentation.preset == "auto":
         lines.append(f"augmentation {preset}: {reason}")
+    augmentation = complete_augmentation(recipe.augmentation, preset)
+    lines += _view_lines(recipe.evaluation, bool(augmentation.horizontal_flip))
     model = complete_model(recipe.model, train.image_shape)
     training, more = _complete_training(recipe.training, len(train))
     height, width, _ = train.image_shape
     complete = recipe.model_copy(
         update={
             "preprocessing": recipe.preprocessing.model_copy(update={"image_size": (height, width)}),
-            "augmentation": complete_augmentation(recipe.augmentation, preset),
+            "augmentation": augmentation,
             "model": model,
             "optimizer": _complete_optimizer(recipe.optimizer, model.name),
             "schedule": complete_schedule(recipe.schedule),
@@ -45,6 +49,24 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
         }
     )
     return complete, lines + more
+
+
+def _view_lines(settings: EvaluationSettings, training_mirrors: bool) -> list[str]:
+    """What test-time augmentation will do, and where it goes against the training."""
+    if settings.tta == "none":
+        return ["tta_fraction has no effect while tta is none"] if settings.tta_fraction < 1 else []
+    views = VIEWS[settings.tta]
+    whom = "each image" if settings.tta_fraction == 1 else f"the least sure {percent(settings.tta_fraction)}"
+    lines = [
+        f"test-time augmentation {settings.tta}: the final answers average {len(views)} views of {whom}; the figures "
+        "of the epochs do not"
+    ]
+    if any(view.mirrored for view in views) and not training_mirrors:
+        lines.append(
+            f"warning: tta {settings.tta} mirrors images, which the training never does (horizontal_flip is off): a "
+            "mirrored 3 is no 3. Set tta to shift, or train with horizontal_flip true if mirroring keeps the class"
+        )
+    return lines
 
 
 def _complete_optimizer(settings: OptimizerSettings, model: str) -> OptimizerSettings:

@@ -49,6 +49,8 @@ class BulkDropout(nn.Dropout):
     function of (seed, step) as torch's own is, though not the same one.
     """
 
+    plain_name = "Dropout"
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p in (0.0, 1.0) or x.device.type != "cpu":
             return super().forward(x)
@@ -80,6 +82,8 @@ class Im2colConv2d(nn.Conv2d):
 
     For wide layers on small maps, where torch's own runs far below the speed of a matrix product.
     """
+
+    plain_name = "Conv2d"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"):

@@ -23,8 +23,9 @@ from fovea.data.split import Split
 from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import ModelCard, read_model, with_metrics
-from fovea.evaluation.predictions import Predictions, predict, predictions_as_npz, predictions_table
+from fovea.evaluation.modelfile import ModelCard, read_model, with_results
+from fovea.evaluation.predictions import Predictions, look_again, predict, predictions_as_npz, predictions_table
+from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
@@ -251,10 +252,10 @@ def train_run(
         say("weights", _chosen_line(result, recipe))
         with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
-            predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
+            predictions, views = _predict_splits(plan, folder, ledger_folder, run_id, say)
     faults.reach("predicted")
     with phase("saving", "metrics and results"):
-        _write_results(plan, folder, result, predictions)
+        _write_results(plan, folder, result, predictions, views)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
 
 
@@ -296,8 +297,12 @@ def _chosen_by(recipe: Recipe) -> str:
 
 def _predict_splits(
     plan: Plan, folder: Path, ledger_folder: Path, run_id: str | None, say: Say
-) -> dict[str, Predictions]:
-    """Predictions of validation and, if it may be opened, of test, with the weights as they were saved."""
+) -> tuple[dict[str, Predictions], Views]:
+    """Predictions of validation and, if it may be opened, of test, with the weights as they were saved.
+
+    Returns:
+        The predictions of each split, and the views that they were made with, fitted on validation.
+    """
     evaluation, best = plan.recipe.evaluation, folder / "best.safetensors"
     try:
         net, weights = read_model(best, plan.net if plan.own_net else None).net, file_digest(best)
@@ -305,13 +310,13 @@ def _predict_splits(
         raise RunFailedError(f"The weights just trained cannot be read back: {error}") from None
     target = plan.hardware.target
     net.to(target.name)
-    names = ["val", "test"] if evaluation.test else ["val"]
-    predictions = {}
-    for name in names:
-        images = plan.splits.sets[name]
-        predictions[name] = predict(net, images, plan.preprocessor, target, evaluation.eval_batch_size)
+    val, size = plan.splits.sets["val"], evaluation.eval_batch_size
+    plain = predict(net, val, plan.preprocessor, target, size)
+    views = fit_views(evaluation, plain.logits)
+    predictions = {"val": look_again(net, val, plan.preprocessor, target, size, views, plain)}
     if evaluation.test:
         images = plan.splits.sets["test"]
+        predictions["test"] = predict(net, images, plan.preprocessor, target, size, views)
         entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id, "weights": weights}
         looks = record_test_look(ledger_folder, images.fingerprint, entry)
         if looks > 1:
@@ -321,7 +326,7 @@ def _predict_splits(
             )
     else:
         say("test", "the test split stayed closed")
-    return predictions
+    return predictions, views
 
 
 def _ordinal(number: int) -> str:
@@ -329,7 +334,9 @@ def _ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions]) -> None:
+def _write_results(
+    plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions], views: Views
+) -> None:
     evaluation = plan.recipe.evaluation
     metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
     for name, found in predictions.items():
@@ -341,23 +348,25 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
     matrix = confusion_matrix(last)
     rows = [[name, *counts] for name, counts in zip(last.classes, matrix.tolist(), strict=True)]
     write_text(folder / "confusion_matrix.csv", csv_table(["true \\ predicted", *last.classes], rows))
-    _write_metrics_into_model(plan, folder, result, metrics)
+    _write_results_into_model(plan, folder, result, metrics, views)
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
-    write_json(folder / "result.json", _result(plan, folder, result, metrics))
+    write_json(folder / "result.json", _result(plan, folder, result, metrics, views))
 
 
-def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> None:
-    """Write best.safetensors once more, so that the file alone says how good its weights are."""
+def _write_results_into_model(
+    plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], views: Views
+) -> None:
+    """Write best.safetensors once more, so that the file alone says how good its weights are, and answers alike."""
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
     shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe)}
     with phase("saving", "best.safetensors"):
-        write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
+        write_bytes(folder / "best.safetensors", with_results(folder / "best.safetensors", shown, views))
 
 
-def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
+def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], views: Views) -> dict[str, Any]:
     images_seen = len(result.history) * plan.images_per_epoch
     changes = changes_so_far(folder)
     return {
@@ -366,6 +375,7 @@ def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
         "chosen_by": _chosen_by(plan.recipe),
+        "tta": views.as_json(),
         "stop_reason": result.stop_reason,
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),
