@@ -126,7 +126,7 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
 
 
 def test_the_best_weights_so_far_are_kept_when_no_later_epoch_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {**QUICK, "epochs": 3, "monitor": "val_loss", "optimizer": "sgd", "lr": 3.0, "schedule": "constant"}
+    settings = {**QUICK, "epochs": 3, "monitor": "val_loss", "optimizer": "sgd", "lr": 5.0, "schedule": "constant"}
     whole = train("whole", **settings)
     assert json.loads((whole / "result.json").read_text())["best_epoch"] == 1
     folder = stopped(monkeypatch, "SIGINT@step#7", **settings)
