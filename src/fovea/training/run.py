@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fovea import faults
+from fovea.budget import Budget, show_seconds
 from fovea.data.batches import TrainBatches
 from fovea.data.draws import derived_seed, random_order
 from fovea.data.guard import InputProfile, fit_profile
@@ -29,14 +30,15 @@ from fovea.files import csv_table, file_digest, read_json, write_bytes, write_js
 from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
 from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
-from fovea.settings import ModelSettings, Recipe, recipe_as_yaml
-from fovea.training.callbacks import Callback, make_callbacks
+from fovea.settings import ModelSettings, Recipe, StepPlan, recipe_as_yaml
+from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.defaults import complete_recipe
 from fovea.training.hardware import Hardware, applied, choose_hardware
 from fovea.training.loop import FitResult, fit
+from fovea.training.pacing import Pace, Pacer, describe_plan, first_plan, measure_costs
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
-from fovea.training.resume import changes_so_far, fingerprints
+from fovea.training.resume import changes_so_far, fingerprints, write_plan
 from fovea.training.signals import stop_on_signals
 
 
@@ -46,7 +48,14 @@ def say_nothing(topic: str, line: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything that is decided before the first step: nothing is written until all of it holds."""
+    """Everything that is decided before the first step: nothing is written until all of it holds.
+
+    Attributes:
+        lines: what was derived from the data, and why.
+        topics: (topic, line) about what was chosen for the user: the grade, the budget.
+        record: the same for the record of config.yaml.
+        pace: with a budget of time, what holds training to it.
+    """
 
     recipe: Recipe
     splits: Splits
@@ -56,6 +65,9 @@ class Plan:
     net: nn.Module
     own_net: bool
     lines: list[str]
+    topics: tuple[tuple[str, str], ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    pace: Pace | None = None
 
     @property
     def images_per_epoch(self) -> int:
@@ -148,6 +160,7 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
         "images": {name: len(images) for name, images in plan.splits.sets.items()},
         "image_shape": list(train.image_shape),
         "fingerprints": fingerprints(plan.splits),
+        **plan.record,
     }
     write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
 
@@ -212,7 +225,7 @@ def train_run(
                 recipe,
                 plan.hardware.target,
                 counted,
-                [*watchers, run_writer(plan, folder), saver],
+                [*_pacers(plan, folder, say), *watchers, run_writer(plan, folder), saver],
                 start,
                 saver.save,
             )
@@ -221,8 +234,54 @@ def train_run(
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions = _predict_splits(plan, folder, ledger_folder, run_id, say)
     faults.reach("predicted")
-    _write_results(plan, folder, result, predictions)
+    used_seconds = None if plan.pace is None else plan.pace.budget.elapsed()
+    if plan.pace is not None and used_seconds is not None:
+        asked = show_seconds(plan.pace.budget.seconds)
+        say("budget", f"{asked}: the last prediction was made after {show_seconds(used_seconds)}")
+    _write_results(plan, folder, result, predictions, used_seconds)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
+
+
+def _pacers(plan: Plan, folder: Path, say: Say) -> list[Callback]:
+    """What holds training to its budget: first among those that watch, so that a saved state knows a new plan."""
+
+    def take(steps: StepPlan, state: TrainingState, pace: Pace) -> None:
+        write_plan(folder, steps)
+        log_event(folder, "plan", state.step, total_steps=steps[-1][1], seconds=round(state.seconds, 3))
+        say("budget", f"after step {state.step} anew, {describe_plan(pace, steps[-1][1], state.step)}")
+
+    return [] if plan.pace is None else [Pacer(plan.pace, take)]
+
+
+def with_pace(plan: Plan, budget: Budget) -> Plan:
+    """The plan with what it costs here, measured."""
+    sets, training = plan.splits.sets, plan.recipe.training
+    num_test = len(sets["test"]) if plan.recipe.evaluation.test else 0
+    target = plan.hardware.target
+    with applied(plan.hardware):
+        costs = measure_costs(plan.net, train_batches(plan), sets["val"], num_test, plan.recipe, target, budget)
+    steps_per_epoch = training.steps_per_epoch or 1
+    full_steps = (training.epochs or 1) * steps_per_epoch
+    return replace(plan, pace=Pace(budget, costs, steps_per_epoch, full_steps))
+
+
+def with_first_plan(plan: Plan) -> Plan:
+    """The plan with as many steps as its pace allows.
+
+    Raises:
+        SettingsError: where the budget holds too few.
+    """
+    assert plan.pace is not None
+    steps = first_plan(plan.pace)
+    values = {"plan": steps, "budget_seconds": plan.pace.budget.seconds}
+    training = plan.recipe.training.model_copy(update=values)
+    line = describe_plan(plan.pace, steps[0][1])
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"training": training}),
+        topics=(*plan.topics, ("budget", line)),
+        record={**plan.record, "budget": {"plan": line, "used_before_training": round(plan.pace.budget.elapsed(), 3)}},
+    )
 
 
 def train_batches(plan: Plan) -> TrainBatches:
@@ -290,7 +349,9 @@ def _ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions]) -> None:
+def _write_results(
+    plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions], used_seconds: float | None
+) -> None:
     evaluation = plan.recipe.evaluation
     metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
     for name, found in predictions.items():
@@ -305,7 +366,7 @@ def _write_results(plan: Plan, folder: Path, result: FitResult, predictions: dic
     _write_metrics_into_model(plan, folder, result, metrics)
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
-    write_json(folder / "result.json", _result(plan, folder, result, metrics))
+    write_json(folder / "result.json", _result(plan, folder, result, metrics, used_seconds))
 
 
 def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> None:
@@ -317,8 +378,10 @@ def _write_metrics_into_model(plan: Plan, folder: Path, result: FitResult, metri
     write_bytes(folder / "best.safetensors", with_metrics(folder / "best.safetensors", shown))
 
 
-def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]) -> dict[str, Any]:
-    images_seen = len(result.history) * plan.images_per_epoch
+def _result(
+    plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], used_seconds: float | None
+) -> dict[str, Any]:
+    images_seen = result.num_steps * plan.images_per_epoch / (plan.recipe.training.steps_per_epoch or 1)
     changes = changes_so_far(folder)
     return {
         "model": plan.recipe.model.name,
@@ -330,6 +393,7 @@ def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),
         **({"changed_on_the_way": changes} if changes else {}),
+        **({} if used_seconds is None else {"budget_used_seconds": round(used_seconds, 3)}),
         "splits": metrics,
     }
 
