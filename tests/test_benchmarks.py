@@ -145,6 +145,11 @@ def test_a_busy_machine_is_told() -> None:
     assert "measure again on a quiet machine" in importlib.import_module("pages").measured_text(example(0.6))
 
 
+def test_a_source_that_changed_on_the_way_is_told() -> None:
+    text = importlib.import_module("pages").measured_text({**example(0.02), "source_changed": True})
+    assert "source changed during the run" in text
+
+
 def test_only_the_marked_place_of_a_page_changes() -> None:
     replace_block = importlib.import_module("pages").replace_block
     page = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\n<!-- /two -->\n"

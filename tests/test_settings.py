@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from fovea.assignments import parse_assignments
 from fovea.errors import SettingsError
 from fovea.settings import (
     Recipe,
     named_recipes,
-    parse_assignments,
     read_recipe,
     recipe_as_yaml,
     setting_path,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from torch import nn
 
+from fovea.budget import Budget, clock, parse_seconds
 from fovea.data.audit import DataFacts, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
+from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.console import progress_stream, say_on
@@ -26,14 +28,13 @@ from fovea.reporting.write import write_comparison, write_curves_of_runs, write_
 from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
-from fovea.settings import ARRAYS, ModelSettings, Recipe, with_settings
-from fovea.sources import data_place, read_all, read_options, resolve_data, with_places
+from fovea.settings import ARRAYS, ModelSettings, with_settings
+from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
 from fovea.training.checkpoint import plain_state
-from fovea.training.run import plan_run
-from fovea.training.stopwatch import Stopwatch, phase, running
+from fovea.training.stopwatch import Stopwatch, running
 
 
 @overload
@@ -58,6 +59,8 @@ def train(
     force: bool = False,
     autotune: bool = False,
     profile: bool | Stopwatch = False,
+    grade: str | None = None,
+    budget: str | float | Budget | None = None,
     verbose: bool = True,
     **settings: Any,
 ) -> Run | SeedStudy[Run]:
@@ -77,6 +80,8 @@ def train(
         force: go on although the data, torch or the threads have changed; the bytes may differ then.
         autotune: measure which way of computing each convolution is the fastest here; the choices go into config.yaml.
         profile: measure where the time of the run goes; `run.profile` tells it.
+        grade: "fast", "standard" or "best": which of the data set's recipes is trained; for other data, for how long.
+        budget: "90s", "5m", "1h" or seconds: how long it may take from this call to the last prediction.
         verbose: write progress to stderr.
         settings: any setting of a recipe by its name: epochs=5, batch_size=128, lr=.01, patience=3, seed=1,
             augmentation="none", val_split=.2, image_size=64, device="cpu" ...
@@ -88,20 +93,17 @@ def train(
         UserError: for data, settings or a model that cannot be used; nothing is written then.
         RunFailedError: when training broke off.
     """
+    began = clock()
     net = model if isinstance(model, nn.Module) else None
     users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
     for callback in users:
         plain_state(callback)  # what cannot be saved is refused before anything is written
-    own = Given(net, users, verbose)
+    own = Given(net, users, verbose, began)
     if profile and (resume is not None or seeds is not None):
         raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
     if resume is not None:
         fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}
-        given = [option for option, value in fresh.items() if value is not None] + ["autotune"] * autotune
-        if given:
-            raise SettingsError(
-                f"--resume goes on in place, with the settings of the run: leave out {', '.join(given)}."
-            )
+        _refuse_beside_resume({**fresh, "grade": grade, "budget": budget, "autotune": autotune or None})
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
     if data is None:
         raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
@@ -115,25 +117,24 @@ def train(
     parts = {"val_data": val_data, "test_data": test_data}
     parts = {role: given for role, given in parts.items() if given is not None}
     changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
+    if budget is not None and not isinstance(budget, Budget):
+        budget = Budget(parse_seconds(budget), began)
+    request = Request(changes, parts, net, budget, seeds is not None, autotune, began)
     with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
-        with phase("rest", "reading data"):
-            recipe, source = resolve_data(data)
-            recipe = with_settings(recipe, changes)
-            raw = read_all(recipe, source, **parts)
-        return _train_fresh(
-            with_places(recipe, source), raw, seeds, Path("runs" if out is None else out), name, own, autotune
-        )
+        return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
+
+
+def _refuse_beside_resume(options: Mapping[str, Any]) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(f"--resume goes on in place, with the settings of the run: leave out {', '.join(given)}.")
 
 
 def _train_fresh(
-    recipe: Recipe, raw: RawData, num_seeds: int | None, parent: Path, name: str | None, own: Given, autotune: bool
+    beginning: Beginning, num_seeds: int | None, parent: Path, name: str | None, own: Given
 ) -> Run | SeedStudy[Run]:
     """A run or a study in a folder of its own, which is made once everything has been checked."""
-    plan = plan_run(recipe, raw, own.net, autotune=autotune)
-    if autotune:  # what was measured is a setting from here on
-        recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
-    with phase("rest", "planning and set-up"):
-        plan = plan_run(recipe, raw, own.net)
+    recipe, plan, raw = beginning.recipe, beginning.plan, beginning.raw
     name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
     seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
     folder = create_run_folder(parent, name)
@@ -175,7 +176,7 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
     """
     recipe, source = resolve_data(data)
     recipe = with_settings(recipe, settings)
-    return describe(read_raw(source, read_options(recipe)))
+    return describe(read_raw(recipe.data.source if source is None else source, read_options(recipe)))
 
 
 def write_samples(facts: DataFacts, folder: Path) -> Path:

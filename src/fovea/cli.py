@@ -35,7 +35,9 @@ class Kind(StrEnum):
 
 
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
-RESERVED = {"data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force", "autotune", "profile"}
+RESERVED = {
+    "data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force", "grade", "budget", "autotune", "profile",
+}  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -99,6 +101,10 @@ def train(
     test_data: Annotated[str | None, typer.Option(help="Test images of their own.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
     no_test: Annotated[bool, typer.Option("--no-test", help="Leave the test split closed.")] = False,
+    grade: Annotated[str | None, typer.Option(help="fast, standard or best; standard where none is given.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="90s, 5m, 1h: from the start to the last prediction.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Train so many times; report mean and spread.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ..., mps.")] = None,
@@ -117,12 +123,14 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train on DATA, test once, and leave a run folder."""
+    from fovea.budget import Budget, parse_seconds, process_began
     from fovea.training.stopwatch import Stopwatch
 
     stopwatch = Stopwatch("importing") if profile else None  # before torch is imported
+    limit = None if budget is None else Budget(parse_seconds(budget), process_began())
     from fovea import api
+    from fovea.assignments import parse_assignments
     from fovea.reporting.console import result_lines
-    from fovea.settings import parse_assignments
 
     given = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "augmentation": augmentation, "val_split": val_split,
@@ -132,7 +140,7 @@ def train(
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
     options |= {"seeds": seeds, "out": out, "name": name, "resume": resume, "force": force, "autotune": autotune}
-    options["profile"] = stopwatch or False
+    options |= {"grade": grade, "budget": limit, "profile": stopwatch or False}
     found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
     if as_json:
         typer.echo(json.dumps(found.as_json()))
@@ -151,9 +159,9 @@ def show_data(
 ) -> None:
     """Show what is in DATA before any training; draw some of its images."""
     from fovea import api
+    from fovea.assignments import parse_assignments
     from fovea.reporting.console import terminal_width
     from fovea.reporting.dataview import data_as_json, data_lines
-    from fovea.settings import parse_assignments
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     facts = api.describe_data(data, **(settings | ({"skip_bad": True} if skip_bad else {})))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
 from fovea.data.imageset import RawData
 from fovea.data.preprocess import preprocessor_from_json
@@ -41,10 +42,12 @@ from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, s
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
+from fovea.training.plan import Plan, plan_run, with_pace
 from fovea.training.records import Say, recipe_digest, record_end
 from fovea.training.resume import (
     check_changes,
     check_given,
+    check_plan,
     check_settings,
     data_changes,
     environment_changes,
@@ -54,7 +57,7 @@ from fovea.training.resume import (
     resumed_recipe,
     update_config,
 )
-from fovea.training.run import Plan, begin_run, plan_run, run_writer, say_nothing, train_run
+from fovea.training.run import begin_run, run_writer, say_nothing, train_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ class Given:
     net: nn.Module | None = None
     callbacks: tuple[Callback, ...] = ()
     verbose: bool = True
+    began: float = field(default_factory=clock)  # what a budget counts from
 
     @property
     def say(self) -> Say:
@@ -191,6 +195,7 @@ def _go_on(
     found = find_start(folder)
     if found.checkpoint is not None:
         check_settings(folder, found.checkpoint.recipe_sha256, saved)
+        check_plan(folder, found.checkpoint, saved)
     raw = read()
     plan = plan_run(recipe, raw, given.net, split_from_json(read_json(folder / "split.json")))
     changes = changes + data_changes(plan.splits, record)
@@ -202,8 +207,21 @@ def _go_on(
         given.say("skipped", f"a newer state: {reason}")
     _say_forced(changes, given)
     start = found.checkpoint
+    plan = _paced_again(plan, start, given, record)
     place = f"going on after {start.place}" if start and start.step else "from the beginning"
     return _carry_through(plan, raw, folder, given, start, recipe_digest(saved), [("resume", place)])
+
+
+def _paced_again(plan: Plan, start: Checkpoint | None, given: Given, record: Mapping[str, Any]) -> Plan:
+    """The plan, held to what is left of its budget: the time of earlier processes counts."""
+    training = plan.recipe.training
+    step, before = (0, 0.0) if start is None else (start.step, start.seconds)
+    if training.budget_seconds is None or training.plan is None or step >= training.plan[-1][1]:
+        return plan
+    budget = record.get("budget")
+    used = budget.get("used_before_training") if isinstance(budget, Mapping) else None
+    before += used if isinstance(used, int | float) else 0.0
+    return with_pace(plan, Budget(training.budget_seconds, given.began - before))
 
 
 def _with_what_was_fitted(plan: Plan, folder: Path) -> Plan:
@@ -355,7 +373,9 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
         if run_folder.exists():
             raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
     plan = plan_run(recipe, raw, split=split_from_json(read_json(study.folder / "split.json")))
-    changed = data_changes(plan.splits, read_record(study.folder / "config.yaml"))
+    record = read_record(study.folder / "config.yaml")
+    plan = replace(plan, record={name: record[name] for name in ("grade",) if name in record})
+    changed = data_changes(plan.splits, record)
     check_changes(study.folder, changed, study.force)
     _say_forced(study.changes + changed, given)
     return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)

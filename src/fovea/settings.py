@@ -6,7 +6,7 @@ is itself a recipe: `fovea train runs/x/config.yaml` trains the same weights aga
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,6 +48,18 @@ def _as_size(value: Any) -> Any:
 
 def _as_pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
+
+
+def _as_plan(plan: StepPlan) -> StepPlan:
+    starts = [at for at, _ in plan]
+    fits = starts[:1] == [0] and all(total > at for at, total in plan)
+    if not fits or any(not at < later < total for (at, total), later in zip(plan, starts[1:], strict=False)):
+        reason = "expected pairs of a step and a larger total, from step 0 on, each before the total of the last"
+        raise PydanticCustomError("plan", "{reason}", {"reason": reason})
+    return plan
 
 
 Size = Annotated[tuple[Count, Count], BeforeValidator(_as_size)]
@@ -159,6 +171,8 @@ class TrainingSettings(Section):
     epochs: Count | None = None
     batch_size: Count | None = None
     steps_per_epoch: Count | None = None  # None: every image once
+    budget_seconds: Positive | None = None  # of the whole run; with it steps are planned from measured throughput
+    plan: Annotated[StepPlan, AfterValidator(_as_plan)] | None = None  # overrules epochs; see docs/exactness.md
     seed: Seed = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # per step; 0: off
@@ -236,14 +250,14 @@ ALIASES = {
 
 
 # A run's config.yaml holds derived values too: a setting that is changed takes these back to "derive it".
-_EPOCH_LENGTH = ("training.steps_per_epoch",)
+_EPOCH_LENGTH = ("training.steps_per_epoch", "training.plan")
 _KERNELS = ("training.kernels",)  # measured or looked up for the shapes of one net
 DEPENDENTS = {
     "augmentation.preset": tuple(
         f"augmentation.{field}" for field in AugmentationSettings.model_fields if field != "preset"
     ),
-    "model.name": ("model.layers", "model.initializer", *_KERNELS),
-    "model.layers": ("model.name", "model.initializer", *_KERNELS),
+    "model.name": ("model.layers", "model.initializer", "training.plan", *_KERNELS),
+    "model.layers": ("model.name", "model.initializer", "training.plan", *_KERNELS),
     "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
     "schedule.name": ("schedule.warmup_fraction",),
     "preprocessing.image_size": _KERNELS,
@@ -251,6 +265,9 @@ DEPENDENTS = {
     "training.fast_ops": _KERNELS,
     "training.device": _KERNELS,
     "training.batch_size": (*_EPOCH_LENGTH, *_KERNELS),
+    "training.steps_per_epoch": ("training.plan",),
+    "training.epochs": ("training.plan", "training.budget_seconds"),
+    "training.budget_seconds": ("training.plan",),
     "data.val_split": _EPOCH_LENGTH,
     "data.test_split": _EPOCH_LENGTH,
     "data.val_data": _EPOCH_LENGTH,
@@ -318,31 +335,6 @@ def flat_settings(recipe: Recipe) -> dict[str, Any]:
         else:
             flat[section] = values
     return flat
-
-
-def parse_assignments(assignments: list[str], reserved: Collection[str] = ()) -> dict[str, Any]:
-    """["lr=.01", "optimizer.momentum=0.9"] -> {"lr": ".01", ...}, values read as YAML.
-
-    Args:
-        reserved: names that have an option or argument of their own.
-
-    Raises:
-        SettingsError: for an entry that is not key=value, or a reserved name.
-    """
-    changes: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise SettingsError(f"--set {assignment!r} is not of the form key=value, for example lr=0.01.")
-        if key.strip() in reserved:
-            raise SettingsError(
-                f"--set {assignment!r}: {key.strip()} is no setting of a recipe; see fovea train --help."
-            )
-        try:
-            changes[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            changes[key.strip()] = text
-    return changes
 
 
 def parse_recipe(values: Any, where: str) -> Recipe:

@@ -30,15 +30,25 @@ def resolve_data(data: Any) -> tuple[Recipe, Any]:
     if not text.strip():
         raise SettingsError("DATA is empty: name a data set, a path or a recipe.")
     recipes = named_recipes()
-    is_file = Path(text).suffix in {".yaml", ".yml"}
     if text in recipes and is_known_data(text):
         raise SettingsError(f"{text!r} is both data and a recipe: write ./{text} for a folder, or {text}.yaml's path.")
-    if is_file or text in recipes:
-        recipe = read_recipe(Path(text) if is_file else recipes[text])
+    if names_recipe(data):
+        recipe = read_recipe(Path(text) if _is_recipe_file(text) else recipes[text])
         return recipe, recipe.data.source
     if not is_known_data(text) and Path(text).name == text:
         raise unknown_name("data set or recipe", text, [*CATALOG, *recipes])
     return Recipe(), text
+
+
+def names_recipe(data: Any) -> bool:
+    """Whether DATA is a recipe, a recipe's name or a recipe's file."""
+    if not isinstance(data, str | Path):
+        return isinstance(data, Recipe)
+    return _is_recipe_file(str(data)) or str(data) in named_recipes()
+
+
+def _is_recipe_file(text: str) -> bool:
+    return Path(text).suffix in {".yaml", ".yml"}
 
 
 def read_all(recipe: Recipe, source: Any, val_data: Any = None, test_data: Any = None) -> RawData:
@@ -52,7 +62,9 @@ def read_all(recipe: Recipe, source: Any, val_data: Any = None, test_data: Any =
         UserError: for data that cannot be used, and where arrays of the recipe are missing.
     """
     if source is None:
-        raise SettingsError("This recipe names no data (it was trained on arrays): pass the arrays in Python.")
+        raise SettingsError(
+            "This recipe names no data: say where it is with --set source=..., or pass the arrays in Python."
+        )
     options = read_options(recipe)
     raw = read_raw(source, options)
     given = {"val": val_data, "test": test_data}

@@ -29,7 +29,7 @@ from fovea.reporting.console import result_lines
 from fovea.reporting.sections import run_report
 from fovea.runview import Run
 from fovea.settings import EvaluationSettings, PreprocessingSettings, Recipe, with_settings
-from fovea.training.run import plan_run
+from fovea.training.plan import plan_run
 
 SHAPES = [(8, 8, 1), (7, 10, 3), (1, 6, 1), (5, 1, 3)]
 

@@ -14,7 +14,7 @@ SURFACE = {
     "train": {
         "--model", "--epochs", "--batch-size", "-b", "--lr", "--augmentation", "--val-split", "--val-data",
         "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--device", "--precision", "--out", "--name",
-        "--set", "--resume", "--force", "--autotune", "--profile", "--json", "--help",
+        "--set", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile", "--json", "--help",
     },
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},

@@ -13,7 +13,7 @@ from fovea.data.load import read_raw
 from fovea.reporting.console import EpochLines, _columns, say_on, terminal_width
 from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import TrainingState
-from fovea.training.run import plan_run
+from fovea.training.plan import plan_run
 
 METRICS = {
     "train_loss": 0.5,

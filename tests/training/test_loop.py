@@ -17,7 +17,7 @@ from fovea.evaluation.predictions import predict
 from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
 from fovea.training.loop import FitResult, fit
-from fovea.training.run import Plan, plan_run, train_batches, train_sample
+from fovea.training.plan import Plan, plan_run, train_batches, train_sample
 
 FAST: dict[str, Any] = {"epochs": 3, "batch_size": 32, "threads": 1, "device": "cpu", "augmentation": "none"}
 DROPOUT = ["conv 8 3x3 same relu", "maxpool 2", "dropout .3", "flatten", "dense classes"]

@@ -23,7 +23,8 @@ from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
 from fovea.studies.seeds import AnyRun, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
-from fovea.training.run import Plan
+from fovea.training.plan import Plan
+from fovea.training.schedules import describe_length
 
 TOPIC_WIDTH = 11
 COMMANDS = {"to go on"}  # topics whose line is typed again, and therefore not wrapped
@@ -102,11 +103,11 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     lines.append(
         (
             "training",
-            f"{training.epochs} epochs of {training.steps_per_epoch} steps, batch size {training.batch_size}, "
+            f"{describe_length(training)}, batch size {training.batch_size}, "
             f"{optimizer.name} with lr {optimizer.lr:g}, {recipe.schedule.name} schedule{warmup}, seed {training.seed}",
         )
     )
-    lines += [("", line) for line in plan.lines]
+    lines += [*plan.topics, *(("", line) for line in plan.lines)]
     for name, choice in plan.hardware.choices().items():
         lines.append((name.replace("memory_format", "memory"), f"{choice.value}: {choice.reason}"))
     return lines
@@ -128,7 +129,7 @@ class EpochLines(Callback):
         if not self.live or time.monotonic() - self.shown < 0.25:
             return
         self.shown = time.monotonic()
-        left = _left(state.seconds, state.step, state.epochs * state.steps_per_epoch)
+        left = _left(state.seconds, state.step, state.total_steps)
         step = state.step - (state.epoch - 1) * state.steps_per_epoch
         text = f"epoch {state.epoch}/{state.epochs}, step {step}/{state.steps_per_epoch}, {left} left"
         show(self.stream, f"{WIPE}{text}", end="")
@@ -141,7 +142,8 @@ class EpochLines(Callback):
         images = self.images_per_epoch * self.steps / state.steps_per_epoch
         rate = images / max(time.monotonic() - self.since, 1e-9)
         self.steps, self.since = 0, time.monotonic()
-        left = _left(state.seconds, state.epoch, state.epochs)
+        done, total = (state.step, state.total_steps) if state.plan else (state.epoch, state.epochs)
+        left = _left(state.seconds, done, total)
         cells = {
             "epoch": f"{state.epoch}/{state.epochs}",
             "train loss": f"{metrics['train_loss']:.4f}",

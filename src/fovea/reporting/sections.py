@@ -43,6 +43,7 @@ from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
 from fovea.runfolder import LEDGER, ledger_folder
 from fovea.settings import LAST_EPOCH
+from fovea.training.schedules import describe_length
 
 MAX_MATRIX = 20  # classes, up to which the confusion matrix is a table
 _MAX_CONFUSIONS = 10
@@ -342,7 +343,7 @@ def _settings(run: StoredRun) -> list[Block]:
     training, optimizer, schedule = run.recipe.training, run.recipe.optimizer, run.recipe.schedule
     derived = run.record.get("derived", [])
     text = (
-        f"{training.epochs} epochs of {training.steps_per_epoch} steps, batch size {training.batch_size}, "
+        f"{describe_length(training)}, batch size {training.batch_size}, "
         f"{optimizer.name} with lr {optimizer.lr:g}, {schedule.name} schedule, augmentation "
         f"{run.recipe.augmentation.preset}, seed {training.seed}, split seed {run.recipe.data.split_seed}."
     )

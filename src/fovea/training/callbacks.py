@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from fovea.budget import clock
 from fovea.errors import SettingsError
-from fovea.settings import CallbackSettings, ScheduleSettings
+from fovea.settings import CallbackSettings, ScheduleSettings, StepPlan
+from fovea.training.schedules import total_steps_of
 
 Metrics = Mapping[str, float]
 
@@ -40,6 +42,7 @@ class TrainingState:
         epoch: counted from 1; step: counted from 1 over all epochs.
         running: the sums of the epoch that is under way; None between epochs.
         lr_scale: multiplies the schedule's learning rate.
+        plan: how many steps there will be, where a budget of time decides it; it changes while training goes on.
         history: the metrics of the epochs so far.
         best_epoch: the epoch with the best weights so far, 0 before the first has ended.
         best_weights: its weights, on the CPU, by parameter name.
@@ -60,13 +63,30 @@ class TrainingState:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     stop_reason: str | None = None
     running: Running | None = None
-    began: float = field(default_factory=time.monotonic)  # of this process
+    began: float = field(default_factory=clock)  # of this process
     seconds_before: float = 0.0  # of training in processes before this one
+    plan: StepPlan = ()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps at the end of training, as planned now."""
+        return total_steps_of(self.plan, self.step) if self.plan else self.epochs * self.steps_per_epoch
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= self.total_steps
+
+    def follow(self, plan: StepPlan) -> None:
+        """Take over a plan, or what it says of the step that training has come to."""
+        self.plan = plan
+        if plan:
+            self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
     @property
     def seconds(self) -> float:
         """Training time so far, over all processes that took part."""
-        return self.seconds_before + time.monotonic() - self.began
+        return self.seconds_before + clock() - self.began
 
     def stop(self, reason: str) -> None:
         """End training; the reason is shown and written down."""

@@ -104,6 +104,8 @@ def capture(state: TrainingState, callbacks: Sequence[Callback], recipe_sha256: 
         "callbacks": [{"name": callback.name, "state": plain_state(callback)} for callback in callbacks],
         "optimizers": optimizer_facts,
     }
+    if state.plan:
+        facts["plan"] = [list(entry) for entry in state.plan if entry[0] <= state.step]  # what stands in the past
     return Checkpoint({name: _copied(value) for name, value in (tensors | optimizer_tensors).items()}, facts)
 
 

@@ -83,7 +83,7 @@ def _complete_training(settings: TrainingSettings, count: int) -> tuple[Training
     if batch_size > count:
         lines.append(f"batch_size {batch_size:,} is larger than the train split: all {count:,} images make one batch")
         batch_size = count
-    epochs = settings.epochs or min(MAX_EPOCHS, max(MIN_EPOCHS, round(IMAGES_TO_SEE / count)))
+    epochs = settings.epochs or default_epochs(count)
     most = len(batch_bounds(count, batch_size))
     steps = settings.steps_per_epoch or most
     if steps > most:
@@ -93,6 +93,16 @@ def _complete_training(settings: TrainingSettings, count: int) -> tuple[Training
         )
     values = {"batch_size": batch_size, "epochs": epochs, "steps_per_epoch": steps}
     return settings.model_copy(update=values), lines
+
+
+def default_epochs(count: int, scale: float = 1.0) -> int:
+    """Epochs over `count` images.
+
+    Args:
+        scale: of the images to see, and of the bounds.
+    """
+    most, fewest = round(scale * MAX_EPOCHS), round(scale * MIN_EPOCHS)
+    return min(most, max(fewest, round(scale * IMAGES_TO_SEE / count)))
 
 
 def _batch_size(count: int) -> int:

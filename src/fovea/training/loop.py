@@ -64,7 +64,7 @@ def fit(
         val: the validation images, which choose the epoch whose weights are kept.
         recipe: complete settings: nothing left to derive.
         callbacks: may change the state; what they count is part of a checkpoint.
-        watchers: called after them; they show and save, and change nothing.
+        watchers: called after them; they show and save, and change nothing but the plan.
         start: where to go on; None: from the beginning.
         on_begin: called before the first step of a training from the beginning.
 
@@ -74,20 +74,21 @@ def fit(
     settings = recipe.training
     assert settings.epochs is not None
     assert recipe.optimizer.lr is not None
-    with phase("rest", "planning and set-up"):  # torch imports much for its first optimizer
-        net.to(device.name, memory_format=_memory_format(device))  # type: ignore[call-overload]
+    with phase("rest", "planning and set-up"):
+        net.to(device.name, memory_format=memory_format(device))  # type: ignore[call-overload]
         optimizers = make_optimizers(net, recipe.optimizer)
         average = _moving_average(net, settings.ema_decay)
     state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr, optimizers, average)
     if start is not None:
         restore(start, state, callbacks)
-    elif on_begin is not None:
+    state.follow(settings.plan or ())
+    if start is None and on_begin is not None:
         on_begin(state)
     judged: nn.Module = net if average is None else average.module
     everyone = [*callbacks, *watchers]
 
     with torch.random.fork_rng(devices=[]):
-        while state.running is not None or (state.epoch < settings.epochs and state.stop_reason is None):
+        while state.running is not None or _goes_on(state, settings.epochs):
             if state.running is None:
                 state.epoch += 1
                 state.running = Running()
@@ -114,7 +115,12 @@ def fit(
     return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, state.step, state.seconds)
 
 
-def _memory_format(device: Device) -> torch.memory_format:
+def _goes_on(state: TrainingState, epochs: int) -> bool:
+    return state.stop_reason is None and (not state.is_complete if state.plan else state.epoch < epochs)
+
+
+def memory_format(device: Device) -> torch.memory_format:
+    """The order in which a net's weights and activations lie in memory."""
     return torch.channels_last if device.memory_format == "channels_last" else torch.contiguous_format
 
 
@@ -135,13 +141,14 @@ def _train_epoch(
     """The batches of one epoch that are still to come; the running sums are measured while the weights change."""
     state.net.train()
     for batch in each(batches.epoch(state.epoch, running.batches), "augmentation"):
-        if state.stop_reason is not None:
+        if state.stop_reason is not None or (state.plan and state.is_complete):
             break
         _set_learning_rate(state, recipe.schedule, state.step)
         # Dropout draws from torch's global generator: seeded here, its masks are a function of (seed, step).
         torch.manual_seed(derived_seed(recipe.training.seed, state.step, "dropout"))
-        loss, num_correct = _train_step(state.net, batch, state.optimizers, recipe, device)
+        loss, num_correct = train_step(state.net, batch, state.optimizers, recipe, device)
         state.step += 1
+        state.follow(state.plan)
         if not math.isfinite(loss):
             raise _non_finite(loss, state, running, batch)
         if state.average is not None:
@@ -160,7 +167,7 @@ def _train_epoch(
 
 def _set_learning_rate(state: TrainingState, schedule: ScheduleSettings, step: int) -> None:
     total_steps = state.epochs * state.steps_per_epoch
-    factor = learning_rate_factor(schedule, step, total_steps, state.steps_per_epoch)
+    factor = learning_rate_factor(schedule, step, total_steps, state.steps_per_epoch, state.plan)
     set_learning_rate(state.optimizers, factor * state.lr_scale)
 
 
@@ -171,7 +178,7 @@ def _running_figures(running: Running) -> dict[str, float]:
     }
 
 
-def _train_step(
+def train_step(
     net: nn.Module, batch: Batch, optimizers: Sequence[Optimizer], recipe: Recipe, device: Device
 ) -> tuple[float, int]:
     """Forward, loss, backward, step: the batch's mean loss and its number of right answers."""

@@ -28,13 +28,13 @@ LOG = "log.jsonl"
 _WITHOUT_EFFECT: Any = {
     "description": True,
     "data": {"source": True, "val_data": True, "test_data": True},
-    "training": {"save_seconds": True},
+    "training": {"save_seconds": True, "budget_seconds": True, "plan": True},  # the plan grows: see check_plan
     "evaluation": {"report": True},
 }
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """sha256 (hex) of every setting but the places of the data, the description and save_seconds."""
+    """sha256 (hex) of every setting but the data's places, the description, save_seconds, budget and plan."""
     values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fovea import faults
 from fovea.data.prepare import Splits
 from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.runfolder import describe_environment
-from fovea.settings import DataSettings, Recipe, read_recipe, read_record, recipe_as_yaml, with_settings
+from fovea.settings import DataSettings, Recipe, StepPlan, read_recipe, read_record, recipe_as_yaml, with_settings
 from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
@@ -109,6 +110,30 @@ def check_settings(folder: Path, recipe_sha256: str, saved: Recipe) -> None:
             f"{folder / 'config.yaml'} was edited after the training had begun. Restore it to go on; to train with the "
             f"new settings begin a new run: fovea train {folder / 'config.yaml'}"
         )
+
+
+def check_plan(folder: Path, checkpoint: Checkpoint, saved: Recipe) -> None:
+    """Refuse to go on where config.yaml has another plan than the one that led to the state.
+
+    It may hold more: what was written down before the process was stopped, to take effect after the state.
+
+    Raises:
+        SettingsError: as `check_settings`.
+    """
+    past = [list(entry) for entry in saved.training.plan or () if entry[0] <= checkpoint.step]
+    if past != (checkpoint.facts.get("plan") or []):
+        raise SettingsError(
+            f"training.plan in {folder / 'config.yaml'} was edited after the training had begun. Restore it to go on."
+        )
+
+
+def write_plan(folder: Path, plan: StepPlan) -> None:
+    """Write a new plan into config.yaml, before it takes effect."""
+    path = folder / "config.yaml"
+    recipe, record = read_recipe(path), read_record(path)
+    training = recipe.training.model_copy(update={"plan": plan})
+    write_text(path, recipe_as_yaml(recipe.model_copy(update={"training": training}), record))
+    faults.reach("plan written")
 
 
 def check_changes(folder: Path, changes: list[str], force: bool) -> None:

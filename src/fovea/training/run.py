@@ -3,157 +3,39 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from fovea import faults
-from fovea.data.batches import TrainBatches, gather
-from fovea.data.draws import derived_seed, random_order
-from fovea.data.guard import InputProfile, fit_profile
-from fovea.data.imageset import ImageSet, RawData
-from fovea.data.prepare import Splits, prepare_splits
-from fovea.data.preprocess import Preprocessor, fit_preprocessor
-from fovea.data.split import Split
-from fovea.errors import DataError, ModelError, RunFailedError, SettingsError
+from fovea.budget import show_seconds
+from fovea.data.draws import derived_seed
+from fovea.errors import DataError, RunFailedError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import ModelCard, read_model, with_results
+from fovea.evaluation.modelfile import read_model, with_results
 from fovea.evaluation.predictions import Predictions, look_again, predict, predictions_as_npz, predictions_table
 from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
-from fovea.models.build import build_net, check_net
 from fovea.models.summary import count_parameters
-from fovea.models.whitening import NUM_IMAGES, fit_whitening, needs_whitening
 from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
-from fovea.settings import LAST_EPOCH, ModelSettings, Recipe, recipe_as_yaml
-from fovea.training.callbacks import Callback, make_callbacks
+from fovea.settings import LAST_EPOCH, Recipe, StepPlan, recipe_as_yaml
+from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
-from fovea.training.defaults import complete_recipe
-from fovea.training.fast_ops import use_fast_ops
-from fovea.training.hardware import Hardware, applied, choose_hardware
-from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
+from fovea.training.hardware import applied
 from fovea.training.loop import FitResult, fit
+from fovea.training.pacing import Pace, Pacer, describe_plan
+from fovea.training.plan import Plan, model_card, train_batches, train_sample
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
-from fovea.training.resume import changes_so_far, fingerprints
+from fovea.training.resume import changes_so_far, fingerprints, write_plan
 from fovea.training.signals import stop_on_signals
 from fovea.training.stopwatch import phase, wait_for
 
 
 def say_nothing(topic: str, line: str) -> None:
     """Takes the place of a terminal."""
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Everything that is decided before the first step: nothing is written until all of it holds."""
-
-    recipe: Recipe
-    splits: Splits
-    preprocessor: Preprocessor
-    profile: InputProfile
-    hardware: Hardware
-    net: nn.Module
-    own_net: bool
-    lines: list[str]
-
-    @property
-    def images_per_epoch(self) -> int:
-        """How many training images one epoch shows."""
-        training = self.recipe.training
-        count = len(self.splits.sets["train"])
-        return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
-
-
-def plan_run(
-    recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None, autotune: bool = False
-) -> Plan:
-    """Check the data and the settings, derive what was left open, build the net.
-
-    Args:
-        net: a module of the user's own; None: the recipe's model.
-        split: a saved split to use again; None: a new one is cut.
-        autotune: measure how each convolution is computed fastest, where else a table says so.
-
-    Raises:
-        UserError: for data, settings or a model that cannot be used.
-    """
-    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
-    hardware = choose_hardware(recipe.training)
-    if net is not None:  # config.yaml names the module's class, which no zoo knows
-        recipe = recipe.model_copy(update={"model": ModelSettings()})
-    complete, lines = complete_recipe(recipe, splits)
-    complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
-    train = splits.sets["train"]
-    num_classes = len(train.classes)
-    if net is None:
-        built = build_net(complete.model, train.image_shape, num_classes, complete.training.seed)
-    else:
-        built = net
-        complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
-    check_net(built, train.image_shape, num_classes)
-    _check_state(built)
-    _check_batches(complete, built)
-    with applied(hardware):  # sums depend on the number of threads in their last bits
-        preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
-        if needs_whitening(built):
-            order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
-            fit_whitening(built, preprocessor.to_input(gather(train.images, order)))
-    if net is None:
-        complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
-        lines += more
-    profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
-    lines += _zca_note(preprocessor)
-    return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines)
-
-
-def _with_fast_ops(
-    recipe: Recipe, net: nn.Module, image_shape: tuple[int, int, int], autotune: bool
-) -> tuple[Recipe, list[str]]:
-    """Exchange the layers of a net for faster ones where the settings say so; the settings with the kernels chosen."""
-    training, lines = recipe.training, list[str]()
-    kernels: Mapping[str, str] | None = training.kernels
-    on = training.fast_ops == "on"
-    if autotune and not on:
-        raise SettingsError(f"--autotune has nothing to choose from: fast_ops is {training.fast_ops}.")
-    if on and (kernels is None or autotune):
-        shapes = convolution_shapes(net, image_shape, training.batch_size or 1)
-        kernels, lines = tuned_kernels(shapes, training) if autotune else table_kernels(shapes, training)
-    kernels = kernels or {}
-    if on:
-        use_fast_ops(net, kernels)
-    return recipe.model_copy(update={"training": training.model_copy(update={"kernels": kernels})}), lines
-
-
-def _zca_note(preprocessor: Preprocessor) -> list[str]:
-    gain = 0.0 if preprocessor.zca is None else float(np.linalg.norm(preprocessor.zca, 2))
-    if gain < 100:
-        return []
-    return [
-        f"zca_whitening multiplies pixels that hardly vary by up to {gain:,.0f}, and augmentation moves ink into them: "
-        "set zca_epsilon 0.01 or augmentation none"
-    ]
-
-
-def _check_state(net: nn.Module) -> None:
-    strangers = [name for name, value in net.state_dict().items() if not isinstance(value, torch.Tensor)]
-    if strangers:
-        raise ModelError(
-            f"The module's state_dict holds {', '.join(strangers[:3])}, which is no tensor and cannot be saved: keep "
-            "such things out of get_extra_state."
-        )
-
-
-def _check_batches(recipe: Recipe, net: nn.Module) -> None:
-    """A batch norm has no variance to compute from one image."""
-    has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
-    if recipe.training.batch_size == 1 and has_norm:
-        raise SettingsError("batch_size 1 leaves a batch norm nothing to compute from: set 2 or more.")
 
 
 def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
@@ -180,6 +62,7 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
         "images": {name: len(images) for name, images in plan.splits.sets.items()},
         "image_shape": list(train.image_shape),
         "fingerprints": fingerprints(plan.splits),
+        **plan.record,
     }
     write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
 
@@ -187,21 +70,6 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
 def run_writer(plan: Plan, folder: Path) -> Writer:
     """What keeps the files of a plan's run up to date."""
     return Writer(folder, model_card(plan))
-
-
-def model_card(plan: Plan) -> ModelCard:
-    """What the model file says of a plan's net, as long as there are no metrics."""
-    sets, target = plan.splits.sets, plan.hardware.target
-    images = {name: len(found) for name, found in sets.items()}
-    return ModelCard(
-        model=plan.recipe.model,
-        preprocessor=plan.preprocessor,
-        classes=sets["train"].classes,
-        profile=plan.profile,
-        precision=target.precision,
-        memory_format=target.memory_format,
-        data={"images": images, "fingerprints": fingerprints(plan.splits)},
-    )
 
 
 def train_run(
@@ -245,7 +113,7 @@ def train_run(
                 recipe,
                 plan.hardware.target,
                 counted,
-                [*watchers, run_writer(plan, folder), saver],
+                [*_pacers(plan, folder, say), *watchers, run_writer(plan, folder), saver],
                 start,
                 saver.save,
             )
@@ -254,31 +122,24 @@ def train_run(
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions, views = _predict_splits(plan, folder, ledger_folder, run_id, say)
     faults.reach("predicted")
+    used_seconds = None if plan.pace is None else plan.pace.budget.elapsed()
+    if plan.pace is not None and used_seconds is not None:
+        asked = show_seconds(plan.pace.budget.seconds)
+        say("budget", f"{asked}: the last prediction was made after {show_seconds(used_seconds)}")
     with phase("saving", "metrics and results"):
-        _write_results(plan, folder, result, predictions, views)
+        _write_results(plan, folder, result, predictions, views, used_seconds)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
 
 
-def train_batches(plan: Plan) -> TrainBatches:
-    """The training batches of a plan."""
-    training = plan.recipe.training
-    assert training.batch_size is not None
-    assert training.steps_per_epoch is not None
-    return TrainBatches(
-        plan.splits.sets["train"],
-        plan.preprocessor,
-        plan.recipe.augmentation,
-        training.batch_size,
-        training.seed,
-        training.steps_per_epoch,
-    )
+def _pacers(plan: Plan, folder: Path, say: Say) -> list[Callback]:
+    """What holds training to its budget: first among those that watch, so that a saved state knows a new plan."""
 
+    def take(steps: StepPlan, state: TrainingState, pace: Pace) -> None:
+        write_plan(folder, steps)
+        log_event(folder, "plan", state.step, total_steps=steps[-1][1], seconds=round(state.seconds, 3))
+        say("budget", f"after step {state.step} anew, {describe_plan(pace, steps[-1][1], state.step)}")
 
-def train_sample(plan: Plan) -> ImageSet:
-    """The fixed training images, as many as validation has, that train accuracy is measured on."""
-    train, count = plan.splits.sets["train"], len(plan.splits.sets["val"])
-    order = random_order(len(train), plan.recipe.data.split_seed, "train sample")
-    return train.take(order[: min(count, len(train))])
+    return [] if plan.pace is None else [Pacer(plan.pace, take)]
 
 
 def _chosen_line(result: FitResult, recipe: Recipe) -> str:
@@ -335,7 +196,12 @@ def _ordinal(number: int) -> str:
 
 
 def _write_results(
-    plan: Plan, folder: Path, result: FitResult, predictions: dict[str, Predictions], views: Views
+    plan: Plan,
+    folder: Path,
+    result: FitResult,
+    predictions: dict[str, Predictions],
+    views: Views,
+    used_seconds: float | None,
 ) -> None:
     evaluation = plan.recipe.evaluation
     metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
@@ -351,7 +217,7 @@ def _write_results(
     _write_results_into_model(plan, folder, result, metrics, views)
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
-    write_json(folder / "result.json", _result(plan, folder, result, metrics, views))
+    write_json(folder / "result.json", _result(plan, folder, result, metrics, views, used_seconds))
 
 
 def _write_results_into_model(
@@ -366,8 +232,15 @@ def _write_results_into_model(
         write_bytes(folder / "best.safetensors", with_results(folder / "best.safetensors", shown, views))
 
 
-def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], views: Views) -> dict[str, Any]:
-    images_seen = len(result.history) * plan.images_per_epoch
+def _result(
+    plan: Plan,
+    folder: Path,
+    result: FitResult,
+    metrics: dict[str, Any],
+    views: Views,
+    used_seconds: float | None,
+) -> dict[str, Any]:
+    images_seen = result.num_steps * plan.images_per_epoch / (plan.recipe.training.steps_per_epoch or 1)
     changes = changes_so_far(folder)
     return {
         "model": plan.recipe.model.name,
@@ -380,6 +253,7 @@ def _result(plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any]
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),
         **({"changed_on_the_way": changes} if changes else {}),
+        **({} if used_seconds is None else {"budget_used_seconds": round(used_seconds, 3)}),
         "splits": metrics,
     }
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from fovea.registry import Registry
-from fovea.settings import ScheduleSettings
+from fovea.settings import ScheduleSettings, StepPlan, TrainingSettings
 
 # (progress in [0, 1] after warm-up, epochs passed, settings) -> share of the full rate
 Shape = Callable[[float, float, ScheduleSettings], float]
@@ -61,10 +61,47 @@ def complete_schedule(settings: ScheduleSettings) -> ScheduleSettings:
     return settings.model_copy(update={"warmup_fraction": 0.1 if settings.name in {"cosine", "linear"} else 0.0})
 
 
-def learning_rate_factor(settings: ScheduleSettings, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """The share of the full learning rate at a step, counted from 0."""
+def learning_rate_factor(
+    settings: ScheduleSettings, step: int, total_steps: int, steps_per_epoch: int, plan: StepPlan = ()
+) -> float:
+    """The share of the full learning rate at a step, counted from 0.
+
+    Args:
+        plan: overrules total_steps; the schedule runs over the first plan's steps, faster or slower as later ones ask.
+    """
+    place: float = step
+    if plan:
+        place, total_steps = place_in_first_plan(plan, step), plan[0][1]
     warmup = round((settings.warmup_fraction or 0.0) * total_steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(total_steps - warmup, 1)
+    if place < warmup:
+        return (place + 1) / (warmup + 1)
+    progress = (place - warmup) / max(total_steps - warmup, 1)
     return SCHEDULES[settings.name](progress, step / steps_per_epoch, settings)
+
+
+def place_in_first_plan(plan: StepPlan, step: int) -> float:
+    """The step of the first plan at which the schedule is as far as at `step`.
+
+    Where a later plan begins the schedule goes on from where it is, and reaches its end at that plan's last step.
+    """
+    total = plan[0][1]
+    place, since, pace = 0.0, 0, 1.0
+    for begin, end in plan[1:]:
+        if begin > step:
+            break
+        place += (begin - since) * pace
+        since, pace = begin, (total - place) / (end - begin)
+    return min(place + (step - since) * pace, total)
+
+
+def total_steps_of(plan: StepPlan, step: int) -> int:
+    """How many steps there will have been at the end, as planned when `step` steps were done."""
+    return [total for begin, total in plan if begin <= step][-1]
+
+
+def describe_length(settings: TrainingSettings) -> str:
+    """How long a training is: "7 epochs of 106 steps", "339 steps, 3.2 epochs of 106"."""
+    if settings.plan is None:
+        return f"{settings.epochs} epochs of {settings.steps_per_epoch} steps"
+    steps = settings.plan[-1][1]
+    return f"{steps:,} steps, {steps / (settings.steps_per_epoch or steps):.3g} epochs of {settings.steps_per_epoch}"

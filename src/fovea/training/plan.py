@@ -1,0 +1,216 @@
+"""What is decided before the first step: splits, settings, preprocessing, net, hardware, pace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fovea.budget import Budget
+from fovea.data.batches import TrainBatches, gather
+from fovea.data.draws import random_order
+from fovea.data.guard import InputProfile, fit_profile
+from fovea.data.imageset import ImageSet, RawData
+from fovea.data.prepare import Splits, prepare_splits
+from fovea.data.preprocess import Preprocessor, fit_preprocessor
+from fovea.data.split import Split
+from fovea.errors import ModelError, SettingsError
+from fovea.evaluation.modelfile import ModelCard
+from fovea.models.build import build_net, check_net
+from fovea.models.whitening import NUM_IMAGES, fit_whitening, needs_whitening
+from fovea.settings import ModelSettings, Recipe
+from fovea.training.defaults import complete_recipe
+from fovea.training.fast_ops import use_fast_ops
+from fovea.training.hardware import Hardware, applied, choose_hardware
+from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
+from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
+from fovea.training.resume import fingerprints
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that is decided before the first step: nothing is written until all of it holds.
+
+    Attributes:
+        lines: what was derived from the data, and why.
+        topics: (topic, line) about what was chosen for the user: the grade, the budget.
+        record: the same for the record of config.yaml.
+        pace: with a budget of time, what holds training to it.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    preprocessor: Preprocessor
+    profile: InputProfile
+    hardware: Hardware
+    net: nn.Module
+    own_net: bool
+    lines: list[str]
+    topics: tuple[tuple[str, str], ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    pace: Pace | None = None
+
+    @property
+    def images_per_epoch(self) -> int:
+        """How many training images one epoch shows."""
+        training = self.recipe.training
+        count = len(self.splits.sets["train"])
+        return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
+
+
+def plan_run(
+    recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None, autotune: bool = False
+) -> Plan:
+    """Check the data and the settings, derive what was left open, build the net.
+
+    Args:
+        net: a module of the user's own; None: the recipe's model.
+        split: a saved split to use again; None: a new one is cut.
+        autotune: measure how each convolution is computed fastest, where else a table says so.
+
+    Raises:
+        UserError: for data, settings or a model that cannot be used.
+    """
+    splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
+    hardware = choose_hardware(recipe.training)
+    if net is not None:  # config.yaml names the module's class, which no zoo knows
+        recipe = recipe.model_copy(update={"model": ModelSettings()})
+    complete, lines = complete_recipe(recipe, splits)
+    complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
+    train = splits.sets["train"]
+    num_classes = len(train.classes)
+    if net is None:
+        built = build_net(complete.model, train.image_shape, num_classes, complete.training.seed)
+    else:
+        built = net
+        complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
+    check_net(built, train.image_shape, num_classes)
+    _check_state(built)
+    _check_batches(complete, built)
+    with applied(hardware):  # sums depend on the number of threads in their last bits
+        preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
+        if needs_whitening(built):
+            order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
+            fit_whitening(built, preprocessor.to_input(gather(train.images, order)))
+    if net is None:
+        complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
+        lines += more
+    profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
+    lines += _zca_note(preprocessor)
+    return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines)
+
+
+def _with_fast_ops(
+    recipe: Recipe, net: nn.Module, image_shape: tuple[int, int, int], autotune: bool
+) -> tuple[Recipe, list[str]]:
+    """Exchange the layers of a net for faster ones where the settings say so; the settings with the kernels chosen."""
+    training, lines = recipe.training, list[str]()
+    kernels: Mapping[str, str] | None = training.kernels
+    on = training.fast_ops == "on"
+    if autotune and not on:
+        raise SettingsError(f"--autotune has nothing to choose from: fast_ops is {training.fast_ops}.")
+    if on and (kernels is None or autotune):
+        shapes = convolution_shapes(net, image_shape, training.batch_size or 1)
+        kernels, lines = tuned_kernels(shapes, training) if autotune else table_kernels(shapes, training)
+    kernels = kernels or {}
+    if on:
+        use_fast_ops(net, kernels)
+    return recipe.model_copy(update={"training": training.model_copy(update={"kernels": kernels})}), lines
+
+
+def _zca_note(preprocessor: Preprocessor) -> list[str]:
+    gain = 0.0 if preprocessor.zca is None else float(np.linalg.norm(preprocessor.zca, 2))
+    if gain < 100:
+        return []
+    return [
+        f"zca_whitening multiplies pixels that hardly vary by up to {gain:,.0f}, and augmentation moves ink into them: "
+        "set zca_epsilon 0.01 or augmentation none"
+    ]
+
+
+def _check_state(net: nn.Module) -> None:
+    strangers = [name for name, value in net.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise ModelError(
+            f"The module's state_dict holds {', '.join(strangers[:3])}, which is no tensor and cannot be saved: keep "
+            "such things out of get_extra_state."
+        )
+
+
+def _check_batches(recipe: Recipe, net: nn.Module) -> None:
+    """A batch norm has no variance to compute from one image."""
+    has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    if recipe.training.batch_size == 1 and has_norm:
+        raise SettingsError("batch_size 1 leaves a batch norm nothing to compute from: set 2 or more.")
+
+
+def with_pace(plan: Plan, budget: Budget) -> Plan:
+    """The plan with what it costs here, measured."""
+    sets, training = plan.splits.sets, plan.recipe.training
+    num_test = len(sets["test"]) if plan.recipe.evaluation.test else 0
+    target = plan.hardware.target
+    with applied(plan.hardware):
+        costs = measure_costs(plan.net, train_batches(plan), sets["val"], num_test, plan.recipe, target, budget)
+    steps_per_epoch = training.steps_per_epoch or 1
+    full_steps = (training.epochs or 1) * steps_per_epoch
+    return replace(plan, pace=Pace(budget, costs, steps_per_epoch, full_steps))
+
+
+def with_first_plan(plan: Plan) -> Plan:
+    """The plan with as many steps as its pace allows.
+
+    Raises:
+        SettingsError: where the budget holds too few.
+    """
+    assert plan.pace is not None
+    steps = first_plan(plan.pace)
+    values = {"plan": steps, "budget_seconds": plan.pace.budget.seconds}
+    training = plan.recipe.training.model_copy(update=values)
+    line = describe_plan(plan.pace, steps[0][1])
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"training": training}),
+        topics=(*plan.topics, ("budget", line)),
+        record={**plan.record, "budget": {"plan": line, "used_before_training": round(plan.pace.budget.elapsed(), 3)}},
+    )
+
+
+def train_batches(plan: Plan) -> TrainBatches:
+    """The training batches of a plan."""
+    training = plan.recipe.training
+    assert training.batch_size is not None
+    assert training.steps_per_epoch is not None
+    return TrainBatches(
+        plan.splits.sets["train"],
+        plan.preprocessor,
+        plan.recipe.augmentation,
+        training.batch_size,
+        training.seed,
+        training.steps_per_epoch,
+    )
+
+
+def train_sample(plan: Plan) -> ImageSet:
+    """The fixed training images, as many as validation has, that train accuracy is measured on."""
+    train, count = plan.splits.sets["train"], len(plan.splits.sets["val"])
+    order = random_order(len(train), plan.recipe.data.split_seed, "train sample")
+    return train.take(order[: min(count, len(train))])
+
+
+def model_card(plan: Plan) -> ModelCard:
+    """What the model file says of a plan's net, as long as there are no metrics."""
+    sets, target = plan.splits.sets, plan.hardware.target
+    images = {name: len(found) for name, found in sets.items()}
+    return ModelCard(
+        model=plan.recipe.model,
+        preprocessor=plan.preprocessor,
+        classes=sets["train"].classes,
+        profile=plan.profile,
+        precision=target.precision,
+        memory_format=target.memory_format,
+        data={"images": images, "fingerprints": fingerprints(plan.splits)},
+    )
