@@ -27,13 +27,17 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
 
-# Against Keras and PyTorch, side by side; the first call makes benchmarks/.peers. QUICK=1: few rounds, README.md stays.
+# Against Keras and PyTorch, side by side; the first call makes benchmarks/.peers. QUICK=1: few rounds, nothing written.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 # Start-up, and accuracy, time and memory of the defaults over seeds.
 bench-spine: $(VENV)/.installed
 	$(BIN)/python benchmarks/spine.py
+
+# Which way a weight gradient is computed faster, by shape: what src/fovea/training/kernels.yaml rests on.
+bench-kernels: $(VENV)/.installed
+	$(BIN)/python benchmarks/kernels.py
 
 # DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).
 bench-data: $(VENV)/.installed

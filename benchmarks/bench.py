@@ -1,7 +1,7 @@
 """Fovea and its peers side by side, in one run: images a second, memory, and how Fovea's time grows.
 
     python benchmarks/bench.py                  everything (under 20 minutes on two cores)
-    python benchmarks/bench.py --quick          3 rounds of few steps; results/quick.json, README.md stays
+    python benchmarks/bench.py --quick          3 rounds of few steps; prints only
     python benchmarks/bench.py --only p1        one or more workloads, or growth; prints only
     python benchmarks/bench.py --page           fill README.md again from what was measured
 
@@ -12,6 +12,7 @@ benchmarks/results/latest.json, the tables to benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import platform
 import subprocess
@@ -77,6 +78,14 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
+def source_digest() -> str:
+    """sha256 (hex) of Fovea's modules: workers that start late must run what those before them ran."""
+    digest = hashlib.sha256()
+    for path in sorted((HERE.parent / "src").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def yardstick_of(found: dict[str, Measured]) -> float | None:
     """Seconds of one epoch of P1's net under Keras on TensorFlow, float32."""
     entry = found[KERAS_TF_DEFAULT].as_json()
@@ -100,6 +109,7 @@ def measure_growth(peers: Peers, rounds: int, turn_seconds: float) -> list[dict[
 
 def run_all(wanted: list[str], peers: Peers, quick: bool, rounds: int) -> dict[str, Any]:
     """Measure what is wanted: the keys of results/latest.json."""
+    source = source_digest()
     start, turn_seconds = time.monotonic(), QUICK_TURN_SECONDS if quick else TURN_SECONDS
     results: dict[str, Any] = {"hardware": describe_hardware(), "versions": describe_versions(peers)}
     results |= {"date": now_utc(), "quick": quick, "yardstick_seconds": None, "ratios": {}, "workloads": {}}
@@ -113,6 +123,7 @@ def run_all(wanted: list[str], peers: Peers, quick: bool, rounds: int) -> dict[s
             print(f"{name}: {time.monotonic() - start:.0f} s so far", flush=True)
     growth_seconds = QUICK_TURN_SECONDS / 2 if quick else GROWTH_TURN_SECONDS
     results["growth"] = measure_growth(peers, GROWTH_ROUNDS, growth_seconds) if "growth" in wanted else []
+    results["source_changed"] = source_digest() != source
     results["minutes"] = round((time.monotonic() - start) / 60, 1)
     return results
 
@@ -120,7 +131,7 @@ def run_all(wanted: list[str], peers: Peers, quick: bool, rounds: int) -> dict[s
 def main() -> None:
     choices = [*WORKLOADS, "growth"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 rounds of few steps")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of few steps; nothing is written")
     parser.add_argument("--only", nargs="+", choices=choices, help="some workloads; nothing is written")
     parser.add_argument("--rounds", type=int, help=f"how often each contender is asked ({ROUNDS})")
     parser.add_argument("--no-peers", action="store_true", help="leave out what runs in the peers' environment")
@@ -138,9 +149,8 @@ def main() -> None:
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     results = run_all(given.only or choices, peers, given.quick, rounds)
     print(measured_text(results))
-    if not given.only:
-        write_json(LATEST.with_name("quick.json") if given.quick else LATEST, results)
     if not (given.only or given.quick):
+        write_json(LATEST, results)
         fill_page()
 
 

@@ -108,13 +108,14 @@ def disturbance(results: dict[str, Any]) -> str:
     """What to say of other processes that ran meanwhile: their median share of the cores, and when it is too large."""
     entries = [entry for entries in results["workloads"].values() for entry in entries.values()] + results["growth"]
     shares = [entry["others_fraction"] for entry in entries if entry.get("others_fraction") is not None]
+    text = " **Fovea's source changed during the run: measure again.**" if results.get("source_changed") else ""
     if not shares:
-        return ""
+        return text.strip()
     share = statistics.median(shares)
-    text = f"Other processes took {share:.0%} of the cores' time while steps were timed (median over contenders)."
+    text += f" Other processes took {share:.0%} of the cores' time while steps were timed (median over contenders)."
     if share > MOST_OTHERS_FRACTION:
         text += " **That is too much to trust these figures: measure again on a quiet machine.**"
-    return text
+    return text.strip()
 
 
 def read_recipes(folder: Path) -> list[dict[str, Any]]:
