@@ -3,7 +3,8 @@
     python benchmarks/kernels.py
 
 Both ways are timed in turns, medians of 9; the table goes to stdout, the figures to benchmarks/results/kernels.json
-under the CPU's feature, precision and threads. The rules in src/fovea/training/kernels.yaml are written by hand from it.
+under the CPU's feature, precision and threads. The rules
+in src/fovea/training/kernels.yaml are written by hand from it.
 """
 
 from __future__ import annotations
