@@ -63,6 +63,21 @@ def _airbench(*widths: int) -> Callable[[ImageShape], list[Any]]:
     return layers
 
 
+def _airbench_residual(*widths: int) -> Callable[[ImageShape], list[Any]]:
+    """The same with a third convolution a group and a sum over the last two, after airbench96 (ibid.)."""
+
+    def layers(_: ImageShape) -> list[Any]:
+        norm = "batchnorm momentum .9 epsilon 1e-5 noscale"
+        found: list[Any] = ["whiten 2x2 silu"]
+        for width in widths:
+            convolution = f"conv {width} 3x3 same nobias"
+            block = [convolution, norm, "silu", convolution, norm]
+            found += [convolution, "maxpool 2", norm, "silu", {"residual": block}, "silu"]
+        return [*found, "globalmaxpool", "dense classes nobias init glorot_uniform", "scale .2"]
+
+    return layers
+
+
 def _lenet5(_: ImageShape) -> list[Any]:
     return [
         "conv 6 5x5 same tanh",
@@ -195,6 +210,7 @@ MODELS: Registry[ZooEntry] = Registry(
         "airbench-tiny": ZooEntry(_airbench(32, 64, 64), "airbench94's form at widths 32, 64, 64", "dirac"),
         "airbench-small": ZooEntry(_airbench(64, 128, 128), "airbench94's form at widths 64, 128, 128", "dirac"),
         "airbench94": ZooEntry(_airbench(64, 256, 256), "after Jordan (arXiv 2404.00498), 2.0 M parameters", "dirac"),
+        "airbench96": ZooEntry(_airbench_residual(128, 384, 512), "the same, residual, 9.9 M parameters", "dirac"),
         "lenet5": ZooEntry(_lenet5, "LeNet-5 (LeCun et al. 1998), with plain pooling and a dense output"),
         "resnet20": ZooEntry(_resnet20, "ResNet-20 for small images (He et al. 2015), 0.27 M parameters", "he_normal"),
         "wideresnet16-4": ZooEntry(_wide_resnet, "wide ResNet 16-4 (Zagoruyko and Komodakis 2016), 2.7 M", "he_normal"),

@@ -76,7 +76,7 @@ def fit(
     assert recipe.optimizer.lr is not None
     with phase("rest", "planning and set-up"):
         net.to(device.name, memory_format=memory_format(device))  # type: ignore[call-overload]
-        optimizers = make_optimizers(net, recipe.optimizer)
+        optimizers = make_optimizers(net, recipe.optimizer, device.precision)
         average = _moving_average(net, settings.ema_decay)
     state = TrainingState(net, settings.epochs, batches.steps_per_epoch, recipe.optimizer.lr, optimizers, average)
     if start is not None:

@@ -22,7 +22,7 @@ def newton_schulz(gradient: torch.Tensor, num_iterations: int = 3) -> torch.Tens
     """An approximately orthogonal matrix of the same row and column space.
 
     Args:
-        gradient: float32 [M, N].
+        gradient: float32 or bfloat16 [M, N]; it computes in that.
 
     Source: the quintic iteration of Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
@@ -40,10 +40,19 @@ class Muon(Optimizer):
     """Momentum whose update is orthogonalised, for convolution kernels [C_out, C_in, kH, kW] and matrices.
 
     Groups with `renormalize` set are scaled to the norm sqrt(C_out) before each update, for kernels whose scale a
-    batch norm undoes anyway. Source: Jordan, airbench94_muon (arXiv 2404.00498 and its repository).
+    batch norm undoes anyway. `dtype` is what it orthogonalises in: updates are rough by design, and bfloat16 is twice
+    as fast where the CPU has it. Source: Jordan, airbench94_muon (arXiv 2404.00498 and its repository).
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.24, momentum: float = 0.6, nesterov: bool = True) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.24,
+        momentum: float = 0.6,
+        nesterov: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.dtype = dtype
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -75,7 +84,7 @@ class Muon(Optimizer):
             parameter.mul_(len(parameter) ** 0.5 / (parameter.norm() + 1e-7))
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        update = newton_schulz(direction.reshape(len(direction), -1)).view_as(parameter)
+        update = newton_schulz(direction.reshape(len(direction), -1).to(self.dtype)).view_as(parameter)
         parameter.add_(update, alpha=-group["lr"])
 
 
@@ -110,20 +119,20 @@ def _eager(kind: Any) -> Any:
     return type(kind.__name__, (kind,), {"step": eager_step, "__doc__": kind.__doc__})
 
 
-def _sgd(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+def _sgd(net: nn.Module, settings: OptimizerSettings, lr: float, _: str) -> list[Optimizer]:
     momentum = 0.9 if settings.momentum is None else settings.momentum
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     nesterov = settings.nesterov and momentum > 0
     return [_eager(torch.optim.SGD)(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)]
 
 
-def _adam(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+def _adam(net: nn.Module, settings: OptimizerSettings, lr: float, _: str) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     return [_eager(torch.optim.Adam)(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
 
 
-def _adamw(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+def _adamw(net: nn.Module, settings: OptimizerSettings, lr: float, _: str) -> list[Optimizer]:
     betas = (settings.beta_1, settings.beta_2)
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     return [_eager(torch.optim.AdamW)(groups, lr=lr, betas=betas, eps=settings.epsilon, fused=True)]
@@ -166,7 +175,7 @@ class FusedRMSprop(Optimizer):
             )
 
 
-def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+def _rmsprop(net: nn.Module, settings: OptimizerSettings, lr: float, _: str) -> list[Optimizer]:
     groups = _decay_groups(net.parameters(), settings.weight_decay)
     momentum = settings.momentum or 0.0
     if momentum == 0:
@@ -190,7 +199,7 @@ def kernels_before_norms(net: nn.Module) -> set[int]:
     return found
 
 
-def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimizer]:
+def _muon(net: nn.Module, settings: OptimizerSettings, lr: float, precision: str) -> list[Optimizer]:
     """Muon on the convolution kernels, Adam on everything else."""
     free = kernels_before_norms(net)
     kernels = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
@@ -203,8 +212,9 @@ def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimi
     ]
     groups = [group for group in groups if group["params"]]
     optimizers: list[Optimizer] = []
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if groups:
-        optimizers.append(Muon(groups, lr=lr, momentum=momentum, nesterov=settings.nesterov))
+        optimizers.append(Muon(groups, lr=lr, momentum=momentum, nesterov=settings.nesterov, dtype=dtype))
     if rest:
         betas = (settings.beta_1, settings.beta_2)
         optimizers.append(
@@ -213,7 +223,7 @@ def _muon(net: nn.Module, settings: OptimizerSettings, lr: float) -> list[Optimi
     return optimizers
 
 
-Maker = Callable[[nn.Module, OptimizerSettings, float], list[Optimizer]]
+Maker = Callable[[nn.Module, OptimizerSettings, float, str], list[Optimizer]]
 
 # Name -> (maker, its learning rate where none is set).
 OPTIMIZERS: Registry[tuple[Maker, float]] = Registry(
@@ -228,12 +238,16 @@ OPTIMIZERS: Registry[tuple[Maker, float]] = Registry(
 )
 
 
-def make_optimizers(net: nn.Module, settings: OptimizerSettings) -> list[Optimizer]:
-    """The optimizers of complete settings; each group remembers its full rate as `base_lr`."""
+def make_optimizers(net: nn.Module, settings: OptimizerSettings, precision: str = "fp32") -> list[Optimizer]:
+    """The optimizers of complete settings; each group remembers its full rate as `base_lr`.
+
+    Args:
+        precision: of the forward pass, "fp32" or "bf16"; Muon follows it.
+    """
     assert settings.lr is not None
     _without_compiler()
     make, _ = OPTIMIZERS[settings.name]
-    optimizers = make(net, settings, settings.lr)
+    optimizers = make(net, settings, settings.lr, precision)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

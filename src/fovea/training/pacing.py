@@ -175,7 +175,7 @@ def _step_seconds(
 ) -> float:
     """The median of some steps; the first `slow` ones, which choose and make their kernels, do not count."""
     net.to(device.name, memory_format=memory_format(device))  # type: ignore[call-overload]
-    optimizers = make_optimizers(net, recipe.optimizer)
+    optimizers = make_optimizers(net, recipe.optimizer, device.precision)
     set_learning_rate(optimizers, 1e-3)  # a net that diverges would be timed on nan
     net.train()
     times: list[float] = []
