@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | check | bench | bench-spine | bench-data | bench-outcome | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages check bench bench-spine bench-data bench-outcome siege clean
+.PHONY: demo test test-slow test-pages check bench bench-spine bench-kernels bench-data bench-outcome siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
