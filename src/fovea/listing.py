@@ -59,7 +59,7 @@ def expectation(record: Mapping[str, Any]) -> str:
     if expected.get("seeds"):
         words += f", {expected['seeds']} seeds"
     if expected.get("seconds"):
-        words += f", {expected['seconds']:g} s of training"
+        words += f", {expected['seconds']:g} s from start to final test"
     return words + (f" on {expected['cpu']}" if expected.get("cpu") else "")
 
 

@@ -18,9 +18,12 @@ from torch import nn
 
 import fovea
 from fovea import faults
+from fovea.data.load import read_raw
 from fovea.files import read_json_lines
 from fovea.runview import Run
+from fovea.settings import read_recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
+from fovea.training.plan import plan_run
 
 # Two epochs of five batches; every mechanism that carries something from step to step is in one of these.
 BASE: dict[str, Any] = {"epochs": 2, "batch_size": 22, "threads": 1, "device": "cpu"}
@@ -123,6 +126,22 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
     assert len(run.history["time"]) == 2
     assert run.history["time"] == sorted(run.history["time"])
     assert len(Path("runs/test_ledger.jsonl").read_text().splitlines()) == 2  # of `whole`, and of this run
+
+
+def test_with_every_fast_op_on_two_runs_and_a_resumed_one_have_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = ["whiten 2x2 relu", "maxpool 2", "conv 8 3x3 same relu", "maxpool 2", "dropout .3", "flatten", "dense classes"]
+    fast = {"layers": layers, "optimizer": "rmsprop", "fast_ops": "on", "kernels": {"3": "im2col"}, "epochs": 2}
+    moved = {"width_shift_range": 2, "horizontal_flip": "alternating", "augmentation": "none"}
+    whole = train("whole", **fast, **moved)
+    assert [type(module).__name__ for module in plan_of(whole).modules()].count("Im2colConv2d") == 1
+    assert content(train("again", **fast, **moved)) == content(whole)
+    folder = stopped(monkeypatch, "SIGINT@step#3", **fast, **moved)
+    assert content(resume(folder).path) == content(whole)
+
+
+def plan_of(folder: Path) -> nn.Module:
+    """The net that a run's settings train."""
+    return plan_run(read_recipe(folder / "config.yaml"), read_raw(bars(150))).net
 
 
 def test_the_best_weights_so_far_are_kept_when_no_later_epoch_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
