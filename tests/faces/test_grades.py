@@ -65,7 +65,10 @@ def test_a_grade_takes_the_recipe_of_the_data_set(grade: str | None, epochs: int
 
 @pytest.mark.usefixtures("recipes")
 def test_the_line_says_what_to_expect_or_what_makes_it_another_training() -> None:
-    words = "expected 98.76% [98.00%, 99.00%] with test-time augmentation, 3 seeds, 4 s from start to final test on a small one"
+    words = (
+        "expected 98.76% [98.00%, 99.00%] with test-time augmentation, 3 seeds, 4 s from start to final test "
+        "on a small one"
+    )
     assert topic(begun(seed=7, test=False), "grade").endswith(f"digits-standard; {words}")
     assert topic(begun(grade="fast"), "grade").endswith("; accuracy and time not measured")
     assert topic(begun(lr=0.1, epochs=3), "grade").endswith("; not as measured: optimizer.lr, training.epochs")

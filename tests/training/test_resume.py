@@ -129,7 +129,15 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
 
 
 def test_with_every_fast_op_on_two_runs_and_a_resumed_one_have_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = ["whiten 2x2 relu", "maxpool 2", "conv 8 3x3 same relu", "maxpool 2", "dropout .3", "flatten", "dense classes"]
+    layers = [
+        "whiten 2x2 relu",
+        "maxpool 2",
+        "conv 8 3x3 same relu",
+        "maxpool 2",
+        "dropout .3",
+        "flatten",
+        "dense classes",
+    ]
     fast = {"layers": layers, "optimizer": "rmsprop", "fast_ops": "on", "kernels": {"3": "im2col"}, "epochs": 2}
     moved = {"width_shift_range": 2, "horizontal_flip": "alternating", "augmentation": "none"}
     whole = train("whole", **fast, **moved)
