@@ -190,8 +190,7 @@ def _run_lines(run: StoredRun) -> str:
     test = run.test_accuracy
     if test is not None:
         lines.append(f"test accuracy        {test}, {level}")
-    monitor = run.recipe.callbacks.monitor
-    chose = ", which chose the epoch" if monitor.startswith("val") else ""
+    chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
     lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += _views_line(run.views)
     lines += [str(Finding(**finding)) for finding in run.findings]

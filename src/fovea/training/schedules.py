@@ -102,6 +102,7 @@ def total_steps_of(plan: StepPlan, step: int) -> int:
 def describe_length(settings: TrainingSettings) -> str:
     """How long a training is: "7 epochs of 106 steps", "339 steps, 3.2 epochs of 106"."""
     if settings.plan is None:
-        return f"{settings.epochs} epochs of {settings.steps_per_epoch} steps"
+        plural = "" if settings.epochs == 1 else "s"
+        return f"{settings.epochs} epoch{plural} of {settings.steps_per_epoch} steps"
     steps = settings.plan[-1][1]
     return f"{steps:,} steps, {steps / (settings.steps_per_epoch or steps):.3g} epochs of {settings.steps_per_epoch}"
