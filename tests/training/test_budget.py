@@ -227,6 +227,17 @@ def test_a_plan_moves_the_schedule_without_a_jump_and_to_its_end() -> None:
     assert places == sorted(places)
 
 
+def test_averaged_views_of_the_last_predictions_are_part_of_the_costs(machine: Machine) -> None:
+    def end_seconds(tta: str) -> float:
+        changes = {name: value for name, value in QUICK.items() if name != "verbose"}
+        pace = begin(bars(150), None, Request({**changes, "tta": tta}, budget=Budget(BUDGET, clock()))).plan.pace
+        assert pace is not None
+        return pace.costs.end
+
+    reading = 1.5 * end_seconds("none") - 0.5 * end_seconds("shift")  # three looks an image instead of one
+    assert reading == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("name", ["cosine", "linear", "onecycle", "step", "constant"])
 def test_a_plan_of_one_line_gives_the_bits_of_a_fixed_length(name: str) -> None:
     schedule = ScheduleSettings(name=name, warmup_fraction=0.1)

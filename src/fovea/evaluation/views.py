@@ -142,6 +142,11 @@ def margins(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return lead
 
 
+def looks_per_image(settings: EvaluationSettings) -> float:
+    """How often an image is looked at in the final predictions, on average; test images are taken for validation's."""
+    return 1 + settings.tta_fraction * (len(VIEWS[settings.tta]) - 1)
+
+
 def fit_views(settings: EvaluationSettings, plain_logits: NDArray[np.float32]) -> Views:
     """The views of the settings, their threshold fitted to the plain answers for the validation images, [N, K].
 

@@ -22,6 +22,7 @@ from fovea.data.batches import TrainBatches
 from fovea.data.imageset import ImageSet
 from fovea.errors import SettingsError
 from fovea.evaluation.predictions import Device, predict
+from fovea.evaluation.views import looks_per_image
 from fovea.settings import Recipe, StepPlan
 from fovea.training.callbacks import Callback, TrainingState
 from fovea.training.loop import memory_format, train_step
@@ -167,7 +168,9 @@ def measure_costs(
         step = _step_seconds(scratch, batches, recipe, device, budget)
         image = _image_seconds(scratch, batches, val, recipe, device, budget)
     sample = min(len(val), len(batches.images))
-    return Costs(step, image * (len(val) + sample) + _SAVING_SECONDS, image * (len(val) + num_test) + _READING_SECONDS)
+    looks = looks_per_image(recipe.evaluation)
+    end = image * looks * (len(val) + num_test) + _READING_SECONDS
+    return Costs(step, image * (len(val) + sample) + _SAVING_SECONDS, end)
 
 
 def _step_seconds(
