@@ -11,7 +11,7 @@ from tests.conftest import bars
 import fovea
 from fovea.errors import ModelError
 from fovea.models.layers import build_layers
-from fovea.models.whitening import EPSILON, PatchWhitening, fit_whitening, needs_whitening
+from fovea.models.whitening import EPSILON, PatchWhitening, whitening_of
 
 TAIL = ["relu", "globalavgpool", "dense classes"]
 
@@ -56,8 +56,9 @@ def test_images_without_any_variation_give_finite_filters() -> None:
 
 def test_a_whitening_is_never_trained_and_stands_in_the_state() -> None:
     net = net_with("whiten 2x2")
-    assert needs_whitening(net)
-    fit_whitening(net, correlated_images())
+    whitening = whitening_of(net)
+    assert whitening is net[0]
+    whitening.fit(correlated_images())
     before = net[0].weight.clone()
     net(torch.randn(4, 3, 8, 8)).sum().backward()
     assert net[0].weight.grad is None
@@ -67,8 +68,8 @@ def test_a_whitening_is_never_trained_and_stands_in_the_state() -> None:
 
 def test_a_whitening_that_is_not_the_first_layer_is_refused() -> None:
     with pytest.raises(ModelError, match="whiten can only be the first"):
-        needs_whitening(net_with("conv 4 3x3", "whiten 2x2"))
-    assert not needs_whitening(net_with("conv 4 3x3"))
+        whitening_of(net_with("conv 4 3x3", "whiten 2x2"))
+    assert whitening_of(net_with("conv 4 3x3")) is None
 
 
 def test_a_run_with_a_whitening_keeps_the_filters_it_was_fitted_with() -> None:

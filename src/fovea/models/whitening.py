@@ -43,25 +43,13 @@ class PatchWhitening(nn.Conv2d):
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
-def needs_whitening(net: nn.Module) -> bool:
-    """Whether a net begins with a whitening.
+def whitening_of(net: nn.Module) -> PatchWhitening | None:
+    """The whitening that a net begins with; None where it has none.
 
     Raises:
         ModelError: where one stands further behind: its input is known only while the net is trained.
     """
-    found = [module for module in net.modules() if isinstance(module, PatchWhitening)]
     first = next((module for module in net.modules() if not list(module.children())), None)
-    if any(module is not first for module in found):
+    if any(isinstance(module, PatchWhitening) and module is not first for module in net.modules()):
         raise ModelError("The layer whiten can only be the first: it is fitted on the images as they come in.")
-    return bool(found)
-
-
-def fit_whitening(net: nn.Module, inputs: torch.Tensor) -> None:
-    """Fit the whitening that a net begins with.
-
-    Args:
-        inputs: preprocessed training images, float32 [N, C, H, W].
-    """
-    for module in net.modules():
-        if isinstance(module, PatchWhitening):
-            module.fit(inputs)
+    return first if isinstance(first, PatchWhitening) else None

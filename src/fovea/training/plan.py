@@ -21,7 +21,7 @@ from fovea.data.split import Split
 from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.modelfile import ModelCard
 from fovea.models.build import build_net, check_net
-from fovea.models.whitening import NUM_IMAGES, fit_whitening, needs_whitening
+from fovea.models.whitening import NUM_IMAGES, whitening_of
 from fovea.settings import ModelSettings, Recipe
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
@@ -93,9 +93,10 @@ def plan_run(
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
-        if needs_whitening(built):
+        whitening = whitening_of(built)
+        if whitening is not None:
             order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
-            fit_whitening(built, preprocessor.to_input(gather(train.images, order)))
+            whitening.fit(preprocessor.to_input(gather(train.images, order)))
     if net is None:
         complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
         lines += more

@@ -147,8 +147,7 @@ def _chosen_line(result: FitResult, recipe: Recipe) -> str:
     value = result.history[result.best_epoch - 1][monitor]
     shown = f"{value:.2%}" if monitor.endswith("accuracy") else f"{value:.4f}"
     stopped = f"stopped after epoch {len(result.history)}: {result.stop_reason}; " if result.stop_reason else ""
-    reason = "the last epoch's," if recipe.callbacks.keep == "last" else f"best {monitor},"
-    reason += f" {monitor}" if recipe.callbacks.keep == "last" else ""
+    reason = f"the last epoch's, {monitor}" if recipe.callbacks.keep == "last" else f"best {monitor},"
     return f"{stopped}weights of epoch {result.best_epoch} kept: {reason} {shown}"
 
 
