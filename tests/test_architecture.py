@@ -18,6 +18,7 @@ RANKS = {
     "budget": 1,
     "assignments": 1,
     "settings": 1,
+    "recipefile": 1,
     "files": 1,
     "runfolder": 1,
     "display": 1,

@@ -10,14 +10,8 @@ from pydantic import ValidationError
 
 from fovea.assignments import parse_assignments
 from fovea.errors import SettingsError
-from fovea.settings import (
-    Recipe,
-    named_recipes,
-    read_recipe,
-    recipe_as_yaml,
-    setting_path,
-    with_settings,
-)
+from fovea.recipefile import named_recipes, read_recipe, recipe_as_yaml
+from fovea.settings import Recipe, setting_path, with_settings
 
 
 def test_a_bare_name_reaches_its_section() -> None:

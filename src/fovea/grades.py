@@ -14,8 +14,9 @@ from fovea.data.imageset import RawData
 from fovea.data.load import is_known_data
 from fovea.errors import SettingsError
 from fovea.listing import expectation
+from fovea.recipefile import named_recipes, read_recipe, read_record
 from fovea.registry import unknown_name
-from fovea.settings import Recipe, named_recipes, read_recipe, read_record, setting_path, with_settings
+from fovea.settings import Recipe, setting_path, with_settings
 from fovea.sources import names_recipe, read_all, resolve_data, with_places
 from fovea.training.defaults import default_epochs
 from fovea.training.pacing import check_start

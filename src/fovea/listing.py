@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fovea.settings import named_recipes, read_recipe, read_record
+from fovea.recipefile import named_recipes, read_recipe, read_record
 
 # A test holds that these are the keys of the section `augmentation`.
 AUGMENTATION_KEYS = {

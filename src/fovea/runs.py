@@ -22,6 +22,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, remove_partial, write_bytes, write_json
 from fovea.models.zoo import MODELS
+from fovea.recipefile import read_recipe, read_record
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
 from fovea.reporting.figures import write_figures
 from fovea.reporting.write import write_run_report, write_study_report
@@ -36,7 +37,7 @@ from fovea.runfolder import (
     write_manifest,
 )
 from fovea.runview import Run
-from fovea.settings import Recipe, read_recipe, read_record
+from fovea.settings import Recipe
 from fovea.sources import read_all, with_places
 from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
 from fovea.training import stopwatch

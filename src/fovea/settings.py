@@ -1,4 +1,4 @@
-"""Recipes: everything that can be set about a run, as frozen values, with YAML both ways.
+"""Recipes: everything that can be set about a run, as frozen values.
 
 A value of None means "derive it from the data"; what was derived is written into the run's config.yaml, which
 is itself a recipe: `fovea train runs/x/config.yaml` trains the same weights again.
@@ -7,11 +7,8 @@ is itself a recipe: `fovea train runs/x/config.yaml` trains the same weights aga
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -371,49 +368,3 @@ def _expectation(entry: Any) -> str:
 def _fields(section: str) -> list[str]:
     kind = Recipe.model_fields[section].annotation
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from YAML, a run's config.yaml included.
-
-    Raises:
-        SettingsError: when the file cannot be read, is not YAML, or holds unknown settings.
-    """
-    values = _read_yaml(path)
-    if isinstance(values, Mapping):
-        values = {key: value for key, value in values.items() if key != "record"}
-    return parse_recipe(values, where=f"the recipe {path}")
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What a run's config.yaml says of what was derived and chosen, with reasons.
-
-    Raises:
-        SettingsError: as `read_recipe`.
-    """
-    values = _read_yaml(path)
-    record = values.get("record") if isinstance(values, Mapping) else None
-    return dict(record) if isinstance(record, Mapping) else {}
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The recipe {path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
-
-
-def recipe_as_yaml(recipe: Recipe, record: Mapping[str, Any] | None = None) -> str:
-    """The recipe as YAML; `record` adds facts that explain it and that reading it back leaves out."""
-    values = recipe.model_dump(mode="json")
-    if record:
-        values["record"] = dict(record)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-
-
-def named_recipes() -> dict[str, Path]:
-    """The recipes that come with Fovea: name -> YAML file."""
-    folder = Path(str(resources.files("fovea"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -10,10 +10,11 @@ from fovea.data.imageset import RawData
 from fovea.data.load import is_known_data, read_raw, with_part
 from fovea.data.options import ReadOptions
 from fovea.errors import SettingsError
+from fovea.recipefile import named_recipes, read_recipe
 from fovea.registry import unknown_name
 from fovea.reporting.console import progress_stream
 from fovea.reporting.progress import ProgressBar
-from fovea.settings import ARRAYS, Recipe, named_recipes, read_recipe
+from fovea.settings import ARRAYS, Recipe
 
 
 def resolve_data(data: Any) -> tuple[Recipe, Any]:

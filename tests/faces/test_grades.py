@@ -18,7 +18,8 @@ from fovea.cli import app
 from fovea.errors import SettingsError
 from fovea.grades import Beginning, Request, begin, choices
 from fovea.listing import descriptions, expectation
-from fovea.settings import Recipe, named_recipes, read_record
+from fovea.recipefile import named_recipes, read_record
+from fovea.settings import Recipe
 
 DENSE = "model: {layers: [flatten, dense classes]}"
 RECIPES = {

@@ -8,7 +8,8 @@ from tests.conftest import bars
 import fovea
 from fovea.errors import SettingsError
 from fovea.models.build import build_net
-from fovea.settings import ModelSettings, Recipe, TrainingSettings, read_recipe, with_settings
+from fovea.recipefile import read_recipe
+from fovea.settings import ModelSettings, Recipe, TrainingSettings, with_settings
 from fovea.training import kernels
 from fovea.training.hardware import choose_hardware
 from fovea.training.kernels import ConvolutionShape, convolution_shapes, shipped_table, table_kernels, tuned_kernels

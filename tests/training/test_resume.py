@@ -20,8 +20,8 @@ import fovea
 from fovea import faults
 from fovea.data.load import read_raw
 from fovea.files import read_json_lines
+from fovea.recipefile import read_recipe
 from fovea.runview import Run
-from fovea.settings import read_recipe
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import plan_run
 

@@ -26,9 +26,10 @@ from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, pred
 from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
 from fovea.evaluation.views import Views, views_from_json
 from fovea.files import read_json, read_json_lines
+from fovea.recipefile import read_recipe, read_record
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
-from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, read_recipe, read_record
+from fovea.settings import METRIC_ALIASES, Recipe, flat_settings
 
 
 class History(dict[str, list[float]]):

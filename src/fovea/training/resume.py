@@ -14,8 +14,9 @@ from fovea.data.prepare import Splits
 from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
+from fovea.recipefile import read_recipe, read_record, recipe_as_yaml
 from fovea.runfolder import describe_environment
-from fovea.settings import DataSettings, Recipe, StepPlan, read_recipe, read_record, recipe_as_yaml, with_settings
+from fovea.settings import DataSettings, Recipe, StepPlan, with_settings
 from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics

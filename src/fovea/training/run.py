@@ -20,8 +20,9 @@ from fovea.evaluation.predictions import Predictions, look_again, predict, predi
 from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.summary import count_parameters
+from fovea.recipefile import recipe_as_yaml
 from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
-from fovea.settings import LAST_EPOCH, Recipe, StepPlan, recipe_as_yaml
+from fovea.settings import LAST_EPOCH, Recipe, StepPlan
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.hardware import applied
