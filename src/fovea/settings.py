@@ -80,6 +80,8 @@ class DataSettings(Section):
     val_split: Fraction = 0.1  # of the training images
     test_split: Fraction = 0.2  # used only where the data brings no test images
     split_seed: Seed = 0
+    stratify: bool = True  # each split keeps the classes' shares; False draws as train_test_split does unasked
+    validation: Literal["split", "test"] = "split"  # test: as some published programs do; marked wherever it shows
     label_column: str | int | None = None  # of a table, by name or number from 0; of CIFAR-100 fine or coarse
     skip_bad: bool = False  # leave images out that cannot be decoded
     outside_paths: bool = False  # let the paths in a table lead out of its folder
@@ -115,6 +117,7 @@ class AugmentationSettings(Section):
     cutout: Annotated[int, Field(ge=0)] | None = None  # side of the square, pixels
     fill_mode: Literal["nearest", "constant", "reflect", "wrap"] | None = None
     cval: float | None = None  # in 0..255 units
+    interpolation: Literal["bilinear", "nearest"] | None = None  # nearest: Keras' before 2.1.3 (order 0)
 
 
 class ModelSettings(Section):
@@ -172,6 +175,7 @@ class TrainingSettings(Section):
     plan: Annotated[StepPlan, AfterValidator(_as_plan)] | None = None  # overrules epochs; see docs/exactness.md
     seed: Seed = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss_clip: Annotated[float, Field(gt=0, lt=0.5)] | None = None  # Keras': probabilities within [c, 1 - c]
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # per step; 0: off
     clip_norm: Positive | None = None
     device: str = "auto"
@@ -269,6 +273,7 @@ DEPENDENTS = {
     "data.test_split": _EPOCH_LENGTH,
     "data.val_data": _EPOCH_LENGTH,
     "data.test_data": _EPOCH_LENGTH,
+    "data.validation": _EPOCH_LENGTH,
     "data.source": (*_EPOCH_LENGTH, *_KERNELS),
 }
 

@@ -6,15 +6,17 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from fovea.data.split import Split, make_split, split_from_json
 from fovea.errors import DataError, SettingsError
+from fovea.settings import DataSettings
 
 LABELS = {"train": np.repeat(np.arange(4), [400, 300, 200, 100])}
 
 
 def cut(labels: dict[str, np.ndarray] = LABELS, seed: int = 0) -> tuple[Split, list[str]]:
-    return make_split(labels, val_split=0.1, test_split=0.2, split_seed=seed)
+    return make_split(labels, DataSettings(val_split=0.1, test_split=0.2, split_seed=seed))
 
 
 def test_the_three_splits_are_disjoint_and_complete() -> None:
@@ -73,3 +75,20 @@ def test_a_split_survives_json_and_damage_is_noticed() -> None:
     value["splits"]["val"]["indices"][0] += 1
     with pytest.raises(DataError, match="damaged"):
         split_from_json(value)
+
+
+def test_a_split_without_stratification_is_what_train_test_split_gives() -> None:
+    """So that a program that split with scikit-learn's defaults is repeated on the same images."""
+    settings = DataSettings(test_split=0.1, split_seed=3, stratify=False, validation="test")
+    split, notes = make_split(LABELS, settings)
+    train, held_back = train_test_split(np.arange(1000), test_size=0.1, random_state=3)
+    assert set(split.indices["test"]) == set(held_back)
+    assert set(split.indices["train"]) == set(train)
+    assert not any("drawn at random" in note for note in notes)
+
+
+def test_validation_on_the_test_images_leaves_every_other_image_for_training() -> None:
+    split, _ = make_split({**LABELS, "test": np.arange(4)}, DataSettings(validation="test"))
+    assert len(split.indices["train"]) == 1000
+    assert split.sources["val"] == split.sources["test"] == "test"
+    assert np.array_equal(split.indices["val"], split.indices["test"])

@@ -76,15 +76,21 @@ def source_positions(matrices: torch.Tensor, height: int, width: int) -> tuple[t
 
 
 def resample(
-    images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, fill_mode: str, cval: float
+    images: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    fill_mode: str,
+    cval: float,
+    interpolation: str = "bilinear",
 ) -> torch.Tensor:
-    """Read images at fractional positions, bilinearly.
+    """Read images at fractional positions.
 
     Args:
         images: float32 [B, C, H, W].
         rows, columns: float32 [B, H', W'], positions in pixels; 0 is the middle of the first pixel.
         fill_mode: what lies outside: "nearest" aaa|abcd|ddd, "reflect" cba|abcd|dcb, "wrap" bcd|abcd|abc, or
             "constant", where a position outside the pixel middles gives `cval`.
+        interpolation: "bilinear", or "nearest" for the nearest pixel's value.
 
     Returns:
         float32 [B, C, H', W'].
@@ -94,7 +100,9 @@ def resample(
     if fill_mode == "constant":
         slack = 1e-4  # rounding must not cut the border off an image that is not moved at all
         inside = (rows >= -slack) & (rows <= height - 1 + slack) & (columns >= -slack) & (columns <= width - 1 + slack)
-    elif fill_mode == "wrap":
+    if interpolation == "nearest":
+        rows, columns = (rows + 0.5).floor(), (columns + 0.5).floor()
+    if fill_mode == "wrap":
         rows, columns = rows.remainder(height), columns.remainder(width)
         images = F.pad(images, (0, 1, 0, 1), mode="circular")
         height, width = height + 1, width + 1

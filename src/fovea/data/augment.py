@@ -111,6 +111,7 @@ def complete_augmentation(settings: AugmentationSettings, preset: str) -> Augmen
         "cutout": 0,
         "fill_mode": "nearest",
         "cval": 0.0,
+        "interpolation": "bilinear",
     }
     given = {name: value for name, value in settings.model_dump().items() if value is not None}
     return AugmentationSettings.model_validate({**neutral, **PRESETS[preset], **given, "preset": preset})
@@ -145,7 +146,7 @@ def _affine(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) 
     if is_whole_shift(parameters):
         return shift_whole(images, parameters, fill_mode, cval)
     rows, columns = source_positions(affine_matrices(parameters), height, width)
-    return resample(images, rows, columns, fill_mode, cval)
+    return resample(images, rows, columns, fill_mode, cval, settings.interpolation or "bilinear")
 
 
 def draw_affine(settings: AugmentationSettings, height: int, width: int, draws: Draws) -> AffineParameters | None:

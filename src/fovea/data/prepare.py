@@ -70,12 +70,7 @@ def prepare_splits(
     labels, classes = encode_parts(raw)
     notes: list[str] = []
     if split is None:
-        split, notes = make_split(
-            labels,
-            val_split=settings.val_split,
-            test_split=settings.test_split,
-            split_seed=settings.split_seed,
-        )
+        split, notes = make_split(labels, settings)
     else:
         _check_saved_split(raw, labels, split)
     train_rows = take_rows(images[split.sources["train"]], split.indices["train"])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.errors import DataError, SettingsError
+from fovea.settings import DataSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +70,13 @@ def split_from_json(value: dict[str, Any]) -> Split:
     return split
 
 
-def make_split(
-    labels: dict[str, NDArray[np.int64]], *, val_split: float, test_split: float, split_seed: int
-) -> tuple[Split, list[str]]:
-    """Cut validation (and, where the data has none, test) images from the training part, class by class.
+def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> tuple[Split, list[str]]:
+    """Cut validation (and, where the data has none, test) images from the training part, by default class by class.
 
     Args:
         labels: part name -> class indices [N]; "train" must be there, "val" and "test" are taken as they are.
-        val_split: fraction of the training part for validation; of what is left after the test images are cut.
-        test_split: fraction of the training part for the test, where no part "test" exists.
+        settings: val_split is a fraction of what is left after the test images are cut; with `validation: test` the
+            test images are the validation images too.
 
     Returns:
         The split, and lines to show the user.
@@ -87,25 +86,32 @@ def make_split(
     """
     notes: list[str] = []
     rest = np.arange(len(labels["train"]))
-    sources, indices = {"train": "train"}, {}
-    for name, fraction in (("test", test_split), ("val", val_split)):
-        if name in labels:
+    sources = {"train": "train"}
+    indices: dict[str, NDArray[np.int64]] = {}
+    for name, fraction in (("test", settings.test_split), ("val", settings.val_split)):
+        if name == "val" and settings.validation == "test":
+            sources[name], indices[name] = sources["test"], indices["test"]
+        elif name in labels:
             sources[name], indices[name] = name, np.arange(len(labels[name]))
-            continue
-        rest, cut, stratified = _cut(rest, labels["train"], fraction, split_seed, name)
-        sources[name], indices[name] = "train", cut
-        if not stratified:
-            notes.append(f"{name} split: too few images to keep the class shares; drawn at random")
-        if name == "test":
-            notes.append(
-                f"no test images came with the data: {len(cut):,} were cut off for the test (test_split {fraction:g})"
-            )
+        else:
+            rest, cut, stratified = _cut(rest, labels["train"], fraction, settings, name)
+            sources[name], indices[name] = "train", cut
+            notes += _cut_notes(name, fraction, len(cut), settings.stratify and not stratified)
     indices["train"] = rest
-    return Split(sources, indices, split_seed), notes
+    return Split(sources, indices, settings.split_seed), notes
+
+
+def _cut_notes(name: str, fraction: float, count: int, shares_lost: bool) -> list[str]:
+    notes = [f"{name} split: too few images to keep the class shares; drawn at random"] if shares_lost else []
+    if name == "test":
+        notes.append(
+            f"no test images came with the data: {count:,} were cut off for the test (test_split {fraction:g})"
+        )
+    return notes
 
 
 def _cut(
-    rest: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, split_seed: int, name: str
+    rest: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, settings: DataSettings, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Cut about `fraction` of `rest` off: (what stays, what was cut, whether class shares were kept)."""
     from sklearn.model_selection import train_test_split
@@ -116,6 +122,10 @@ def _cut(
             f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "
             f"give more images, or {name}_data of its own."
         )
+    state = settings.split_seed % 2**32
+    if not settings.stratify:
+        _, cut = train_test_split(rest, test_size=count, random_state=state)
+        return np.setdiff1d(rest, cut), np.sort(cut), False
     class_sizes = np.bincount(labels[rest])
     alone = class_sizes[labels[rest]] == 1  # a class with one image keeps it for training
     pool = rest[~alone]
@@ -124,7 +134,5 @@ def _cut(
     if not stratified:  # then at least one image of each class stays, whatever is drawn
         _, first = np.unique(labels[rest], return_index=True)
         pool = np.delete(rest, first) if len(rest) - len(first) >= count + 1 else rest
-    _, cut = train_test_split(
-        pool, test_size=count, random_state=split_seed % 2**32, stratify=labels[pool] if stratified else None
-    )
+    _, cut = train_test_split(pool, test_size=count, random_state=state, stratify=labels[pool] if stratified else None)
     return np.setdiff1d(rest, cut), np.sort(cut), stratified

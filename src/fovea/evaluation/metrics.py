@@ -45,12 +45,19 @@ def accuracy(predictions: Predictions, confidence: float = 0.95) -> Score:
     return accuracy_score(int(predictions.correct.sum()), len(predictions), confidence)
 
 
-def cross_entropy(predictions: Predictions) -> float:
-    """The mean of -log p(true class), in nats."""
+def cross_entropy(predictions: Predictions, clip: float | None = None) -> float:
+    """The mean of -log p(true class), in nats.
+
+    Args:
+        clip: c holds each p within [c, 1 - c], as Keras does with 1e-7; None: as it is.
+    """
     from scipy.special import log_softmax
 
     log_probabilities = log_softmax(predictions.logits.astype(np.float64), axis=1)
-    return float(-log_probabilities[np.arange(len(predictions)), predictions.labels].mean())
+    of_true_class = log_probabilities[np.arange(len(predictions)), predictions.labels]
+    if clip is not None:
+        of_true_class = of_true_class.clip(np.log(clip), np.log1p(-clip))
+    return float(-of_true_class.mean())
 
 
 def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,6 +22,7 @@ from fovea.settings import Recipe, ScheduleSettings
 from fovea.training.callbacks import Callback, Running, TrainingState, is_gain
 from fovea.training.checkpoint import Checkpoint, restore
 from fovea.training.layertimes import timed_backward, timed_forward
+from fovea.training.loss import training_loss
 from fovea.training.optimizers import make_optimizers, set_learning_rate
 from fovea.training.schedules import learning_rate_factor
 from fovea.training.stopwatch import each, phase
@@ -188,7 +188,7 @@ def train_step(
         logits = net(inputs)
     with phase("loss"):
         logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.training.label_smoothing)
+        loss = training_loss(logits, labels, recipe.training)
     with phase("optimizer"):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -209,7 +209,8 @@ def _measure(
     """Loss and accuracy in evaluation mode, without augmentation."""
     with phase("evaluation", {"train": "training sample", "val": "validation"}[split]):
         found = predict(net, images, batches.preprocessor, device, recipe.evaluation.eval_batch_size)
-        return {f"{split}_loss": cross_entropy(found), f"{split}_accuracy": float(found.correct.mean())}
+        loss = cross_entropy(found, recipe.training.loss_clip)
+        return {f"{split}_loss": loss, f"{split}_accuracy": float(found.correct.mean())}
 
 
 def _is_best(state: TrainingState, monitor: str) -> bool:
