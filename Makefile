@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages check bench bench-spine bench-kernels bench-data bench-outcome siege clean
+.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -20,6 +20,10 @@ test-slow: $(VENV)/.installed-test
 # What people look at: pages in a browser (skipped with a reason where no Chromium is on the PATH), the notebook.
 test-pages: $(VENV)/.installed-pages
 	$(BIN)/python -m pytest -m pages
+
+# Against the real Keras: augmentation, model files.
+test-keras: $(VENV)/.installed-parity
+	$(BIN)/python -m pytest -m keras
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks
@@ -66,6 +70,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-pages: $(VENV)/.installed-test
 	$(PIP_INSTALL) -e '.[pages]'
+	@touch $@
+
+$(VENV)/.installed-parity: $(VENV)/.installed-test
+	$(PIP_INSTALL) -e '.[parity]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

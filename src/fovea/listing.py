@@ -22,6 +22,7 @@ AUGMENTATION_KEYS = {
     "cutout": "side of a square, in pixels, that is covered with the image's mean",
     "fill_mode": "nearest, constant, reflect or wrap: what lies outside the image",
     "cval": "the value outside for fill_mode constant, in 0..255 units",
+    "interpolation": "bilinear, or nearest for the nearest pixel's value",
 }
 
 

@@ -79,6 +79,7 @@ class DataSettings(Section):
     test_data: str | None = None
     val_split: Fraction = 0.1  # of the training images
     test_split: Fraction = 0.2  # used only where the data brings no test images
+    first_images: tuple[Count, Count] | None = None  # only the first so many images of train and test; None: all
     split_seed: Seed = 0
     stratify: bool = True  # each split keeps the classes' shares; False draws as train_test_split does unasked
     validation: Literal["split", "test"] = "split"  # test: as some published programs do; marked wherever it shows
@@ -274,6 +275,7 @@ DEPENDENTS = {
     "data.val_data": _EPOCH_LENGTH,
     "data.test_data": _EPOCH_LENGTH,
     "data.validation": _EPOCH_LENGTH,
+    "data.first_images": _EPOCH_LENGTH,
     "data.source": (*_EPOCH_LENGTH, *_KERNELS),
 }
 

@@ -92,3 +92,11 @@ def test_validation_on_the_test_images_leaves_every_other_image_for_training() -
     assert len(split.indices["train"]) == 1000
     assert split.sources["val"] == split.sources["test"] == "test"
     assert np.array_equal(split.indices["val"], split.indices["test"])
+
+
+def test_of_first_images_no_later_one_is_in_any_split() -> None:
+    settings = DataSettings(first_images=(500, 3), val_split=0.1)
+    split, _ = make_split({**LABELS, "test": np.arange(4)}, settings)
+    assert np.array_equal(split.indices["test"], [0, 1, 2])
+    together = np.concatenate([split.indices["train"], split.indices["val"]])
+    assert np.array_equal(np.sort(together), np.arange(500))

@@ -76,7 +76,7 @@ def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> 
     Args:
         labels: part name -> class indices [N]; "train" must be there, "val" and "test" are taken as they are.
         settings: val_split is a fraction of what is left after the test images are cut; with `validation: test` the
-            test images are the validation images too.
+            test images are the validation images too. `first_images` leaves out what comes later.
 
     Returns:
         The split, and lines to show the user.
@@ -85,14 +85,15 @@ def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> 
         SettingsError: when too few images are there to cut.
     """
     notes: list[str] = []
-    rest = np.arange(len(labels["train"]))
+    first = dict(zip(("train", "test"), settings.first_images or (), strict=False))
+    rest = np.arange(len(labels["train"]))[: first.get("train")]
     sources = {"train": "train"}
     indices: dict[str, NDArray[np.int64]] = {}
     for name, fraction in (("test", settings.test_split), ("val", settings.val_split)):
         if name == "val" and settings.validation == "test":
             sources[name], indices[name] = sources["test"], indices["test"]
         elif name in labels:
-            sources[name], indices[name] = name, np.arange(len(labels[name]))
+            sources[name], indices[name] = name, np.arange(len(labels[name]))[: first.get(name)]
         else:
             rest, cut, stratified = _cut(rest, labels["train"], fraction, settings, name)
             sources[name], indices[name] = "train", cut
