@@ -34,6 +34,7 @@ from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
 from fovea.training.checkpoint import plain_state
+from fovea.training.start import start_net
 from fovea.training.stopwatch import Stopwatch, running
 
 
@@ -55,6 +56,7 @@ def train(
     seeds: int | None = None,
     out: str | Path | None = None,
     name: str | None = None,
+    start_from: str | Path | None = None,
     resume: str | Path | None = None,
     force: bool = False,
     autotune: bool = False,
@@ -74,6 +76,8 @@ def train(
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
         out: the folder that run folders are made in; None: runs.
         name: of the run folder; None: <data>-<model>.
+        start_from: a run folder or a model file whose net is trained on, from its weights; a new run, whose config.yaml
+            says where it comes from. `weights=` takes the weights alone; without either, weights are fresh.
         resume: the folder of a run (or of a study of seeds) that was broken off: go on in it with its settings. What
             YAML cannot hold is passed again: arrays as data, a module of your own, callbacks. Of a finished run the
             result is returned.
@@ -102,7 +106,7 @@ def train(
     if profile and (resume is not None or seeds is not None):
         raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
     if resume is not None:
-        fresh = {"seeds": seeds, "out": out, "name": name, "model": None if model is net else model}
+        fresh = {"seeds": seeds, "out": out, "name": name, "from": start_from, "model": None if model is net else model}
         _refuse_beside_resume({**fresh, "grade": grade, "budget": budget, "autotune": autotune or None})
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
     if data is None:
@@ -111,7 +115,7 @@ def train(
         raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
     if net is not None and seeds is not None:
         raise SettingsError("seeds needs a model by name or layer list: a module of your own has but one start.")
-    changes = dict(settings)
+    changes = {**_net_of(start_from, model), **settings}
     if model is not None and net is None:
         changes["model.name" if isinstance(model, str) else "model.layers"] = model
     parts = {"val_data": val_data, "test_data": test_data}
@@ -122,6 +126,21 @@ def train(
     request = Request(changes, parts, net, budget, seeds is not None, autotune, began)
     with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
         return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
+
+
+def _net_of(start_from: str | Path | None, model: Any) -> dict[str, Any]:
+    """The settings that take over the net of a run or a model file, and its weights."""
+    if start_from is None:
+        return {}
+    if model is not None:
+        raise SettingsError("--from brings its net along: leave out the model, or give --weights to fill it.")
+    found = start_net(Path(start_from))
+    return {
+        "model.name": found.name,
+        "model.layers": found.layers,
+        "model.initializer": found.initializer,
+        "model.weights": str(start_from),
+    }
 
 
 def _refuse_beside_resume(options: Mapping[str, Any]) -> None:

@@ -36,7 +36,8 @@ class Kind(StrEnum):
 
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
 RESERVED = {
-    "data", "out", "name", "seeds", "callbacks", "verbose", "resume", "force", "grade", "budget", "autotune", "profile",
+    "data", "out", "name", "seeds", "start_from", "callbacks", "verbose", "resume", "force", "grade", "budget",
+    "autotune", "profile",
 }  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
@@ -111,6 +112,10 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for run folders; else runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the run folder.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN|FILE", help="Start from the net and weights of a run or file.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="RUN|FILE", help="Start from its weights.")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was broken off, in place.")
     ] = None,
@@ -135,11 +140,19 @@ def train(
     given = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "augmentation": augmentation, "val_split": val_split,
         "seed": seed, "device": device, "precision": precision, "test": False if no_test else None,
-        "skip_bad": skip_bad or None,
+        "skip_bad": skip_bad or None, "weights": None if weights is None else str(weights),
     }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
-    options |= {"seeds": seeds, "out": out, "name": name, "resume": resume, "force": force, "autotune": autotune}
+    options |= {
+        "seeds": seeds,
+        "out": out,
+        "name": name,
+        "start_from": start_from,
+        "resume": resume,
+        "force": force,
+        "autotune": autotune,
+    }
     options |= {"grade": grade, "budget": limit, "profile": stopwatch or False}
     found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
     if as_json:

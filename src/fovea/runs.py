@@ -198,7 +198,8 @@ def _go_on(
         check_settings(folder, found.checkpoint.recipe_sha256, saved)
         check_plan(folder, found.checkpoint, saved)
     raw = read()
-    plan = plan_run(recipe, raw, given.net, split_from_json(read_json(folder / "split.json")))
+    split, has_begun = split_from_json(read_json(folder / "split.json")), found.checkpoint is not None
+    plan = plan_run(recipe, raw, given.net, split, has_begun=has_begun)
     changes = changes + data_changes(plan.splits, record)
     check_changes(folder, changes, force)
     plan = _with_what_was_fitted(plan, folder)
@@ -375,7 +376,7 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
             raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
     plan = plan_run(recipe, raw, split=split_from_json(read_json(study.folder / "split.json")))
     record = read_record(study.folder / "config.yaml")
-    plan = replace(plan, record={name: record[name] for name in ("grade",) if name in record})
+    plan = replace(plan, record={**plan.record, **{name: record[name] for name in ("grade",) if name in record}})
     changed = data_changes(plan.splits, record)
     check_changes(study.folder, changed, study.force)
     _say_forced(study.changes + changed, given)

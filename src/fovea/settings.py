@@ -127,6 +127,8 @@ class ModelSettings(Section):
     name: str = "small"
     layers: list[Any] | None = None  # a layer list instead of a name
     initializer: str | None = None  # of every layer that names none
+    weights: str | None = None  # where training starts: a run folder or a model file; None: fresh weights
+    weights_sha256: str | None = None  # of what was found there; derived
 
     @model_validator(mode="before")
     @classmethod
@@ -148,6 +150,7 @@ class OptimizerSettings(Section):
     beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     rho: Annotated[float, Field(ge=0, lt=1)] = 0.9  # RMSprop's decay
     epsilon: Positive = 1e-7
+    start: Literal["fresh", "continued"] = "fresh"  # continued: from the last state of the run in model.weights
 
 
 class ScheduleSettings(Section):
@@ -253,13 +256,15 @@ ALIASES = {
 
 # A run's config.yaml holds derived values too: a setting that is changed takes these back to "derive it".
 _EPOCH_LENGTH = ("training.steps_per_epoch", "training.plan")
+_WEIGHTS = ("model.weights", "model.weights_sha256")
 _KERNELS = ("training.kernels",)  # measured or looked up for the shapes of one net
 DEPENDENTS = {
     "augmentation.preset": tuple(
         f"augmentation.{field}" for field in AugmentationSettings.model_fields if field != "preset"
     ),
-    "model.name": ("model.layers", "model.initializer", "training.plan", *_KERNELS),
-    "model.layers": ("model.name", "model.initializer", "training.plan", *_KERNELS),
+    "model.name": ("model.layers", "model.initializer", *_WEIGHTS, "training.plan", *_KERNELS),
+    "model.layers": ("model.name", "model.initializer", *_WEIGHTS, "training.plan", *_KERNELS),
+    "model.weights": ("model.weights_sha256",),
     "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
     "schedule.name": ("schedule.warmup_fraction",),
     "preprocessing.image_size": _KERNELS,

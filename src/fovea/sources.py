@@ -92,10 +92,13 @@ def read_options(recipe: Recipe) -> ReadOptions:
 
 
 def with_places(recipe: Recipe, source: Any) -> Recipe:
-    """The recipe with its data's places written in, absolute, so that config.yaml holds from any folder."""
+    """The recipe with its data's and weights' places absolute, so that config.yaml holds from any folder."""
     places = {"source": source, "val_data": recipe.data.val_data, "test_data": recipe.data.test_data}
     absolute = {name: data_place(place) for name, place in places.items() if isinstance(place, str | Path)}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+    weights = recipe.model.weights
+    whole = None if weights is None else str(Path(weights).expanduser().resolve())
+    data, model = recipe.data.model_copy(update=absolute), recipe.model.model_copy(update={"weights": whole})
+    return recipe.model_copy(update={"data": data, "model": model})
 
 
 def data_place(data: str | Path) -> str:

@@ -14,7 +14,8 @@ SURFACE = {
     "train": {
         "--model", "--epochs", "--batch-size", "-b", "--lr", "--augmentation", "--val-split", "--val-data",
         "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--device", "--precision", "--out", "--name",
-        "--set", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile", "--json", "--help",
+        "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile",
+        "--json", "--help",
     },
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},

@@ -139,7 +139,7 @@ def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
         DataError: when the file is missing, damaged or of another version of the format.
         ModelError: when the weights do not fit the net.
     """
-    card, weights = _contents(path)
+    card, weights = read_contents(path)
     if net is None:
         net = build_net(card.model, card.preprocessor.image_shape, len(card.classes), seed=0)
     try:
@@ -156,12 +156,16 @@ def with_results(path: Path, metrics: Mapping[str, Any], views: Views) -> bytes:
     Raises:
         DataError: as `read_model`.
     """
-    card, weights = _contents(path)
+    card, weights = read_contents(path)
     return model_as_bytes(weights, replace(card, metrics=metrics, views=views))
 
 
-def _contents(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
-    """The card and the weights of a model file, held against its digest."""
+def read_contents(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """The card and the weights of a model file, held against its digest.
+
+    Raises:
+        DataError: as `read_model`.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), path)

@@ -18,11 +18,8 @@ def complete_model(settings: ModelSettings, image_shape: tuple[int, int, int]) -
     if settings.layers is not None:
         return settings.model_copy(update={"initializer": settings.initializer or "glorot_uniform"})
     entry = MODELS[settings.name]
-    return ModelSettings(
-        name=settings.name,
-        layers=entry.layers(image_shape),
-        initializer=settings.initializer or entry.initializer,
-    )
+    found = {"layers": entry.layers(image_shape), "initializer": settings.initializer or entry.initializer}
+    return settings.model_copy(update=found)
 
 
 def build_net(settings: ModelSettings, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:

@@ -183,6 +183,24 @@ def _restore_optimizer(optimizer: Optimizer, saved: dict[str, Any], tensors: Ten
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def restore_optimizer_states(checkpoint: Checkpoint, optimizers: Sequence[Optimizer]) -> None:
+    """Give optimizers the moments and step counts of a checkpoint, and leave their settings.
+
+    Raises:
+        ValueError, IndexError: when they are not those that the checkpoint was made with.
+    """
+    for number, (optimizer, saved) in enumerate(zip(optimizers, checkpoint.facts["optimizers"], strict=True)):
+        groups = optimizer.state_dict()["param_groups"]
+        if [sorted(group) for group in groups] != [sorted({**group, "params": 0}) for group in saved["groups"]]:
+            raise ValueError("another kind of optimizer")
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        tensors = tensors_of(checkpoint, f"optimizer.{number}")
+        for name, tensor in tensors.items():
+            if tensor.dim() and tensor.shape != parameters[int(name.partition(".")[0])].shape:
+                raise ValueError("other parameters")
+        _restore_optimizer(optimizer, {**saved, "groups": groups}, tensors)
+
+
 def _restore_callbacks(saved: list[dict[str, Any]], callbacks: Sequence[Callback]) -> None:
     names, here = [entry["name"] for entry in saved], [callback.name for callback in callbacks]
     if names != here:

@@ -27,8 +27,10 @@ from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Hardware, applied, choose_hardware
 from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
+from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
+from fovea.training.start import Start, continue_optimizers, load_start, read_start, seen_before
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Plan:
         lines: what was derived from the data, and why.
         topics: (topic, line) about what was chosen for the user: the grade, the budget.
         record: the same for the record of config.yaml.
+        start: what training starts from, in place of fresh weights.
         pace: with a budget of time, what holds training to it.
     """
 
@@ -52,6 +55,7 @@ class Plan:
     lines: list[str]
     topics: tuple[tuple[str, str], ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    start: Start | None = None
     pace: Pace | None = None
 
     @property
@@ -63,19 +67,26 @@ class Plan:
 
 
 def plan_run(
-    recipe: Recipe, raw: RawData, net: nn.Module | None = None, split: Split | None = None, autotune: bool = False
+    recipe: Recipe,
+    raw: RawData,
+    net: nn.Module | None = None,
+    split: Split | None = None,
+    autotune: bool = False,
+    has_begun: bool = False,
 ) -> Plan:
     """Check the data and the settings, derive what was left open, build the net.
 
     Args:
         net: a module of the user's own; None: the recipe's model.
         split: a saved split to use again; None: a new one is cut.
+        has_begun: training goes on from a state of its own: the weights it once started from are not looked for.
         autotune: measure how each convolution is computed fastest, where else a table says so.
 
     Raises:
         UserError: for data, settings or a model that cannot be used.
     """
     splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
+    start = None if has_begun else _find_start(recipe, net, splits)
     hardware = choose_hardware(recipe.training)
     if net is not None:  # config.yaml names the module's class, which no zoo knows
         recipe = recipe.model_copy(update={"model": ModelSettings()})
@@ -89,12 +100,19 @@ def plan_run(
         built = net
         complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
     check_net(built, train.image_shape, num_classes)
+    if start is not None:
+        complete = complete.model_copy(
+            update={"model": complete.model.model_copy(update={"weights_sha256": start.sha256})}
+        )
+        lines += load_start(built, start)
+        if start.checkpoint is not None:  # tried out here, before anything is written
+            continue_optimizers(start, make_optimizers(built, complete.optimizer))
     _check_state(built)
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
         whitening = whitening_of(built)
-        if whitening is not None:
+        if whitening is not None and start is None:
             order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
             whitening.fit(preprocessor.to_input(gather(train.images, order)))
     if net is None:
@@ -102,7 +120,19 @@ def plan_run(
         lines += more
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor)
-    return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines)
+    topics = (("start", start.line),) if start else ()
+    record = {"start": start.lineage} if start else {}
+    return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
+
+
+def _find_start(recipe: Recipe, net: nn.Module | None, splits: Splits) -> Start | None:
+    """What the settings name as the place to start from; what its run has seen is noted among the splits' problems."""
+    if net is not None and recipe.model.weights is not None:
+        raise SettingsError("A module of your own brings its weights along: load them into it, and leave weights out.")
+    start = read_start(recipe)
+    if start is not None:
+        splits.problems.extend(seen_before(start, splits, recipe.data.source))
+    return start
 
 
 def _with_fast_ops(
@@ -207,7 +237,7 @@ def model_card(plan: Plan) -> ModelCard:
     sets, target = plan.splits.sets, plan.hardware.target
     images = {name: len(found) for name, found in sets.items()}
     return ModelCard(
-        model=plan.recipe.model,
+        model=plan.recipe.model.model_copy(update={"weights": None, "weights_sha256": None}),
         preprocessor=plan.preprocessor,
         classes=sets["train"].classes,
         profile=plan.profile,

@@ -28,13 +28,14 @@ LOG = "log.jsonl"
 _WITHOUT_EFFECT: Any = {
     "description": True,
     "data": {"source": True, "val_data": True, "test_data": True},
+    "model": {"weights": True},  # their sha256 counts
     "training": {"save_seconds": True, "budget_seconds": True, "plan": True},  # the plan grows: see check_plan
     "evaluation": {"report": True},
 }
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """sha256 (hex) of every setting but the data's places, the description, save_seconds, budget and plan."""
+    """sha256 (hex) of every setting but places (data, weights), the description, save_seconds, budget and plan."""
     values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -32,6 +32,7 @@ from fovea.training.plan import Plan, model_card, train_batches, train_sample
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
 from fovea.training.resume import changes_so_far, fingerprints, write_plan
 from fovea.training.signals import stop_on_signals
+from fovea.training.start import continue_optimizers
 from fovea.training.stopwatch import phase, wait_for
 
 
@@ -116,7 +117,7 @@ def train_run(
                 counted,
                 [*_pacers(plan, folder, say), *watchers, run_writer(plan, folder), saver],
                 start,
-                saver.save,
+                lambda state: _begin(plan, state, saver),
             )
         say("weights", _chosen_line(result, recipe))
         with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
@@ -130,6 +131,13 @@ def train_run(
     with phase("saving", "metrics and results"):
         _write_results(plan, folder, result, predictions, views, used_seconds)
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
+
+
+def _begin(plan: Plan, state: TrainingState, saver: Saver) -> None:
+    """Before the first step: the optimizers of an earlier run are gone on with, and the state is saved."""
+    if plan.start is not None and plan.start.checkpoint is not None:
+        continue_optimizers(plan.start, state.optimizers)
+    saver.save(state)
 
 
 def _pacers(plan: Plan, folder: Path, say: Say) -> list[Callback]:
