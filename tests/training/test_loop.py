@@ -11,7 +11,7 @@ from torch import nn
 
 from fovea.data.imageset import RawData
 from fovea.data.load import read_raw
-from fovea.errors import NonFiniteLossError
+from fovea.errors import NonFiniteLossError, SettingsError
 from fovea.evaluation.metrics import cross_entropy
 from fovea.evaluation.predictions import predict
 from fovea.settings import Recipe, with_settings
@@ -196,3 +196,12 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_its_likely_cause(
         run(plan(raw, **settings))
     assert " step " in str(caught.value)
     assert caught.value.exit_code == 1
+
+
+def test_a_module_of_the_users_own_is_trained_as_it_is_and_autotune_says_so(raw: RawData) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
+    planned = plan(raw, net)
+    assert [type(layer) for layer in planned.net] == [nn.Flatten, nn.Dropout, nn.Linear]  # type: ignore[arg-type]
+    assert planned.hardware.fast_ops.value == planned.recipe.training.fast_ops == "off"
+    with pytest.raises(SettingsError, match="leave it out for a module of your own"):
+        plan_run(Recipe(), raw, net, autotune=True)

@@ -25,7 +25,7 @@ from fovea.models.whitening import NUM_IMAGES, whitening_of
 from fovea.settings import ModelSettings, Recipe
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
-from fovea.training.hardware import Hardware, applied, choose_hardware
+from fovea.training.hardware import Choice, Hardware, applied, choose_hardware
 from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
 from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
@@ -89,6 +89,7 @@ def plan_run(
     start = None if has_begun else _find_start(recipe, net, splits)
     hardware = choose_hardware(recipe.training)
     if net is not None:  # config.yaml names the module's class, which no zoo knows
+        hardware = _without_fast_ops(hardware, autotune)
         recipe = recipe.model_copy(update={"model": ModelSettings()})
     complete, lines = complete_recipe(recipe, splits)
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
@@ -133,6 +134,13 @@ def _find_start(recipe: Recipe, net: nn.Module | None, splits: Splits) -> Start 
     if start is not None:
         splits.problems.extend(seen_before(start, splits, recipe.data.source))
     return start
+
+
+def _without_fast_ops(hardware: Hardware, autotune: bool) -> Hardware:
+    """The hardware choices for a module of the user's own, whose layers are not ours to exchange."""
+    if autotune:
+        raise SettingsError("--autotune exchanges layers of Fovea's own nets: leave it out for a module of your own.")
+    return replace(hardware, fast_ops=Choice("off", "a module of your own is trained as it is"))
 
 
 def _with_fast_ops(
