@@ -15,6 +15,7 @@ RANKS = {
     "errors": 0,
     "registry": 0,
     "faults": 0,
+    "ranges": 0,
     "budget": 1,
     "assignments": 1,
     "settings": 1,

@@ -57,6 +57,15 @@ def test_names_of_other_tools_are_understood() -> None:
         ({"monitor": "val_acuracy"}, ["callbacks.monitor", "Did you mean 'val_accuracy'"]),
         ({"fill_mode": "mirror"}, ["augmentation.fill_mode", "nearest"]),
         ({"epochs": 0, "lr": -1}, ["training.epochs", "optimizer.lr"]),
+        ({"brightness_range": 1.2}, ["augmentation.brightness_range = 1.2: expected two factors of at least 0"]),
+        ({"brightness_range": [-1, 1]}, ["expected two factors of at least 0, such as [0.8, 1.2]."]),
+        ({"zoom_range": -0.2}, ["augmentation.zoom_range = -0.2: expected a number from 0 to 1, z for"]),
+        ({"zoom_range": 2}, ["or two factors of at least 0."]),
+        ({"zoom_range": [0.5]}, ["augmentation.zoom_range = [0.5]: expected two factors"]),
+        ({"width_shift_range": -3}, ["expected a number of at least 0 (below 1 a fraction of the side, else pixels)"]),
+        ({"height_shift_range": []}, ["augmentation.height_shift_range = []: expected", "or a list of numbers."]),
+        ({"width_shift_range": [1, "a"]}, ["augmentation.width_shift_range = [1, 'a']: expected"]),
+        ({"width_shift_range": True}, ["augmentation.width_shift_range = True: expected"]),
     ],
 )
 def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, object], words: list[str]) -> None:
@@ -64,6 +73,18 @@ def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, obj
         with_settings(Recipe(), changes)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_shift_keeps_its_kind_for_an_int_is_not_read_as_a_float_is() -> None:
+    for given, kept in [(3, 3), ("3", 3), (3.0, 3.0), ("0.25", 0.25), ([1, 4], (1.0, 4.0)), (1, 1), (1.0, 1.0)]:
+        found = with_settings(Recipe(), {"width_shift_range": given}).augmentation.width_shift_range
+        assert found == kept
+        assert type(found) is type(kept)
+
+
+def test_the_higher_number_of_a_pair_may_come_first() -> None:
+    found = with_settings(Recipe(), {"zoom_range": [2.0, 0.1], "brightness_range": [1.2, "0.8"]}).augmentation
+    assert (found.zoom_range, found.brightness_range) == ((2.0, 0.1), (1.2, 0.8))
 
 
 def test_keras_old_metric_names_are_understood() -> None:

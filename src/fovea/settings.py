@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from fovea.errors import SettingsError
+from fovea.ranges import as_factors, as_shift, as_zoom
 from fovea.registry import nearest_name, unknown_name
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -43,10 +44,6 @@ def _as_size(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float | str) else value
 
 
-def _as_pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
 
 
@@ -60,9 +57,10 @@ def _as_plan(plan: StepPlan) -> StepPlan:
 
 
 Size = Annotated[tuple[Count, Count], BeforeValidator(_as_size)]
-Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
+Factors = Annotated[tuple[float, float], BeforeValidator(as_factors)]
 Flip = bool | Literal["alternating"]
-Shift = Annotated[float | int | tuple[float, ...], BeforeValidator(_as_pair)]
+Shift = Annotated[float | int | tuple[float, ...], BeforeValidator(as_shift)]
+Zoom = Annotated[float | tuple[float, float], BeforeValidator(as_zoom)]
 
 
 class Section(BaseModel):
@@ -93,7 +91,7 @@ class PreprocessingSettings(Section):
 
     image_size: Size | None = None  # height, width in pixels; None: as the images are
     rescale: Positive = 1 / 255
-    samplewise_center: bool = False
+    samplewise_center: bool | None = None  # None: with samplewise_std_normalization, as in Keras
     samplewise_std_normalization: bool = False
     featurewise_center: bool = True
     featurewise_std_normalization: bool = True
@@ -109,10 +107,10 @@ class AugmentationSettings(Section):
     width_shift_range: Shift | None = None  # below 1: fraction of the width; else pixels; int or list: choices
     height_shift_range: Shift | None = None
     shear_range: NotNegative | None = None  # degrees
-    zoom_range: NotNegative | Pair | None = None  # z means (1 - z, 1 + z); below 1 magnifies
+    zoom_range: Zoom | None = None  # z means (1 - z, 1 + z); below 1 magnifies
     channel_shift_range: NotNegative | None = None  # in 0..255 units
-    brightness_range: Pair | None = None  # factors
-    contrast_range: Pair | None = None  # factors
+    brightness_range: Factors | None = None
+    contrast_range: Factors | None = None
     horizontal_flip: Flip | None = None  # alternating: each image in every other epoch
     vertical_flip: Flip | None = None
     cutout: Annotated[int, Field(ge=0)] | None = None  # side of the square, pixels
@@ -268,6 +266,7 @@ DEPENDENTS = {
     "optimizer.name": ("optimizer.lr", "optimizer.momentum"),
     "schedule.name": ("schedule.warmup_fraction",),
     "preprocessing.image_size": _KERNELS,
+    "preprocessing.samplewise_std_normalization": ("preprocessing.samplewise_center",),
     "training.precision": _KERNELS,
     "training.fast_ops": _KERNELS,
     "training.device": _KERNELS,

@@ -107,6 +107,12 @@ def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
         raise DataError(f"The stored preprocessing is damaged: {error}.") from None
 
 
+def centers_samples(settings: PreprocessingSettings) -> bool:
+    """Whether each image is centred: as asked, else where it is scaled to its deviation, as in Keras."""
+    asked = settings.samplewise_center
+    return settings.samplewise_std_normalization if asked is None else asked
+
+
 def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_range: Range | None) -> Preprocessor:
     """Fit a preprocessor on the training images.
 
@@ -119,7 +125,7 @@ def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_rang
         image_shape=(height, width, channels),
         input_range=input_range,
         rescale=settings.rescale,
-        samplewise_center=settings.samplewise_center,
+        samplewise_center=centers_samples(settings),
         samplewise_std=settings.samplewise_std_normalization,
         mean=None,
         std=None,
@@ -156,7 +162,7 @@ def _moments(images: Pixels, preprocessor: Preprocessor) -> tuple[tuple[float, .
 
 
 def _zca_matrix(images: Pixels, preprocessor: Preprocessor, epsilon: float) -> NDArray[np.float32]:
-    """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras 2.0's ImageDataGenerator.fit.
+    """U diag(1 / sqrt(S + epsilon)) U^T of the inputs' second moments, as Keras up to 2.x; 3 has sqrt(S) + tiny.
 
     Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, appendix A.
     """

@@ -7,6 +7,7 @@ import math
 from fovea.data.augment import choose_preset, complete_augmentation
 from fovea.data.batches import batch_bounds
 from fovea.data.prepare import Splits
+from fovea.data.preprocess import centers_samples
 from fovea.errors import SettingsError
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.views import VIEWS
@@ -40,7 +41,9 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
     height, width, _ = train.image_shape
     complete = recipe.model_copy(
         update={
-            "preprocessing": recipe.preprocessing.model_copy(update={"image_size": (height, width)}),
+            "preprocessing": recipe.preprocessing.model_copy(
+                update={"image_size": (height, width), "samplewise_center": centers_samples(recipe.preprocessing)}
+            ),
             "augmentation": augmentation,
             "model": model,
             "optimizer": _complete_optimizer(recipe.optimizer, model.name),
