@@ -8,17 +8,19 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fovea.data.affine import AffineParameters, affine_matrices, resample, source_positions
+from fovea.data.affine import AffineParameters, resample, source_positions
 
 
-def keras_matrix(theta: float, tx: float, ty: float, shear: float, zx: float, zy: float) -> NDArray[np.float64]:
-    """rotation @ shift @ shear @ zoom as Keras' apply_affine_transform multiplies them."""
+def keras_matrix(theta: float, ty: float, tx: float, shear: float, zy: float, zx: float) -> NDArray[np.float64]:
+    """rotation @ shift @ shear @ zoom of (x, y), as Keras' apply_affine_transform has it, for (row, column)."""
     t, s = np.deg2rad(theta), np.deg2rad(shear)
     rotation = np.array([[np.cos(t), -np.sin(t), 0], [np.sin(t), np.cos(t), 0], [0, 0, 1]])
     shift = np.array([[1, 0, tx], [0, 1, ty], [0, 0, 1]])
     sheared = np.array([[1, -np.sin(s), 0], [0, np.cos(s), 0], [0, 0, 1]])
     zoom = np.diag([zx, zy, 1])
-    return rotation @ shift @ sheared @ zoom
+    matrix = rotation @ shift @ sheared @ zoom
+    swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    return swap @ matrix @ swap
 
 
 def by_scipy(
@@ -51,10 +53,9 @@ TRANSFORMS = [
 def test_resampling_agrees_with_scipy(mode: str, size: tuple[int, int], interpolation: str) -> None:
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (len(TRANSFORMS), 2, *size)).astype(np.float32)
-    columns = torch.tensor(TRANSFORMS, dtype=torch.float32).unbind(dim=1)
-    parameters = AffineParameters(*columns)
-    positions = source_positions(affine_matrices(parameters), *size)
-    found = resample(torch.from_numpy(images), *positions, mode, 77.0, interpolation).numpy()
+    parameters = AffineParameters(*np.array(TRANSFORMS, np.float32).T)
+    positions = source_positions(parameters, *size)
+    found = resample(torch.from_numpy(images), positions, mode, 77.0, interpolation).numpy()
     for transform, image, result in zip(TRANSFORMS, images, found, strict=True):
         for channel in range(2):
             expected = by_scipy(image[channel], keras_matrix(*transform), mode, 77.0, int(interpolation == "bilinear"))
@@ -65,8 +66,23 @@ def test_resampling_agrees_with_scipy(mode: str, size: tuple[int, int], interpol
 
 def test_no_transform_changes_nothing() -> None:
     images = torch.rand(1, 1, 11, 6) * 255
-    one, zero = torch.ones(1), torch.zeros(1)
-    parameters = AffineParameters(zero, zero, zero, zero, one, one)
-    positions = source_positions(affine_matrices(parameters), 11, 6)
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    positions = source_positions(AffineParameters(zero, zero, zero, zero, one, one), 11, 6)
     for mode in ("nearest", "constant", "reflect", "wrap"):
-        assert torch.allclose(resample(images, *positions, mode, 0.0), images, atol=1e-3)
+        assert torch.allclose(resample(images, positions, mode, 0.0), images, atol=1e-3)
+
+
+def test_a_turn_is_counterclockwise_and_shear_leans_upright_lines_to_the_left() -> None:
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 4, 6] = 255
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    turned = resample(
+        image, source_positions(AffineParameters(zero + 90, zero, zero, zero, one, one), 9, 9), "nearest", 0
+    )
+    assert (turned[0, 0] > 200).nonzero().tolist() == [[2, 4]]
+    line = torch.zeros(1, 1, 9, 9)
+    line[..., 4] = 255
+    leant = resample(
+        line, source_positions(AffineParameters(zero, zero, zero, zero + 30, one, one), 9, 9), "nearest", 0
+    )
+    assert (leant[0, 0] > 200).nonzero().tolist() == [[0, 2], [2, 3], [4, 4], [6, 5], [8, 6]]

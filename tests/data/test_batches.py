@@ -36,6 +36,17 @@ def test_an_epoch_can_be_repeated_and_differs_from_the_next(batches: TrainBatche
     assert not np.array_equal(first.indices, second.indices)
 
 
+def test_an_epoch_is_taken_up_anywhere_to_the_bit(batches: TrainBatches) -> None:
+    whole = list(batches.epoch(1))
+    for num_done in range(4):
+        rest = list(batches.epoch(1, num_done))
+        assert len(rest) == 4 - num_done
+        for batch, expected in zip(rest, whole[num_done:], strict=True):
+            assert np.array_equal(batch.indices, expected.indices)
+            assert torch.equal(batch.labels, expected.labels)
+            assert torch.equal(batch.inputs, expected.inputs)
+
+
 def test_an_images_augmentation_does_not_depend_on_the_batch_size(batches: TrainBatches) -> None:
     whole = next(replace(batches, batch_size=150).epoch(1))
     part = next(batches.epoch(1))

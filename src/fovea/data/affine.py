@@ -1,8 +1,9 @@
 """Affine resampling of whole batches, on the convention of Keras' ImageDataGenerator.
 
-An output pixel (row, column) reads the input at M (row - c_row, column - c_column) + (c_row, c_column), c being the
-image's middle (size / 2 - 0.5), M = rotation @ shift @ shear @ zoom in homogeneous coordinates; bilinear.
-Source: keras/src/legacy/preprocessing/image.py (apply_affine_transform), Keras 3.
+With x = column and y = row from the image's middle (size / 2 - 0.5), an output pixel reads the input at
+rotation @ shift @ shear @ zoom @ (x, y, 1). As complex numbers x + iy that is four products for each image.
+Source: keras/src/legacy/preprocessing/image.py (apply_affine_transform), Keras 3. It takes the middle of an image that
+is not square for that of its transpose; here each image turns about its own.
 """
 
 from __future__ import annotations
@@ -12,82 +13,56 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
 
 @dataclass(frozen=True, eq=False)
 class AffineParameters:
-    """One transform for each of B images, all float32 [B].
+    """One transform for each of B images, all float32 [B]; in brackets the names of Keras' apply_transform.
 
     Attributes:
-        theta: rotation, degrees.
-        shift_rows, shift_columns: pixels; positive values move the content up and left.
-        shear: degrees.
-        zoom_rows, zoom_columns: factors from output to input: 2 halves the content, .5 doubles it.
+        theta: rotation, degrees; positive values turn the content counterclockwise.
+        shift_rows, shift_columns: pixels (ty, tx); positive values move the content up and left.
+        shear: degrees; positive values lean an upright line to the left at its upper end.
+        zoom_rows, zoom_columns: factors from output to input (zy, zx): 2 halves the content, .5 doubles it.
     """
 
-    theta: torch.Tensor
-    shift_rows: torch.Tensor
-    shift_columns: torch.Tensor
-    shear: torch.Tensor
-    zoom_rows: torch.Tensor
-    zoom_columns: torch.Tensor
+    theta: NDArray[np.float32]
+    shift_rows: NDArray[np.float32]
+    shift_columns: NDArray[np.float32]
+    shear: NDArray[np.float32]
+    zoom_rows: NDArray[np.float32]
+    zoom_columns: NDArray[np.float32]
 
 
-def affine_matrices(parameters: AffineParameters) -> torch.Tensor:
-    """rotation @ shift @ shear @ zoom: float32 [B, 2, 3], from output to input (row, column), about the middle."""
-    theta, shear = torch.deg2rad(parameters.theta), torch.deg2rad(parameters.shear)
-    cos, sin = torch.cos(theta), torch.sin(theta)
-    cos_shear, sin_shear = torch.cos(shear), torch.sin(shear)
-    zoom_rows, zoom_columns = parameters.zoom_rows, parameters.zoom_columns
-    shift_rows, shift_columns = parameters.shift_rows, parameters.shift_columns
-    # rotation @ shift has the linear part of the rotation and the rotated shift; shear = [[1, -sin], [0, cos]].
-    rows = torch.stack(
-        [
-            cos * zoom_rows,
-            (-cos * sin_shear - sin * cos_shear) * zoom_columns,
-            cos * shift_rows - sin * shift_columns,
-        ],
-        dim=1,
-    )
-    columns = torch.stack(
-        [
-            sin * zoom_rows,
-            (-sin * sin_shear + cos * cos_shear) * zoom_columns,
-            sin * shift_rows + cos * shift_columns,
-        ],
-        dim=1,
-    )
-    return torch.stack([rows, columns], dim=1)
+def source_positions(parameters: AffineParameters, height: int, width: int) -> torch.Tensor:
+    """Where each output pixel reads: complex64 [B, H, W], column + i row from the image's middle, in pixels."""
+    turn = _turn(parameters.theta)
+    upright = 1j * _turn(parameters.shear)  # where shear takes the unit of y
+    a_column = turn * parameters.zoom_columns
+    a_row = turn * upright * parameters.zoom_rows
+    middle = turn * (parameters.shift_columns + 1j * parameters.shift_rows.astype(np.float64))
+    by_column = a_column[:, None] * (np.arange(width) - (width / 2 - 0.5))
+    by_row = a_row[:, None] * (np.arange(height) - (height / 2 - 0.5)) + middle[:, None]
+    by_column, by_row = by_column.astype(np.complex64), by_row.astype(np.complex64)
+    return torch.from_numpy(by_column)[:, None, :] + torch.from_numpy(by_row)[:, :, None]
 
 
-def source_positions(matrices: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The input row and column that each output pixel reads: two float32 [B, H, W]."""
-    middle_row, middle_column = height / 2 - 0.5, width / 2 - 0.5
-    row = torch.arange(height, dtype=torch.float32)[:, None] - middle_row
-    column = torch.arange(width, dtype=torch.float32)[None, :] - middle_column
-
-    def apply(line: torch.Tensor, middle: float) -> torch.Tensor:
-        a, b, c = (line[:, i, None, None] for i in range(3))
-        return a * row + (b * column + (c + middle))
-
-    return apply(matrices[:, 0], middle_row), apply(matrices[:, 1], middle_column)
+def _turn(degrees: NDArray[np.float32]) -> NDArray[np.complex128]:
+    """The complex numbers of length 1 in these directions."""
+    return np.exp(1j * np.deg2rad(degrees.astype(np.float64)))
 
 
 def resample(
-    images: torch.Tensor,
-    rows: torch.Tensor,
-    columns: torch.Tensor,
-    fill_mode: str,
-    cval: float,
-    interpolation: str = "bilinear",
+    images: torch.Tensor, positions: torch.Tensor, fill_mode: str, cval: float, interpolation: str = "bilinear"
 ) -> torch.Tensor:
     """Read images at fractional positions.
 
     Args:
         images: float32 [B, C, H, W].
-        rows, columns: float32 [B, H', W'], positions in pixels; 0 is the middle of the first pixel.
+        positions: complex64 [B, H', W'], see `source_positions`.
         fill_mode: what lies outside: "nearest" aaa|abcd|ddd, "reflect" cba|abcd|dcb, "wrap" bcd|abcd|abc, or
             "constant", where a position outside the pixel middles gives `cval`.
         interpolation: "bilinear", or "nearest" for the nearest pixel's value.
@@ -95,30 +70,47 @@ def resample(
     Returns:
         float32 [B, C, H', W'].
     """
-    height, width = images.shape[2:]
-    inside = None
+    read = _read_nearest if interpolation == "nearest" else _read_bilinear
+    sampled = read(images, positions, fill_mode)
     if fill_mode == "constant":
         slack = 1e-4  # rounding must not cut the border off an image that is not moved at all
-        inside = (rows >= -slack) & (rows <= height - 1 + slack) & (columns >= -slack) & (columns <= width - 1 + slack)
-    if interpolation == "nearest":
-        rows, columns = (rows + 0.5).floor(), (columns + 0.5).floor()
-    if fill_mode == "wrap":
-        rows, columns = rows.remainder(height), columns.remainder(width)
-        images = F.pad(images, (0, 1, 0, 1), mode="circular")
-        height, width = height + 1, width + 1
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    padding = "reflection" if fill_mode == "reflect" else "border"
-    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    if inside is not None:
+        most_row, most_column = (side / 2 - 0.5 + slack for side in images.shape[2:])
+        inside = (positions.real.abs() <= most_column) & (positions.imag.abs() <= most_row)
         sampled = torch.where(inside[:, None], sampled, torch.tensor(cval, dtype=sampled.dtype))
     return sampled
 
 
+def _read_bilinear(images: torch.Tensor, positions: torch.Tensor, fill_mode: str) -> torch.Tensor:
+    height, width = images.shape[2:]
+    if fill_mode == "wrap":  # one more row and column, and every position led back in
+        x = (positions.real + (width / 2 - 0.5)).remainder(width) - width / 2
+        y = (positions.imag + (height / 2 - 0.5)).remainder(height) - height / 2
+        positions = torch.complex(x, y)
+        images = F.pad(images, (0, 1, 0, 1), mode="circular")
+        height, width = height + 1, width + 1
+    if height == width:
+        grid = torch.view_as_real(positions * (2 / width))  # from -1 to 1 over the image
+    else:
+        grid = torch.stack([positions.real * (2 / width), positions.imag * (2 / height)], dim=-1)
+    padding = "reflection" if fill_mode == "reflect" else "border"
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _read_nearest(images: torch.Tensor, positions: torch.Tensor, fill_mode: str) -> torch.Tensor:
+    height, width = images.shape[2:]
+    rows = _inside((positions.imag + height / 2).floor().long(), height, fill_mode)
+    columns = _inside((positions.real + width / 2).floor().long(), width, fill_mode)
+    places = (rows * width + columns).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, places).view(*images.shape[:2], *positions.shape[1:])
+
+
 def is_whole_shift(parameters: AffineParameters) -> bool:
     """Whether every transform moves its image by whole pixels and does nothing else."""
-    still = (parameters.theta, parameters.shear, parameters.zoom_rows - 1, parameters.zoom_columns - 1)
-    shifts = (parameters.shift_rows, parameters.shift_columns)
-    return not any(bool(part.any()) for part in still) and all(torch.equal(part, part.round()) for part in shifts)
+    if parameters.theta.any() or parameters.shear.any():
+        return False
+    if (parameters.zoom_rows != 1).any() or (parameters.zoom_columns != 1).any():
+        return False
+    return all(bool((part == part.round()).all()) for part in (parameters.shift_rows, parameters.shift_columns))
 
 
 def shift_whole(images: torch.Tensor, parameters: AffineParameters, fill_mode: str, cval: float) -> torch.Tensor:
@@ -130,8 +122,8 @@ def shift_whole(images: torch.Tensor, parameters: AffineParameters, fill_mode: s
     Returns:
         float32 [B, C, H, W].
     """
-    shifts = torch.stack([parameters.shift_rows, parameters.shift_columns], dim=1).long()
-    ways, group = np.unique(shifts.numpy(), axis=0, return_inverse=True)
+    shifts = np.stack([parameters.shift_rows, parameters.shift_columns], axis=1).astype(np.int64)
+    ways, group = np.unique(shifts, axis=0, return_inverse=True)
     channels_last = images.permute(0, 2, 3, 1)  # in this order of memory whole rows are copied at once
     out = torch.empty(channels_last.shape)
     for number, (down, right) in enumerate(ways.tolist()):

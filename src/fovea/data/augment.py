@@ -13,15 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fovea.data.affine import (
-    AffineParameters,
-    affine_matrices,
-    is_whole_shift,
-    resample,
-    shift_whole,
-    source_positions,
-)
-from fovea.data.draws import random_words, uniform
+from fovea.data.affine import AffineParameters, is_whole_shift, resample, shift_whole, source_positions
+from fovea.data.draws import random_words, uniform, uniform_each
 from fovea.registry import Registry
 from fovea.settings import AugmentationSettings, Flip
 
@@ -38,9 +31,13 @@ class Draws:
         """One number in [0, 1) an image, float32 [B]."""
         return torch.from_numpy(uniform(self.indices, self.seed, self.epoch, purpose))
 
-    def words(self, purpose: str) -> NDArray[np.uint64]:
-        """64 random bits an image, uint64 [B]."""
-        return random_words(self.indices, self.seed, self.epoch, purpose)
+    def uniform_each(self, *purposes: str) -> NDArray[np.float32]:
+        """One number in [0, 1) an image for each purpose, float32 [purposes, B]."""
+        return uniform_each(self.indices, purposes, self.seed, self.epoch)
+
+    def between(self, low: float, high: float, purpose: str) -> torch.Tensor:
+        """One number in [low, high) an image, float32 [B]; as with Keras, the higher one may come first."""
+        return low + (high - low) * self.uniform(purpose)
 
     def coins(self, purpose: str, alternating: bool) -> torch.Tensor:
         """Heads or tails an image, bool [B]: a toss each epoch, or one toss and from then on in turns."""
@@ -145,8 +142,8 @@ def _affine(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) 
     fill_mode, cval = settings.fill_mode or "nearest", settings.cval or 0.0
     if is_whole_shift(parameters):
         return shift_whole(images, parameters, fill_mode, cval)
-    rows, columns = source_positions(affine_matrices(parameters), height, width)
-    return resample(images, rows, columns, fill_mode, cval, settings.interpolation or "bilinear")
+    positions = source_positions(parameters, height, width)
+    return resample(images, positions, fill_mode, cval, settings.interpolation or "bilinear")
 
 
 def draw_affine(settings: AugmentationSettings, height: int, width: int, draws: Draws) -> AffineParameters | None:
@@ -160,19 +157,21 @@ def draw_affine(settings: AugmentationSettings, height: int, width: int, draws: 
     )
     if not any(asked) and (low, high) == (1.0, 1.0):
         return None
-    rotation, shear = settings.rotation_range or 0.0, settings.shear_range or 0.0
+    purposes = ("rotation", "height_shift", "width_shift", "shear", "zoom_rows", "zoom_columns")
+    theta, down, right, shear, zoom_rows, zoom_columns = draws.uniform_each(*purposes)
+    most_theta, most_shear = settings.rotation_range or 0.0, settings.shear_range or 0.0
     return AffineParameters(
-        theta=_between(draws.uniform("rotation"), -rotation, rotation),
-        shift_rows=_shift(settings.height_shift_range or 0.0, height, "height_shift", draws),
-        shift_columns=_shift(settings.width_shift_range or 0.0, width, "width_shift", draws),
-        shear=_between(draws.uniform("shear"), -shear, shear),
-        zoom_rows=_between(draws.uniform("zoom_rows"), low, high),
-        zoom_columns=_between(draws.uniform("zoom_columns"), low, high),
+        theta=_between(theta, -most_theta, most_theta),
+        shift_rows=_shift(down, settings.height_shift_range or 0.0, height),
+        shift_columns=_shift(right, settings.width_shift_range or 0.0, width),
+        shear=_between(shear, -most_shear, most_shear),
+        zoom_rows=_between(zoom_rows, low, high),
+        zoom_columns=_between(zoom_columns, low, high),
     )
 
 
-def _between(draws: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    return low + (high - low) * draws
+def _between(drawn: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    return low + (high - low) * drawn
 
 
 def _zoom_pair(zoom: float | tuple[float, float] | None) -> tuple[float, float]:
@@ -181,25 +180,25 @@ def _zoom_pair(zoom: float | tuple[float, float] | None) -> tuple[float, float]:
     return 1 - (zoom or 0.0), 1 + (zoom or 0.0)
 
 
-def _shift(shift: float | int | tuple[float, ...], side: int, purpose: str, draws: Draws) -> torch.Tensor:
-    """Keras' three readings: a list gives the choices, an int n whole pixels below n, a float a range.
+def _shift(drawn: NDArray[np.float32], shift: float | int | tuple[float, ...], side: int) -> NDArray[np.float32]:
+    """Pixels from numbers in [0, 1), in Keras' three readings.
 
-    A float or list below 1 is a fraction of the side, otherwise pixels.
+    A list gives the choices, an int n whole pixels below n, both with a random sign; a float gives a range. A float
+    below 1, or a list of such, is a fraction of the side.
     """
     if isinstance(shift, float):
         pixels = shift * side if shift < 1 else shift
-        return _between(draws.uniform(purpose), -pixels, pixels)
-    choices = np.array(shift if isinstance(shift, tuple) else np.arange(max(shift, 1)), np.float32)
-    chosen = choices[(draws.words(purpose) % np.uint64(len(choices))).astype(np.int64)]
-    sign = np.where(draws.words(purpose + "_sign") % np.uint64(2) == 0, 1, -1).astype(np.float32)
-    scale = side if isinstance(shift, tuple) and choices.max() < 1 else 1
-    return torch.from_numpy(chosen * sign * np.float32(scale))
+        return _between(drawn, -pixels, pixels)
+    choices = shift if isinstance(shift, tuple) else tuple(range(max(shift, 1)))
+    scale = side if isinstance(shift, tuple) and max(choices) < 1 else 1
+    signed = np.array([sign * scale * choice for choice in choices for sign in (1, -1)], np.float32)
+    return signed[(drawn.astype(np.float64) * len(signed)).astype(np.int64)]
 
 
 def _channel_shift(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     if not settings.channel_shift_range:
         return images
-    by = _between(draws.uniform("channel_shift"), -settings.channel_shift_range, settings.channel_shift_range)
+    by = draws.between(-settings.channel_shift_range, settings.channel_shift_range, "channel_shift")
     low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
     return (images + by[:, None, None, None]).clamp(min=low, max=high)
 
@@ -223,7 +222,7 @@ def _flip(images: torch.Tensor, asked: Flip | None, draws: Draws, purpose: str, 
 def _brightness(images: torch.Tensor, settings: AugmentationSettings, draws: Draws) -> torch.Tensor:
     if settings.brightness_range is None:
         return images
-    factor = _between(draws.uniform("brightness"), *settings.brightness_range)
+    factor = draws.between(*settings.brightness_range, "brightness")
     return (images * factor[:, None, None, None]).clamp(0, 255)
 
 
@@ -231,7 +230,7 @@ def _contrast(images: torch.Tensor, settings: AugmentationSettings, draws: Draws
     """Distance from the image's mean times a factor, clipped to 0..255."""
     if settings.contrast_range is None:
         return images
-    factor = _between(draws.uniform("contrast"), *settings.contrast_range)[:, None, None, None]
+    factor = draws.between(*settings.contrast_range, "contrast")[:, None, None, None]
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return (mean + (images - mean) * factor).clamp(0, 255)
 
