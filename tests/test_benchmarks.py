@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("bench", "chunks", "measure", "pages", "peers", "recipes", "workers", "workloads", "spine")
+MODULES = ("bench", "chunks", "measure", "pages", "peers", "recipes", "workers", "workloads", "spine", "generator")
 
 
 @pytest.fixture(autouse=True)
@@ -225,3 +225,20 @@ def test_chunks_time_only_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     answer = json.loads(answers.getvalue().splitlines()[1])
     assert answer["seconds"] >= 0
     assert settled[-2:] == [count - 3, count]  # waited for before and after the timed steps
+
+
+def test_the_generators_take_turns_and_the_first_round_is_not_counted() -> None:
+    generator = importlib.import_module("generator")
+    log: list[str] = []
+
+    def turns(name: str, count: int) -> Iterator[int]:
+        while True:
+            log.append(name)
+            yield count
+
+    found = generator.measure({"fovea": turns("fovea", 3000), "keras": turns("keras", 10)}, rounds=3)
+    assert log == ["keras", "fovea", "fovea", "keras", "keras", "fovea", "fovea", "keras"]
+    assert found["ratio"]["count"] == 3
+    assert found["ratio"]["median"] > 1
+    machine = {"processor": "CPU", "cores": 2, "torch": "2", "keras": "3", "time": "2026-01-01T00:00:00Z"}
+    assert "Medians of 3 rounds" in generator.page({"machine": machine, **found})
