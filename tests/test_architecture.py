@@ -36,6 +36,7 @@ RANKS = {
     "grades": 9,
     "runview": 9,
     "runs": 9,
+    "programs": 9,
     "api": 9,
     "cli": 10,
     "__init__": 11,

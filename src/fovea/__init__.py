@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fovea.api import load_data, load_run, summary, train
+    from fovea.api import load_data, load_run, reproduce, summary, train
     from fovea.data.imageset import ImageSet
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fovea.evaluation.predictions import Predictions
     from fovea.runview import Run
     from fovea.settings import Recipe
+    from fovea.studies.reproduce import Reproduction
     from fovea.studies.seeds import SeedStudy
     from fovea.training.callbacks import Callback
 
@@ -45,6 +46,7 @@ _HOMES = {
     "Predictor": "fovea.delivery.predictor",
     "Preprocessor": "fovea.data.preprocess",
     "Recipe": "fovea.settings",
+    "Reproduction": "fovea.studies.reproduce",
     "Run": "fovea.runview",
     "RunFailedError": "fovea.errors",
     "Score": "fovea.evaluation.intervals",
@@ -55,6 +57,7 @@ _HOMES = {
     "load_data": "fovea.api",
     "load_model": "fovea.delivery.predictor",
     "load_run": "fovea.api",
+    "reproduce": "fovea.api",
     "summary": "fovea.api",
     "train": "fovea.api",
 }
@@ -72,6 +75,7 @@ __all__ = [
     "Predictor",
     "Preprocessor",
     "Recipe",
+    "Reproduction",
     "Run",
     "RunFailedError",
     "Score",
@@ -82,6 +86,7 @@ __all__ = [
     "load_data",
     "load_model",
     "load_run",
+    "reproduce",
     "summary",
     "train",
 ]

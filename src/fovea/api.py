@@ -20,6 +20,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
+from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, named_runs, write_figure
 from fovea.reporting.pictures import draw_samples
@@ -31,6 +32,8 @@ from fovea.runview import Run
 from fovea.settings import ARRAYS, ModelSettings, with_settings
 from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
+from fovea.studies.published import read_program
+from fovea.studies.reproduce import Reproduction
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import as_callback
 from fovea.training.checkpoint import plain_state
@@ -170,6 +173,37 @@ def _folder_name(raw: RawData, model: str) -> str:
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
+
+
+def reproduce(
+    program: str | Path,
+    *,
+    seeds: int = 5,
+    out: str | Path | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> Reproduction:
+    """Train a published program again and hold it against what was published.
+
+    The trainings are a study of seeds in <out>/<program>: what is there already, with the same settings, is read back
+    or gone on with, and seeds that are missing are added.
+
+    Args:
+        program: the name of a recipe such as "p2-cifar10-first", or a recipe's file.
+        seeds: how many trainings; five and more give an interval worth having.
+        out: the folder that studies are made in; None: runs.
+        verbose: write progress to stderr.
+        settings: as in `train`; what differs from the program is told.
+
+    Returns:
+        Each published figure with the 95 % prediction interval of the seeds, and the answer to what was asked.
+
+    Raises:
+        UserError: for a name that is no program, and for settings or data that cannot be used.
+        RunFailedError: when training broke off; the same call goes on.
+    """
+    parent = Path("runs" if out is None else out)
+    return reproduce_program(Wanted(read_program(str(program)), seeds, parent, settings, verbose))
 
 
 def load_data(data: Any, **settings: Any) -> ImageSets:

@@ -161,6 +161,33 @@ def train(
         typer.echo(result_lines(found))
 
 
+@app.command()
+@friendly
+def reproduce(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A published program: fovea list recipes.")],
+    seeds: Annotated[int, typer.Option(help="Train so many times.")] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Fewer than published: for a look.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the study of seeds; else runs.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ..., mps.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a published program again and hold it against what was published.
+
+    The same command goes on where it was broken off, and adds seeds.
+    """
+    from fovea import api
+    from fovea.assignments import parse_assignments
+    from fovea.reporting.console import terminal_width
+    from fovea.reporting.reproduction import reproduction_lines
+
+    given = {"epochs": epochs, "device": device}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    settings |= parse_assignments(assignments or [], reserved=RESERVED | {"program"})
+    found = api.reproduce(recipe, seeds=seeds, out=out, **settings)
+    typer.echo(json.dumps(found.as_json()) if as_json else reproduction_lines(found, terminal_width(sys.stdout)))
+
+
 @app.command("data")
 @friendly
 def show_data(
@@ -197,7 +224,8 @@ def evaluate(
     from fovea.reporting.console import evaluation_lines
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
-    typer.echo(evaluation_lines(predictions, looks, api.load_run(run).views, as_json))
+    judged = api.load_run(run)
+    typer.echo(evaluation_lines(predictions, looks, judged.views, as_json, None if data else judged.mark))
 
 
 @app.command()

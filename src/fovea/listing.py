@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fovea.recipefile import named_recipes, read_recipe, read_record
+from fovea.studies.published import Record, parse_record
 
 # A test holds that these are the keys of the section `augmentation`.
 AUGMENTATION_KEYS = {
@@ -48,7 +49,13 @@ def _expected(record: Mapping[str, Any]) -> str:
 
 
 def expectation(record: Mapping[str, Any]) -> str:
-    """What a recipe's record says can be expected of it: "expected 99.62% [99.53%, 99.71%], 3 seeds, 138 s on ..."."""
+    """What a recipe's record says can be expected of it: "expected 99.62% [99.53%, 99.71%], 3 seeds, 138 s on ...".
+
+    For a program's recipe: what was published.
+    """
+    program = parse_record(dict(record), "a recipe")
+    if program is not None:
+        return _published(program)
     expected = record.get("expected")
     if not isinstance(expected, Mapping):
         return "accuracy and time not measured"
@@ -62,6 +69,13 @@ def expectation(record: Mapping[str, Any]) -> str:
     if expected.get("seconds"):
         words += f", {expected['seconds']:g} s from start to final test"
     return words + (f" on {expected['cpu']}" if expected.get("cpu") else "")
+
+
+def _published(program: Record) -> str:
+    """The last figure of each kind, as "published: test accuracy, last epoch 71.26%"."""
+    lasting = {(one.figure, one.beside): one for one in program.published if one.epoch != "best"}
+    shown = [f"{one.words} {one.published}" for one in lasting.values()]
+    return f"published: {'; '.join(shown)}" if shown else "published: no figures"
 
 
 def _share(value: Any) -> str:

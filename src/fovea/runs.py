@@ -61,6 +61,10 @@ from fovea.training.resume import (
 from fovea.training.run import begin_run, run_writer, say_nothing, train_run
 
 
+def _nobody(plan: Plan, folder: Path) -> Sequence[Callback]:
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """What a call brings along that no folder holds: a module and callbacks of the user's own."""
@@ -69,6 +73,7 @@ class Given:
     callbacks: tuple[Callback, ...] = ()
     verbose: bool = True
     began: float = field(default_factory=clock)  # what a budget counts from
+    watch: Callable[[Plan, Path], Sequence[Callback]] = _nobody  # who watches a run and changes nothing of it
 
     @property
     def say(self) -> Say:
@@ -269,7 +274,7 @@ def _carry_through(
     say = given.say
     for topic, line in [("run", str(folder)), *plan_lines(plan, raw.name, raw.form), *notes]:
         say(topic, line)
-    watchers = [EpochLines(plan, progress_stream())] if given.verbose else []
+    watchers = [*given.watch(plan, folder), *([EpochLines(plan, progress_stream())] if given.verbose else [])]
     ledger = ledger_folder(folder)
     try:
         train_run(

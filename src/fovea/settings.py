@@ -235,6 +235,23 @@ class Recipe(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
+SELECTED, VALIDATED = "selected on test", "validated on test, nothing chosen by it"
+
+
+def test_mark(recipe: Recipe) -> str | None:
+    """What stands beside figures of test images that were the validation images too; None where they were not.
+
+    They chose where they picked the epoch, steered the learning rate or stopped the training.
+    """
+    if recipe.data.validation != "test":
+        return None
+    callbacks, schedule = recipe.callbacks, recipe.schedule
+    watched = [callbacks.monitor] if callbacks.keep == "best" or callbacks.patience is not None else []
+    watched += [schedule.plateau_monitor] if schedule.name == "plateau" else []
+    watched += [callbacks.stop_monitor] if callbacks.stop_at is not None else []
+    return SELECTED if any(name.startswith("val_") for name in watched) else VALIDATED
+
+
 SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
 # A section's name alone sets the one value that people mean by it: `optimizer=adam`.
 SECTION_VALUE = {"data": "source", "augmentation": "preset", "model": "name", "optimizer": "name", "schedule": "name"}

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from fovea.errors import DataError
 from fovea.evaluation.findings import find_in_predictions
-from fovea.evaluation.intervals import accuracy_score, mean_score, standard_deviation
+from fovea.evaluation.intervals import accuracy_score, mean_score, prediction_interval, standard_deviation
 from fovea.evaluation.metrics import (
     accuracy,
     class_scores,
@@ -23,7 +23,7 @@ from fovea.evaluation.metrics import (
     cross_entropy,
     top_k_accuracy,
 )
-from fovea.evaluation.paired import _difference, mcnemar, paired_bootstrap
+from fovea.evaluation.paired import _difference, mcnemar, paired_bootstrap, paired_over_seeds
 from fovea.evaluation.predictions import Predictions, predictions_as_npz, read_predictions
 
 
@@ -190,3 +190,38 @@ def test_where_the_exact_test_is_sure_the_interval_of_the_difference_leaves_out_
         assert difference.low < difference.value < difference.high
         if found.p_value < 0.05:
             assert difference.low > 0 or difference.high < 0
+
+
+def test_a_prediction_interval_holds_one_more_draw_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0.9, 0.01, (4000, 6))
+    held = [prediction_interval(row[:5].tolist()).holds(row[5]) for row in draws]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_prediction_interval_is_students() -> None:
+    values = [0.91, 0.93, 0.92, 0.95, 0.90]
+    found = prediction_interval(values)
+    low, high = stats.t.interval(0.95, 4, np.mean(values), np.std(values, ddof=1) * np.sqrt(1 + 1 / 5))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    alone = prediction_interval([0.9])
+    assert (alone.low, alone.holds(0.9)) == (None, None)
+
+
+def test_the_paired_test_over_seeds_is_students() -> None:
+    first, second = [0.90, 0.91, 0.92, 0.93], [0.93, 0.92, 0.96, 0.95]
+    found, expected = paired_over_seeds(first, second), stats.ttest_rel(second, first)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    assert (found.difference.low, found.difference.high) == pytest.approx((interval.low, interval.high))
+    assert found.is_sure == (expected.pvalue < 0.05)
+    assert found.num_lower == 0
+    assert paired_over_seeds(second, first).num_lower == 4
+
+
+def test_a_paired_test_without_spread_or_seeds() -> None:
+    assert paired_over_seeds([0.5, 0.5], [0.5, 0.5]).p_value == 1.0
+    assert paired_over_seeds([0.5, 0.25], [0.75, 0.5]).p_value == 0.0
+    assert paired_over_seeds([0.5], [0.75]).p_value is None
+    with pytest.raises(ValueError, match="at least one seed"):
+        paired_over_seeds([], [])

@@ -17,6 +17,7 @@ SURFACE = {
         "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile",
         "--json", "--help",
     },
+    "reproduce": {"--seeds", "--epochs", "--out", "--device", "--set", "--json", "--help"},
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},

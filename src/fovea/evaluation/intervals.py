@@ -80,6 +80,47 @@ def mean_score(values: Sequence[float], confidence: float = 0.95) -> Score:
     return Score(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(values), "seeds", confidence)
 
 
+@dataclass(frozen=True)
+class PredictionInterval:
+    """Where one more figure of the same kind is to be expected, given some of them.
+
+    Attributes:
+        value: the mean of those that were measured.
+        low, high: the ends; None where one figure alone gives none.
+        count: how many were measured.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    confidence: float = 0.95
+
+    def holds(self, figure: float) -> bool | None:
+        """Whether a figure lies inside; None without an interval."""
+        return None if self.low is None or self.high is None else self.low <= figure <= self.high
+
+    def as_json(self) -> dict[str, Any]:
+        """{"value", "low", "high", "count"}."""
+        return {"value": self.value, "low": self.low, "high": self.high, "count": self.count}
+
+
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> PredictionInterval:
+    """mean +- t(k - 1) * s * sqrt(1 + 1 / k): one more draw lies in it, for draws of a normal distribution.
+
+    Wider than the interval of the mean: it holds a single published figure, not the average of many.
+    Source: Hahn and Meeker, "Statistical intervals", 1991, chapter 4.
+    """
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return PredictionInterval(mean, None, None, count, confidence)
+    factor = float(t.ppf((1 + confidence) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+    half = factor * standard_deviation(values)
+    return PredictionInterval(mean, mean - half, mean + half, count, confidence)
+
+
 def standard_deviation(values: Sequence[float]) -> float:
     """The sample standard deviation (n - 1); nan for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

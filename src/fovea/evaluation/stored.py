@@ -29,7 +29,7 @@ from fovea.files import read_json, read_json_lines
 from fovea.recipefile import read_recipe, read_record
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
-from fovea.settings import METRIC_ALIASES, Recipe, flat_settings
+from fovea.settings import METRIC_ALIASES, SELECTED, Recipe, flat_settings, test_mark
 
 
 class History(dict[str, list[float]]):
@@ -215,6 +215,11 @@ class StoredRun:
         return "test" in self.result["splits"]
 
     @property
+    def mark(self) -> str | None:
+        """What stands beside the figures where the test images were the validation images too; None elsewhere."""
+        return test_mark(self.recipe)
+
+    @property
     def views(self) -> Views:
         """The test-time augmentation that predictions and their scores were made with; `history` knows none."""
         try:
@@ -267,6 +272,7 @@ class StoredRun:
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
+            **({} if self.mark is None else {"selected_on_test": self.mark == SELECTED, "mark": self.mark}),
             **facts,
             "findings": self.findings,
             **({} if self.profile is None else {"profile": self.profile.as_json()}),
@@ -288,10 +294,12 @@ class StoredRun:
     def _repr_html_(self) -> str:
         result = self.result
         rows = [("validation accuracy", str(self.val_accuracy))]
-        if self.test_accuracy is not None:
+        if self.mark is not None:
+            rows = [("test accuracy", f"{self.val_accuracy}, {self.mark}")]
+        elif self.test_accuracy is not None:
             rows.insert(0, ("test accuracy", str(self.test_accuracy)))
         if self.views.words:
-            rows.append(("both with" if self.has_test else "with", self.views.words))
+            rows.append(("both with" if len(rows) == 2 else "with", self.views.words))
         rows += [
             ("model", f"{self.recipe.model.name}, {result['parameters']:,} parameters"),
             ("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"),
@@ -303,5 +311,5 @@ class StoredRun:
 
     def __repr__(self) -> str:
         score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
-        words = f", {self.views.words}" if self.views.words else ""
+        words = "".join(f", {part}" for part in (self.views.words, self.mark) if part)
         return f"{type(self).__name__}({str(self.path)!r}: {score}{words})"

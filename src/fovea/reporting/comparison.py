@@ -51,7 +51,7 @@ def comparison_report(runs: Runs) -> Report:
         headline=headline,
         interval=interval,
         sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
-        facts=[(shortened(name, 40), accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
+        facts=_facts(runs, found, full_names=False),
         alerts=[*alerts, *_alerts(runs)],
         sections=_sections(runs, found, split, comparable=problem is None),
         footer=_FOOTER,
@@ -68,21 +68,32 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
         f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
         f"interval. From seed to seed the accuracy varies by {spread:.2f} points (standard deviation). The best of the "
         "seeds is no figure to report."
+        if len(runs) > 1
+        else f"The {SPLIT_WORDS[split]} accuracy of one training: a spread needs more seeds."
     )
     return Report(
         title=study.path.resolve().name,
         headline=f"{score.value:.2%}",
         interval=interval_words(score),
         sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
-        facts=[(name, accuracy_text(accuracy(each))) for name, each in list(found.items())[:8]],
+        facts=_facts(runs, found, full_names=True),
         alerts=_alerts(runs),
         sections=_sections(runs, found, split, comparable=False),
         footer=_FOOTER,
     )
 
 
+def _facts(runs: Runs, found: Mapping[str, Predictions], full_names: bool) -> list[tuple[str, str]]:
+    return [
+        (name if full_names else shortened(name, 40), accuracy_text(accuracy(each), runs[name].mark))
+        for name, each in list(found.items())[:8]
+    ]
+
+
 def _caveat(runs: Runs, split: str) -> str:
-    return caveat_of(split, max(looks_at_test(run) for run in runs.values()) if split == "test" else 0)
+    marks = {run.mark for run in runs.values()}
+    looks = max(looks_at_test(run) for run in runs.values()) if split == "test" else 0
+    return caveat_of(split, looks, marks.pop() if len(marks) == 1 else None)
 
 
 def _alerts(runs: Runs) -> list[Paragraph]:
@@ -169,7 +180,7 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
         run, score = runs[name], accuracy(each)
         row = [
             shortened(name, 40),
-            f"{score.value:.2%}",
+            f"{score.value:.2%}" + (f", {run.mark}" if run.mark else ""),
             interval_words(score),
             f"{int(each.correct.sum()):,} of {len(each):,}",
             f"{cross_entropy(each):.4f}",

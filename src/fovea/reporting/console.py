@@ -21,6 +21,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
+from fovea.settings import SELECTED, test_mark
 from fovea.studies.seeds import AnyRun, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import Plan
@@ -87,6 +88,9 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     sets, recipe = plan.splits.sets, plan.recipe
     height, width, channels = sets["train"].image_shape
     names = {"train": "train", "val": "validation", "test": "test"}
+    mark = test_mark(recipe)
+    if mark is not None:
+        names = {"train": "train", "test": "test"}
     counts = ", ".join(f"{len(sets[name]):,} {shown}" for name, shown in names.items())
     colour = "grey" if channels == 1 else "colour"
     lines = [
@@ -95,6 +99,8 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
             f"{data_name} ({form}): {counts} images; {len(sets['train'].classes)} classes; {height}x{width} {colour}",
         )
     ]
+    if mark is not None:
+        lines.append(("", f"the validation images are the test images, as the settings ask: {mark}"))
     lines += [("", note) for note in plan.splits.notes]
     lines += [("warning", problem.cause) for problem in plan.splits.problems]
     lines.append(("model", f"{recipe.model.name}, {count_parameters(plan.net):,} parameters"))
@@ -187,11 +193,13 @@ def result_lines(found: StoredRun | SeedStudy[AnyRun]) -> str:
 def _run_lines(run: StoredRun) -> str:
     level = f"{percent(run.recipe.evaluation.confidence)} interval"
     lines = []
-    test = run.test_accuracy
-    if test is not None:
-        lines.append(f"test accuracy        {test}, {level}")
-    chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
-    lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
+    if run.mark is not None:
+        lines.append(f"test accuracy  {run.val_accuracy}, {level}, {run.mark}")
+    else:
+        if run.test_accuracy is not None:
+            lines.append(f"test accuracy        {run.test_accuracy}, {level}")
+        chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
+        lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += _views_line(run.views)
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
@@ -201,10 +209,13 @@ def _run_lines(run: StoredRun) -> str:
 
 
 def _study_lines(study: SeedStudy[AnyRun]) -> str:
-    lines = []
-    if study.test_accuracy is not None:
-        lines.append(f"test accuracy        {study.test_accuracy}, mean and 95% interval of the mean")
-    lines.append(f"validation accuracy  {study.val_accuracy}")
+    lines, words = [], "mean and 95% interval of the mean"
+    if study.mark is not None:
+        lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")
+    else:
+        if study.test_accuracy is not None:
+            lines.append(f"test accuracy        {study.test_accuracy}, {words}")
+        lines.append(f"validation accuracy  {study.val_accuracy}")
     lines += _views_line(study.views)
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
     return "\n".join([*lines, *_report_line(study.path), str(study.path)])
@@ -218,12 +229,14 @@ def _report_line(folder: Path) -> list[str]:
     return [f"report  {folder / REPORT}"] if (folder / REPORT).is_file() else []
 
 
-def evaluation_lines(predictions: Predictions, looks: int, views: Views, as_json: bool) -> str:
-    """The result of an evaluation for stdout; `views` says how it was made."""
+def evaluation_lines(predictions: Predictions, looks: int, views: Views, as_json: bool, mark: str | None = None) -> str:
+    """The result of an evaluation for stdout; `views` says how it was made, `mark` what the images had a part in."""
     score = accuracy(predictions)
     if as_json:
         loss = cross_entropy(predictions)
-        return json.dumps({"test_accuracy": score.as_json(), "test_loss": loss, "looks": looks, "tta": views.as_json()})
+        marked = {} if mark is None else {"selected_on_test": mark == SELECTED, "mark": mark}
+        facts = {"test_accuracy": score.as_json(), "test_loss": loss, **marked, "looks": looks, "tta": views.as_json()}
+        return json.dumps(facts)
     seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
     words = f"\nmeasured with {views.words}" if views.words else ""
-    return f"test accuracy  {score}, 95% interval{words}{seen}"
+    return f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}{words}{seen}"

@@ -42,7 +42,7 @@ from fovea.reporting.pictures import mistakes_of
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
 from fovea.runfolder import LEDGER, ledger_folder
-from fovea.settings import LAST_EPOCH
+from fovea.settings import LAST_EPOCH, SELECTED
 from fovea.training.schedules import describe_length
 
 MAX_MATRIX = 20  # classes, up to which the confusion matrix is a table
@@ -94,11 +94,17 @@ def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
     )
     if run.views.words:
         text += f" It answered with {run.views.words}."
-    return f"{text} {caveat_of(run.judged_by, looks_at_test(run))}".rstrip()
+    return f"{text} {caveat_of(run.judged_by, looks_at_test(run), run.mark)}".rstrip()
 
 
-def caveat_of(split: str, looks: int) -> str:
-    """Why a figure on this split is too good; nothing where the test was opened once."""
+def caveat_of(split: str, looks: int, mark: str | None = None) -> str:
+    """Why a figure on this split is too good; nothing where the test was opened once.
+
+    Args:
+        mark: what stands beside figures of test images that were the validation images too.
+    """
+    if mark is not None:
+        return f"The test images were the validation images: {mark}."
     if split == "val":
         return "These images chose the epoch, which makes the figure slightly too good; the test stayed closed."
     if looks > 1:
@@ -119,6 +125,9 @@ def alerts_of(run: StoredRun) -> list[Paragraph]:
         Paragraph(f"{finding.cause} {finding.cure}", "severe" if finding.severity == "severe" else "warning")
         for finding in (Finding(**found) for found in run.findings)
     ]
+    if run.mark == SELECTED:
+        text = "Selected on test: its validation images were its test images, which flatters every figure of them."
+        alerts.append(Paragraph(text, "warning"))
     changes = run.result.get("changed_on_the_way", [])
     return [*alerts, *(Paragraph(f"The run was gone on with by force: {change}.", "warning") for change in changes)]
 
@@ -126,7 +135,7 @@ def alerts_of(run: StoredRun) -> list[Paragraph]:
 def _facts(run: StoredRun) -> list[tuple[str, str]]:
     result = run.result
     facts = []
-    if run.has_test:  # else it is the headline
+    if run.has_test and run.mark is None:  # else it is the headline
         facts.append(("validation accuracy", accuracy_text(run.val_accuracy)))
     facts.append(("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"))
     train = run.history["train_accuracy"][result["best_epoch"] - 1]
@@ -136,9 +145,9 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
     return facts
 
 
-def accuracy_text(score: Score) -> str:
-    """A score for a fact: value and interval."""
-    return f"{score.value:.2%} ({interval_words(score)})"
+def accuracy_text(score: Score, mark: str | None = None) -> str:
+    """A score for a fact: value and interval, and its mark."""
+    return f"{score.value:.2%} ({interval_words(score)})" + ("" if mark is None else f", {mark}")
 
 
 def duration(seconds: float) -> str:
@@ -152,7 +161,7 @@ def _curves(run: StoredRun) -> list[Block]:
     best = int(result["best_epoch"])
     last = [
         f"{word} accuracy {history[f'{split}_accuracy'][-1]:.2%} and loss {history[f'{split}_loss'][-1]:.3f}"
-        for split, word in (("train", "training"), ("val", "validation"))
+        for split, word in (("train", "training"), ("val", "validation" if run.mark is None else "test"))
     ]
     alt = f"Loss and accuracy over {result['epochs']} epochs. In the last epoch {', '.join(last)}."
     reason = "the last" if result["chosen_by"] == LAST_EPOCH else f"the best {result['chosen_by']}"
@@ -165,6 +174,8 @@ def _curves(run: StoredRun) -> list[Block]:
         "Training is measured as validation is: without augmentation, in evaluation mode, on as many images; the "
         "dotted running figures come from the batches as they were trained on."
     )
+    if run.mark is not None:
+        measured += " What the curves call validation is the test images."
     if run.views.words:
         measured += f" All curves are without {run.views.words}, which the accuracies at the top are measured with."
     return [
@@ -271,7 +282,8 @@ def _classes(run: StoredRun, found: Predictions) -> list[Block]:
 def _data(run: StoredRun) -> list[Block]:
     gallery, classes, images = run.gallery, run.classes, run.record.get("images", {})
     height, width, channels = run.record["image_shape"]
-    counts = ", ".join(f"{images[name]:,} {word}" for name, word in SPLIT_WORDS.items() if name in images)
+    shown = [name for name in SPLIT_WORDS if name in images and not (name == "val" and run.mark)]
+    counts = ", ".join(f"{images[name]:,} {SPLIT_WORDS[name]}" for name in shown)
     colour = "grey" if channels == 1 else "colour"
     source = run.recipe.data.source
     where = f" of {source}" if source else ""

@@ -14,7 +14,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
-from fovea.settings import Recipe, with_settings
+from fovea.settings import SELECTED, Recipe, with_settings
 
 AnyRun = TypeVar("AnyRun", bound=StoredRun)
 
@@ -49,6 +49,11 @@ class SeedStudy(Generic[AnyRun]):
         return mean_score(values) if values else None
 
     @property
+    def mark(self) -> str | None:
+        """What stands beside the figures where the test images were the validation images too; None elsewhere."""
+        return self.runs[0].mark
+
+    @property
     def views(self) -> Views:
         """The test-time augmentation of the runs; the threshold is that of the first, each run has its own."""
         return self.runs[0].views
@@ -60,7 +65,9 @@ class SeedStudy(Generic[AnyRun]):
 
     def _repr_html_(self) -> str:
         rows = [("validation accuracy", str(self.val_accuracy))]
-        if self.test_accuracy is not None:
+        if self.mark is not None:
+            rows = [("test accuracy, mean", f"{self.val_accuracy}, {self.mark}")]
+        elif self.test_accuracy is not None:
             rows.insert(0, ("test accuracy, mean", str(self.test_accuracy)))
         if self.views.words:
             rows.append(("with", self.views.words))
@@ -74,6 +81,7 @@ class SeedStudy(Generic[AnyRun]):
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
+            **({} if self.mark is None else {"selected_on_test": self.mark == SELECTED, "mark": self.mark}),
             "tta": None
             if self.views.as_json() is None
             else {"views": self.views.name, "fraction": self.views.fraction},

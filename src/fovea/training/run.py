@@ -22,7 +22,7 @@ from fovea.files import csv_table, file_digest, read_json, write_bytes, write_js
 from fovea.models.summary import count_parameters
 from fovea.recipefile import recipe_as_yaml
 from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
-from fovea.settings import LAST_EPOCH, Recipe, StepPlan
+from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, test_mark
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.hardware import applied
@@ -164,6 +164,12 @@ def _chosen_by(recipe: Recipe) -> str:
     return LAST_EPOCH if recipe.callbacks.keep == "last" else recipe.callbacks.monitor
 
 
+def _marked(recipe: Recipe) -> dict[str, bool]:
+    """What a result says where its test images were the validation images too."""
+    mark = test_mark(recipe)
+    return {} if mark is None else {"selected_on_test": mark == SELECTED}
+
+
 def _predict_splits(
     plan: Plan, folder: Path, ledger_folder: Path, run_id: str | None, say: Say
 ) -> tuple[dict[str, Predictions], Views]:
@@ -193,7 +199,7 @@ def _predict_splits(
                 "test",
                 f"this test set was opened for the {_ordinal(looks)} time (test_ledger.jsonl): do not choose by it",
             )
-    else:
+    elif test_mark(plan.recipe) is None:
         say("test", "the test split stayed closed")
     return predictions, views
 
@@ -235,7 +241,7 @@ def _write_results_into_model(
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
-    shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe)}
+    shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe), **_marked(plan.recipe)}
     with phase("saving", "best.safetensors"):
         write_bytes(folder / "best.safetensors", with_results(folder / "best.safetensors", shown, views))
 
@@ -256,6 +262,7 @@ def _result(
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
         "chosen_by": _chosen_by(plan.recipe),
+        **_marked(plan.recipe),
         "tta": views.as_json(),
         "stop_reason": result.stop_reason,
         "train_seconds": round(result.seconds, 3),

@@ -1,0 +1,157 @@
+"""Published programs trained again from their recipes: begun, gone on with, or read back; then held against theirs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fovea.budget import clock
+from fovea.errors import SettingsError
+from fovea.grades import Beginning, Request, begin
+from fovea.recipefile import read_recipe
+from fovea.runfolder import MANIFEST, SEEDS, create_run_folder, is_finished, locked
+from fovea.runs import Given, new_study, resume_run
+from fovea.runview import Run
+from fovea.settings import Recipe, setting_path, with_settings
+from fovea.studies.answers import Case, answer
+from fovea.studies.beside import watchers_of
+from fovea.studies.published import Program, read_program
+from fovea.studies.reproduce import Reproduction, summed_up
+from fovea.studies.seeds import SeedStudy, begin_study, read_study, study_plan
+from fovea.training.records import recipe_digest
+from fovea.training.resume import HARDWARE
+
+Study = SeedStudy[Run]
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a call asks for.
+
+    Attributes:
+        num_seeds: how many trainings, with the recipe's seed and those that follow it.
+        parent: the folder that studies are made in.
+        changes: settings by any of their names.
+    """
+
+    program: Program
+    num_seeds: int
+    parent: Path
+    changes: Mapping[str, Any]
+    verbose: bool = True
+    began: float = field(default_factory=clock)
+
+
+def reproduce_program(wanted: Wanted) -> Reproduction:
+    """Train a program's seeds, or read back those that are there, and hold them against what was published.
+
+    Raises:
+        UserError: for settings or data that cannot be used.
+        RunFailedError: when training broke off.
+    """
+    if wanted.num_seeds < 1:
+        raise SettingsError(f"seeds {wanted.num_seeds}: expected 1 or more.")
+    program = wanted.program
+    beginning = _begin(wanted, program)
+    study = _trained(wanted, beginning)
+    found = answer(Case(program, study, _other_study(wanted, study)))
+    return summed_up(program, read_recipe(program.path), beginning.recipe, study, found)
+
+
+def with_batches(program: Program, published: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes, with the batch that follows from the number of images where the program computes it so."""
+    paths = {setting_path(name) for name in changes}
+    parts = program.record.batches
+    if parts is None or "data.first_images" not in paths or "training.batch_size" in paths:
+        return dict(changes)
+    first_images = with_settings(published, changes).data.first_images
+    if first_images is None:
+        return dict(changes)
+    steps = {"training.steps_per_epoch": parts} if "training.steps_per_epoch" not in paths else {}
+    return {**changes, "training.batch_size": max(first_images[0] // parts, 1), **steps}
+
+
+def _begin(wanted: Wanted, program: Program) -> Beginning:
+    """What the first seed of a program begins with; nothing is written."""
+    changes = with_batches(program, read_recipe(program.path), wanted.changes)
+    return begin(program.path, None, Request(changes, is_study=True, began=wanted.began))
+
+
+def _trained(wanted: Wanted, beginning: Beginning) -> Study:
+    """The seeds of a program, each of them finished."""
+    first = beginning.recipe.training.seed
+    seeds = tuple(range(first, first + wanted.num_seeds))
+    besides = wanted.program.record.beside
+    given = Given(
+        verbose=wanted.verbose, began=wanted.began, watch=lambda plan, folder: watchers_of(besides, plan, folder)
+    )
+    folder = matching_study(wanted.parent, wanted.program.name, beginning.plan.recipe)
+    if folder is None:
+        folder = create_run_folder(wanted.parent, wanted.program.name)
+        return new_study(beginning.recipe, seeds, beginning.plan, beginning.raw, folder, given)
+    if with_seeds(folder, seeds):
+        hardware = {
+            name: value for name, value in wanted.changes.items() if setting_path(name).split(".")[1] in HARDWARE
+        }
+        resume_run(folder, given, data=beginning.recipe.data.source, settings=hardware)
+    return _first_seeds(read_study(folder, Run), seeds)
+
+
+def _first_seeds(study: Study, seeds: Sequence[int]) -> Study:
+    kept = [seed for seed in study.seeds if seed in seeds]
+    return SeedStudy(study.path, tuple(kept), tuple(study.runs[study.seeds.index(seed)] for seed in kept))
+
+
+def matching_study(parent: Path, name: str, recipe: Recipe) -> Path | None:
+    """The study of these very settings in a folder: `name`, `name`-2 ...; None where there is none.
+
+    Args:
+        recipe: complete; on what hardware it is trained plays no part.
+    """
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            break
+        is_study = (folder / SEEDS).is_file() and (folder / "config.yaml").is_file()
+        if is_study and same_training(read_recipe(folder / "config.yaml"), recipe):
+            return folder
+    return None
+
+
+def same_training(first: Recipe, second: Recipe) -> bool:
+    """Whether two complete recipes differ at most in their hardware, and in what has no part in training."""
+    hardware = {name: getattr(first.training, name) for name in (*HARDWARE, "kernels")}
+    alike = second.model_copy(update={"training": second.training.model_copy(update=hardware)})
+    return recipe_digest(first) == recipe_digest(alike)
+
+
+def with_seeds(folder: Path, seeds: Sequence[int]) -> bool:
+    """Plan these seeds for a study; those that it has trained stay trained.
+
+    Returns:
+        Whether something is left to train.
+    """
+    found, digest = study_plan(folder)
+    if is_finished(folder) and set(seeds) <= set(found):
+        return False
+    with locked(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        begin_study(folder, tuple(seeds), digest)
+    return True
+
+
+def _other_study(wanted: Wanted, study: Study) -> Study | None:
+    """The study of the recipe that a program is compared with, if it is finished there with the same changes."""
+    if wanted.program.record.against is None:
+        return None
+    program = read_program(wanted.program.record.against)
+    if not any(wanted.parent.glob(f"{program.name}*")):
+        return None
+    folder = matching_study(wanted.parent, program.name, _begin(wanted, program).plan.recipe)
+    if folder is None or not is_finished(folder):
+        return None
+    other = read_study(folder, Run)
+    return other if set(other.seeds) & set(study.seeds) else None
