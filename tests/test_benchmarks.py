@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("bench", "chunks", "measure", "pages", "peers", "recipes", "workers", "workloads", "spine", "generator")
+MODULES = (
+    "bench",
+    "chunks",
+    "measure",
+    "pages",
+    "peers",
+    "recipes",
+    "workers",
+    "workloads",
+    "spine",
+    "generator",
+    "programs",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -242,3 +254,57 @@ def test_the_generators_take_turns_and_the_first_round_is_not_counted() -> None:
     assert found["ratio"]["median"] > 1
     machine = {"processor": "CPU", "cores": 2, "torch": "2", "keras": "3", "time": "2026-01-01T00:00:00Z"}
     assert "Medians of 3 rounds" in generator.page({"machine": machine, **found})
+
+
+def told(seed: int, best: float, seconds: float | None = 100.0) -> dict[str, Any]:
+    """A row of a program or of ours."""
+    row = {"seed": seed, "best": best, "last": best - 0.01, "train_seconds": 90.0, "parameters": 7, "epochs": 5}
+    return {**row, "seconds": seconds, "cpu": "A processor", "date": "2026-11-24T10:00:00Z", "commit": None}
+
+
+def test_the_programs_table_pairs_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programs = importlib.import_module("programs")
+    monkeypatch.setattr(programs, "RESULTS", tmp_path / "programs")
+    assert programs.table_line("p4-conv") == "| p4-conv | 0 | 91.42% | not measured | not measured |  |  |  |  |"
+    for seed, best in enumerate((0.90, 0.91, 0.92)):
+        programs.store("p4-conv", told(seed, best))
+    for seed, best in enumerate((0.93, 0.93, 0.945)):
+        programs.store("ours-p4", told(seed, best, 20.0))
+    line = programs.table_line("p4-conv")
+    assert "| p4-conv | 3 | 91.42% | 91.00% [88.52%, 93.48%]; 90.00% | 93.50% [91.35%, 95.65%]; 92.50% |" in line
+    # Differences of 3, 2 and 2.5 points: 2.5 +- 4.303 * .5 / sqrt(3).
+    assert "| +2.50 [+1.26, +3.74], p 0.013; lower on 0 of 3 | 100 s / 20 s | 5.0 | 7 / 7 |" in line
+    programs.store("p4-conv", told(1, 0.91, None))
+    assert "90 s of training / 90 s of training | 1.0 |" in programs.table_line("p4-conv")
+
+
+def test_the_programs_page_shows_every_figure_of_a_reproduction(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs = importlib.import_module("programs")
+    monkeypatch.setattr(programs, "RESULTS", tmp_path)
+    assert programs.figures() == "Not measured so far."
+    figure = {"figure": "val_loss", "value": 0.2415, "epoch": "last", "about": False, "beside": None}
+    measured = {"value": 0.25, "low": 0.24, "high": 0.26, "count": 5}
+    entries = [{**figure, "measured": measured, "inside": True, "reason": ""}]
+    entries.append({**figure, "epoch": 7, "measured": None, "inside": None, "reason": "not trained so far"})
+    programs.store("p4-conv", told(0, 0.9), figures=entries, answer={"lines": ["So it is."]}, notes=[])
+    text = programs.figures()
+    assert "| test loss, last epoch | 0.2415 | 0.2500 [0.2400, 0.2600] | yes |" in text
+    assert "| test loss, epoch 7 | 0.2415 | not trained so far |  |" in text
+    assert "- So it is." in text
+
+
+def test_every_case_of_the_programs_names_recipes_that_fit_each_other() -> None:
+    programs = importlib.import_module("programs")
+    from fovea.recipefile import read_recipe
+    from fovea.settings import with_settings
+    from fovea.studies.published import program_names, read_program
+
+    assert {case.recipe for case in programs.CASES.values()} == set(program_names())
+    for case in programs.CASES.values():
+        changes = {key: json.loads(value) for key, value in (part.split("=") for part in case.settings)}
+        theirs = with_settings(read_recipe(read_program(case.recipe).path), changes)
+        assert read_recipe(programs.OURS / f"{case.ours}.yaml").data == theirs.data
+    text = programs.PAGE.read_text(encoding="utf-8")
+    assert all(f"<!-- {name} -->" in text for name in ("table", "figures"))

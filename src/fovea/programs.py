@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from fovea.errors import SettingsError
 from fovea.grades import Beginning, Request, begin
 from fovea.recipefile import read_recipe
 from fovea.runfolder import MANIFEST, SEEDS, create_run_folder, is_finished, locked
-from fovea.runs import Given, new_study, resume_run
+from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
 from fovea.studies.answers import Case, answer
 from fovea.studies.beside import watchers_of
 from fovea.studies.published import Program, read_program
-from fovea.studies.reproduce import Reproduction, summed_up
+from fovea.studies.reproduce import Reproduction, summed_up, train_seconds
 from fovea.studies.seeds import SeedStudy, begin_study, read_study, study_plan
+from fovea.studies.twice import Twice, all_test_images, answer_twice
 from fovea.training.records import recipe_digest
 from fovea.training.resume import HARDWARE
 
@@ -55,8 +56,10 @@ def reproduce_program(wanted: Wanted) -> Reproduction:
     if wanted.num_seeds < 1:
         raise SettingsError(f"seeds {wanted.num_seeds}: expected 1 or more.")
     program = wanted.program
-    beginning = _begin(wanted, program)
-    study = _trained(wanted, beginning)
+    if program.record.before is not None:
+        return _reproduce_twice(wanted, program.record.before)
+    beginning = _begin(wanted, program, wanted.changes)
+    study = _trained(wanted, program.name, beginning)
     found = answer(Case(program, study, _other_study(wanted, study)))
     return summed_up(program, read_recipe(program.path), beginning.recipe, study, found)
 
@@ -74,30 +77,37 @@ def with_batches(program: Program, published: Recipe, changes: Mapping[str, Any]
     return {**changes, "training.batch_size": max(first_images[0] // parts, 1), **steps}
 
 
-def _begin(wanted: Wanted, program: Program) -> Beginning:
+def _begin(wanted: Wanted, program: Program, changes: Mapping[str, Any]) -> Beginning:
     """What the first seed of a program begins with; nothing is written."""
-    changes = with_batches(program, read_recipe(program.path), wanted.changes)
+    changes = with_batches(program, read_recipe(program.path), changes)
     return begin(program.path, None, Request(changes, is_study=True, began=wanted.began))
 
 
-def _trained(wanted: Wanted, beginning: Beginning) -> Study:
-    """The seeds of a program, each of them finished."""
-    first = beginning.recipe.training.seed
-    seeds = tuple(range(first, first + wanted.num_seeds))
+def _given(wanted: Wanted) -> Given:
     besides = wanted.program.record.beside
-    given = Given(
+    return Given(
         verbose=wanted.verbose, began=wanted.began, watch=lambda plan, folder: watchers_of(besides, plan, folder)
     )
-    folder = matching_study(wanted.parent, wanted.program.name, beginning.plan.recipe)
+
+
+def _trained(wanted: Wanted, name: str, beginning: Beginning) -> Study:
+    """The seeds of a study, each of them finished; `name` is that of its folder."""
+    first = beginning.recipe.training.seed
+    seeds = tuple(range(first, first + wanted.num_seeds))
+    folder = matching_folder(wanted.parent, name, beginning.plan.recipe)
     if folder is None:
-        folder = create_run_folder(wanted.parent, wanted.program.name)
-        return new_study(beginning.recipe, seeds, beginning.plan, beginning.raw, folder, given)
+        folder = create_run_folder(wanted.parent, name)
+        return new_study(beginning.recipe, seeds, beginning.plan, beginning.raw, folder, _given(wanted))
     if with_seeds(folder, seeds):
-        hardware = {
-            name: value for name, value in wanted.changes.items() if setting_path(name).split(".")[1] in HARDWARE
-        }
-        resume_run(folder, given, data=beginning.recipe.data.source, settings=hardware)
+        _go_on(wanted, folder, beginning)
     return _first_seeds(read_study(folder, Run), seeds)
+
+
+def _go_on(wanted: Wanted, folder: Path, beginning: Beginning) -> None:
+    """Go on with a run or a study, where its images are now, on the hardware that is asked for."""
+    changes = {setting_path(name).split(".")[1]: value for name, value in wanted.changes.items()}
+    hardware = {name: value for name, value in changes.items() if name in HARDWARE}
+    resume_run(folder, _given(wanted), data=beginning.recipe.data.source, settings=hardware)
 
 
 def _first_seeds(study: Study, seeds: Sequence[int]) -> Study:
@@ -105,8 +115,8 @@ def _first_seeds(study: Study, seeds: Sequence[int]) -> Study:
     return SeedStudy(study.path, tuple(kept), tuple(study.runs[study.seeds.index(seed)] for seed in kept))
 
 
-def matching_study(parent: Path, name: str, recipe: Recipe) -> Path | None:
-    """The study of these very settings in a folder: `name`, `name`-2 ...; None where there is none.
+def matching_folder(parent: Path, name: str, recipe: Recipe) -> Path | None:
+    """The run or study of these very settings in a folder: `name`, `name`-2 ...; None where there is none.
 
     Args:
         recipe: complete; on what hardware it is trained plays no part.
@@ -115,8 +125,7 @@ def matching_study(parent: Path, name: str, recipe: Recipe) -> Path | None:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             break
-        is_study = (folder / SEEDS).is_file() and (folder / "config.yaml").is_file()
-        if is_study and same_training(read_recipe(folder / "config.yaml"), recipe):
+        if (folder / "config.yaml").is_file() and same_training(read_recipe(folder / "config.yaml"), recipe):
             return folder
     return None
 
@@ -148,10 +157,52 @@ def _other_study(wanted: Wanted, study: Study) -> Study | None:
     if wanted.program.record.against is None:
         return None
     program = read_program(wanted.program.record.against)
-    if not any(wanted.parent.glob(f"{program.name}*")):
+    if not (wanted.parent / program.name).exists():
         return None
-    folder = matching_study(wanted.parent, program.name, _begin(wanted, program).plan.recipe)
-    if folder is None or not is_finished(folder):
+    folder = matching_folder(wanted.parent, program.name, _begin(wanted, program, wanted.changes).plan.recipe)
+    if folder is None or not is_finished(folder) or not (folder / SEEDS).is_file():
         return None
     other = read_study(folder, Run)
     return other if set(other.seeds) & set(study.seeds) else None
+
+
+def _reproduce_twice(wanted: Wanted, before: Mapping[str, Any]) -> Reproduction:
+    """A program of two fits: the first; the second going on from it, which is the program; the second fresh.
+
+    Args:
+        before: the settings of the first fit.
+    """
+    program, changes = wanted.program, {setting_path(name): value for name, value in wanted.changes.items()}
+    settings = {setting_path(name): value for name, value in before.items()}
+    epochs = changes.get("training.epochs")
+    if isinstance(epochs, int):  # for a look: no more than the second fit
+        settings["training.epochs"] = min(settings["training.epochs"], epochs)
+    beginning = _begin(wanted, program, changes)
+    fresh = _trained(wanted, program.name, beginning)
+    first = _trained(wanted, f"{program.name}-first", _begin(wanted, program, {**changes, **settings}))
+    parent = fresh.path.with_name(f"{fresh.path.name}-continued")
+    continued = [
+        _second_fit(wanted, parent, seed, run, changes) for seed, run in zip(first.seeds, first.runs, strict=True)
+    ]
+    everything = all_test_images(beginning.raw, beginning.recipe)
+    found = answer_twice(Twice(first.runs, continued, fresh.runs), program.record.beside, everything)
+    study = SeedStudy(parent, first.seeds, tuple(continued))
+    told = summed_up(program, read_recipe(program.path), beginning.recipe, study, found)
+    both = tuple(
+        replace(one, train_seconds=one.train_seconds + train_seconds(run))
+        for one, run in zip(told.each_seed, first.runs, strict=True)
+    )
+    return replace(told, each_seed=both, trainings_a_seed=3)
+
+
+def _second_fit(wanted: Wanted, parent: Path, seed: int, first: Run, changes: Mapping[str, Any]) -> Run:
+    """The second fit of a seed from the weights and the optimizer's state of the first."""
+    start = {"model.weights": str(first.path.resolve()), "optimizer.start": "continued", "training.seed": seed}
+    beginning = _begin(wanted, wanted.program, {**changes, **start})
+    folder = matching_folder(parent, f"seed-{seed}", beginning.plan.recipe)
+    if folder is None:
+        folder = create_run_folder(parent, f"seed-{seed}")
+        return new_run(beginning.plan, beginning.raw, folder, _given(wanted))
+    if not is_finished(folder):
+        _go_on(wanted, folder, beginning)
+    return Run(folder)

@@ -20,6 +20,7 @@ from fovea.settings import Recipe, with_settings
 from fovea.settings import test_mark as mark_of
 from fovea.studies.answers import halvings, lowest_epoch
 from fovea.studies.beside import augmented
+from fovea.studies.twice import _few_images
 from tests.conftest import bars
 
 FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "batch_size": 50, "verbose": False}
@@ -224,3 +225,35 @@ def test_an_unmarked_run_says_nothing(source: str) -> None:
     assert run.mark is None
     assert "selected_on_test" not in run.as_json()
     assert not math.isnan(run.val_accuracy.value)
+
+
+def test_the_program_that_fits_twice_says_what_the_first_fit_is_worth(source: str) -> None:
+    settings = {**FAST, "source": source, "first_images": [60, 12], "model": "p4-dense"}
+    settings.pop("batch_size")
+    found = fovea.reproduce("p0-same-fit-twice", seeds=2, **settings)
+    runs = {name: fovea.load_run(f"runs/p0-same-fit-twice{name}/seed-1") for name in ("", "-first", "-continued")}
+    second = runs["-continued"].recipe
+    assert (second.training.batch_size, second.training.steps_per_epoch) == (12, 5)  # a fifth of the images
+    assert second.model.weights == str(runs["-first"].path.resolve())
+    assert second.optimizer.start == "continued"
+    assert runs["-first"].recipe.training.batch_size == 32
+    assert runs["-first"].recipe.training.steps_per_epoch == 2
+    assert runs["-first"].recipe.augmentation.rotation_range == 0
+    assert runs[""].recipe.model.weights is None
+    assert found.trainings_a_seed == 3
+    facts = found.answer.facts
+    assert (facts["count"], facts["all_count"]) == (12, 60)
+    images = np.load(source)["x_test"]
+    right = runs["-continued"].predict(images).predicted == np.load(source)["y_test"]
+    assert facts["all"]["continued"][1] == pytest.approx(float(right.mean()))
+    gain = facts["all"]["continued"][1] - facts["all"]["fresh"][1]
+    assert facts["earlier_training"]["differences"][1] == pytest.approx(gain)
+    times = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("best.safetensors")}
+    again = fovea.reproduce("p0-same-fit-twice", seeds=2, **settings)
+    assert again.as_json() == found.as_json()
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("best.safetensors")} == times
+
+
+def test_the_error_bar_of_few_images_is_wide() -> None:
+    assert "17 right are 85% [64.0%, 94.8%], 20 right are 100% [83.9%, 100.0%]; they overlap" in _few_images(20)
+    assert "they can be told apart" in _few_images(2000)

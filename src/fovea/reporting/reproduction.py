@@ -22,9 +22,10 @@ def reproduction_lines(found: Reproduction, width: int) -> str:
     """
     width = max(40, min(width, _MOST))
     record = found.program.record
+    seconds = sum(one.train_seconds for one in found.each_seed) / len(found.each_seed)
     head = (
         f"{record.program}, {found.program.name}: {_count(len(found.seeds), 'seed')}, {_count(found.epochs, 'epoch')}, "
-        f"{found.parameters:,} parameters, {duration(sum(found.seconds) / len(found.seconds))} of training a seed"
+        f"{found.parameters:,} parameters, {duration(seconds)} of training a seed"
     )
     blocks = [_wrapped(head, width)]
     if found.mark:

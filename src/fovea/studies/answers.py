@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fovea.errors import ModelError
 from fovea.evaluation.intervals import accuracy_score, percent
 from fovea.evaluation.paired import McNemarResult, SeedsTest, mcnemar, paired_over_seeds
 from fovea.evaluation.stored import StoredRun
@@ -175,7 +176,10 @@ def _answer_p4(case: Case) -> Answer:
 def _sizes(case: Case, against: str) -> tuple[list[str], dict[str, Any]]:
     """The parameters of both nets, and both accuracies where both were trained."""
     run = case.runs[0]
-    own, other = int(run.result["parameters"]), parameters_of(against, run)
+    try:
+        own, other = int(run.result["parameters"]), parameters_of(against, run)
+    except ModelError:  # other images than the program's
+        return [f"The net of {against} does not fit these images."], {}
     larger, smaller = max(own, other), min(own, other)
     name = case.program.name if own > other else against
     lines = [f"{name} has {larger:,} parameters, {larger / smaller:.2f} times the {smaller:,} of the other net."]

@@ -10,7 +10,7 @@ from typing import Any
 
 from fovea.evaluation.intervals import PredictionInterval, prediction_interval
 from fovea.evaluation.stored import StoredRun
-from fovea.settings import Recipe, flat_settings, test_mark
+from fovea.settings import SELECTED, Recipe, flat_settings, test_mark
 from fovea.studies.beside import beside_figures, beside_seconds
 from fovea.studies.published import OF_AN_EPOCH, Beside, Figure, Program
 from fovea.studies.seeds import AnyRun, SeedStudy
@@ -50,6 +50,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class SeedResult:
+    """What one seed gave.
+
+    Attributes:
+        best, last: test accuracy of the best epoch, which is selected on test, and of the last.
+        train_seconds: without the extra evaluations, which took beside_seconds.
+    """
+
+    seed: int
+    run: Path
+    best: float
+    last: float
+    train_seconds: float
+    beside_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        return {**vars(self), "run": str(self.run)}
+
+
+@dataclass(frozen=True)
 class Reproduction:
     """What `fovea reproduce` found.
 
@@ -58,20 +79,25 @@ class Reproduction:
         mark: what stands beside figures of images that validation has used; None where it has not.
         changed: settings that are not the program's.
         notes: what the figures lack.
-        seconds: of each seed's training, without the extra evaluations.
+        trainings_a_seed: how many runs a seed stands for.
     """
 
     program: Program
     study: Path
-    seeds: tuple[int, ...]
+    each_seed: tuple[SeedResult, ...]
     epochs: int
     mark: str | None
     changed: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     answer: Answer
     notes: tuple[str, ...]
-    seconds: tuple[float, ...]
     parameters: int
+    trainings_a_seed: int = 1
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the trainings."""
+        return tuple(one.seed for one in self.each_seed)
 
     @property
     def num_inside(self) -> tuple[int, int]:
@@ -89,13 +115,14 @@ class Reproduction:
             "run": str(self.study),
             "seeds": list(self.seeds),
             "epochs": self.epochs,
-            "selected_on_test": self.mark == "selected on test",
+            "selected_on_test": self.mark == SELECTED,
             "mark": self.mark,
             "changed": list(self.changed),
             "figures": [comparison.as_json() for comparison in self.comparisons],
             "answer": {"lines": list(self.answer.lines), **self.answer.facts},
             "notes": list(self.notes),
-            "train_seconds": list(self.seconds),
+            "each_seed": [one.as_json() for one in self.each_seed],
+            "trainings_a_seed": self.trainings_a_seed,
             "parameters": self.parameters,
         }
 
@@ -161,6 +188,12 @@ def train_seconds(run: StoredRun) -> float:
     return float(max(run.result["train_seconds"] - beside_seconds(run), 0.0))
 
 
+def seed_result(seed: int, run: StoredRun) -> SeedResult:
+    """What one seed gave."""
+    shares = run.history["val_accuracy"]
+    return SeedResult(seed, run.path, max(shares), shares[-1], train_seconds(run), beside_seconds(run))
+
+
 def missing_besides(program: Program, study: SeedStudy[AnyRun]) -> tuple[str, ...]:
     """A note for each extra evaluation that some epochs lack, as after `fovea train --resume`."""
     notes = []
@@ -200,14 +233,13 @@ def summed_up(
     return Reproduction(
         program=program,
         study=study.path,
-        seeds=study.seeds,
+        each_seed=tuple(seed_result(seed, run) for seed, run in zip(study.seeds, runs, strict=True)),
         epochs=int(runs[0].result["epochs"]),
         mark=test_mark(runs[0].recipe),
         changed=changed_settings(published, used),
         comparisons=compare(program, published, study),
         answer=answer,
         notes=missing_besides(program, study),
-        seconds=tuple(train_seconds(run) for run in runs),
         parameters=int(runs[0].result["parameters"]),
     )
 
