@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -73,7 +74,59 @@ def test_a_final_softmax_is_left_to_the_loss() -> None:
     assert isinstance(net[-1], nn.Linear)
 
 
+def test_a_padded_average_pool_counts_real_pixels_only() -> None:
+    net = build("avgpool 2 same", shape=(3, 3, 1))
+    images = torch.arange(9.0).reshape(1, 1, 3, 3)
+    assert net[0](images)[0, 0].tolist() == [[2, 3.5], [6.5, 8]]
+
+
+def test_a_separable_convolution_is_a_depthwise_one_and_all_channels_by_1x1() -> None:
+    net = build("sepconv 5 3x3 same multiplier 2 relu", shape=(6, 6, 3))
+    assert [tuple(p.shape) for p in net[:2].parameters()] == [(6, 1, 3, 3), (5, 6, 1, 1), (5,)]
+    assert tuple(build("depthwise 3 same nobias", shape=(6, 6, 3))[0].weight.shape) == (3, 1, 3, 3)
+
+
+def test_a_depthwise_kernel_is_drawn_as_keras_draws_it() -> None:
+    torch.manual_seed(0)
+    kernel = build("depthwise 5 multiplier 4 init he_normal", shape=(9, 9, 64))[0].weight
+    assert abs(float(kernel.var()) * (64 * 25) / 2 - 1) < 0.05  # fan in: channels times window
+
+
+def test_branches_are_joined_by_their_channels() -> None:
+    images = torch.rand(2, 3, 6, 6)
+    net = build({"concat": [[], ["conv 4 3x3 same"], ["maxpool 3 stride 1 same"]]}, shape=(6, 6, 3))
+    assert net[0](images).shape == (2, 10, 6, 6)
+    assert torch.equal(net[0](images)[:, :3], images)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("scale .5 offset 1", lambda x: x * 0.5 + 1),
+        ("scale .5,1,2", lambda x: x * torch.tensor([0.5, 1, 2])[:, None, None]),
+        ("normalize mean 1,2,3 variance 4", lambda x: (x - torch.tensor([1.0, 2, 3])[:, None, None]) / 2),
+        ("zeropad 1,0,2,0", lambda x: F.pad(x, (2, 0, 1, 0))),
+        ("crop 1", lambda x: x[:, :, 1:-1, 1:-1]),
+        ("hard_sigmoid .2", lambda x: (0.2 * x + 0.5).clamp(0, 1)),
+        ("relu 1", lambda x: x.clamp(0, 1)),
+        ("exponential", torch.exp),
+        ("leaky_relu .1", lambda x: F.leaky_relu(x, 0.1)),
+    ],
+)
+def test_plain_layers_compute_what_they_say(line: str, expected: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    images = torch.randn(2, 3, 6, 6)
+    assert torch.allclose(build(line, shape=(6, 6, 3))[0](images), expected(images))
+
+
 MISTAKES = [
+    (["conv 4 3x3 groups 3"], "its 3 groups do not divide 1 channels and 4 filters evenly"),
+    (["crop 14"], "it cuts the whole map away"),
+    (["zeropad 1,2"], "one whole number of pixels, or top,bottom,left,right"),
+    (["scale 1,2"], "its factor has 2 numbers, expected 1, or of a map one a channel"),
+    (["normalize variance -1"], "its variance is negative"),
+    (["tanh .5"], "'.5' is not understood there"),
+    ([{"concat": [["conv 2 3x3"], []]}], "its branches give 26x26x2, 28x28x1"),
+    ([{"concat": ["conv 2 3x3"]}], "it is written concat: [[...], [...]]"),
     (["conv 32 3x3", "dense 10"], "layer 2 ('dense 10'), whose input is 26x26x32: it needs a flat input"),
     (["conv 4 30x30"], "layer 1 ('conv 4 30x30'), whose input is 28x28x1: its window of 30x30 is larger"),
     (["cnov 3 3x3"], "Unknown layer 'cnov'. Did you mean 'conv'?"),

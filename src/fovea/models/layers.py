@@ -1,18 +1,26 @@
 """A layer list -> torch modules, with every shape checked before training.
 
-A layer is one line, or a mapping for a residual block:
+A layer is one line, or a mapping for branches:
 
-    conv 32 5x5 same relu        conv FILTERS KERNEL [same|valid] [stride S] [nobias] [init NAME] [ACTIVATION]
+    conv 32 5x5 same relu        conv FILTERS KERNEL [same|valid] [stride S] [dilation D] [groups G] [nobias]
+                                 [init NAME] [ACTIVATION]
+    depthwise 3x3                each channel for itself; [multiplier M] and the words of conv
+    sepconv 32 3x3               the same, then all channels by 1x1; FILTERS KERNEL and the words of depthwise
     maxpool 2                    avgpool 2; [stride S] [same|valid]
     globalavgpool                globalmaxpool
-    batchnorm                    [momentum .99] [epsilon .001] [noscale]
+    zeropad 1                    crop 1; one number of pixels, or top,bottom,left,right
+    batchnorm                    [momentum .99] [epsilon .001] [noscale] [nocenter]
     dropout .25
     flatten
     dense 256 relu               dense classes: one unit a class; [nobias] [init NAME] [ACTIVATION]
-    scale .125                   multiplies by a constant
-    relu                         any ACTIVATION stands alone, too
+    scale .125                   multiplies by a constant; [offset O]; also one number a channel: .5,.5,.25
+    normalize mean 3 variance 2  (x - mean) / sqrt(variance); also one number a channel
+    relu                         any ACTIVATION stands alone, too; then leaky_relu .3, elu 1 and hard_sigmoid .2 may
+                                 name their slope, relu 1 its maximum
+    prelu                        a slope of its own for each channel, trained
     whiten 2x2                   only first: a frozen convolution that decorrelates patches, fitted on training images
     residual: [...]              adds the block's input (shortcut: [...] reshapes it) to its output
+    concat: [[...], [...]]       the channels of all branches, one after the other
 
 Defaults are Keras': valid padding, glorot_uniform kernels, zero biases, a pool's stride is its size. The net ends in
 logits: a final softmax may be written and is left to the loss and to the predictions.
@@ -21,29 +29,25 @@ logits: a final softmax may be written and is left to the loss and to the predic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fovea.errors import FoveaError, ModelError
-from fovea.models.initializers import INITIALIZERS
+from fovea.models.convolutions import (
+    activated,
+    convolution,
+    depthwise_convolution,
+    initialized,
+    padded,
+    pool,
+    separable_convolution,
+)
+from fovea.models.shapes import Built, Context, LayerList, Shape, need_map, show_shape, window_size
 from fovea.models.whitening import PatchWhitening
-from fovea.models.words import ACTIVATIONS, Words, read_number
+from fovea.models.words import ACTIVATIONS, NUMBERED, Words, read_number
 from fovea.registry import Registry, unknown_name
-
-Shape = tuple[int, ...]  # (channels, height, width), or (features,) after flatten
-LayerList = Sequence[Any]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a layer may ask about the net it stands in."""
-
-    num_classes: int
-    initializer: str
 
 
 class Flatten(nn.Module):
@@ -65,14 +69,48 @@ class GlobalPool(nn.Module):
 
 
 class Scale(nn.Module):
-    """Multiplies by a constant."""
+    """Multiplies by a constant and adds one, or one a channel: x * factor + offset."""
 
-    def __init__(self, factor: float) -> None:
+    factors: torch.Tensor
+    offsets: torch.Tensor
+
+    def __init__(self, factors: Sequence[float], offsets: Sequence[float] = (0.0,)) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor = factors[0] if len(factors) == 1 else None
+        self.offset = offsets[0] if len(offsets) == 1 else None
+        self.register_buffer("factors", _of_channels(factors), persistent=False)
+        self.register_buffer("offsets", _of_channels(offsets), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.factor
+        x = x * (self.factors if self.factor is None else self.factor)
+        return x if self.offset == 0 else x + (self.offsets if self.offset is None else self.offset)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / sqrt(variance), of all values or of each channel: Keras' Normalization."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], variance: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", _of_channels(mean), persistent=False)
+        self.register_buffer("deviation", _of_channels(variance).sqrt().clamp(min=1e-7), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.deviation
+
+
+def _of_channels(values: Sequence[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None, None]
+
+
+class PReLU(nn.PReLU):
+    """max(0, x) + slope * min(0, x) with a trained slope for each channel; it begins as Keras', at 0."""
+
+    def __init__(self, channels: int, of_map: bool) -> None:
+        super().__init__(channels, init=0.0)
+        self.of_map = of_map
 
 
 class Residual(nn.Module):
@@ -87,105 +125,19 @@ class Residual(nn.Module):
         return added
 
 
-class _Pad(nn.Module):
-    """Pads height and width by (top, bottom, left, right) with a value."""
+class Concat(nn.Module):
+    """The channels of all branches, one after the other."""
 
-    def __init__(self, rows: tuple[int, int], columns: tuple[int, int], value: float) -> None:
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.padding, self.value = (*columns, *rows), value
+        self.branches = nn.ModuleList(branches)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pad(x, self.padding, value=self.value)
-
-
-def _need_map(shape: Shape) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise ModelError("it needs a feature map (height, width, channels), but the map was flattened or pooled away")
-    return shape[0], shape[1], shape[2]
-
-
-def _padding(words: Words, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> Any:
-    """Keras' same padding for each axis: ((top, bottom), (left, right)); zeros where the padding is valid."""
-    same = words.option("same")
-    words.option("valid")
-    if not same:
-        return (0, 0), (0, 0)
-    sides = []
-    for length, width, step in zip(size, kernel, stride, strict=True):
-        total = max((-(-length // step) - 1) * step + width - length, 0)
-        sides.append((total // 2, total - total // 2))
-    return sides[0], sides[1]
-
-
-def _window(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Any) -> tuple[int, int]:
-    """The output height and width of a convolution or pool.
-
-    Raises:
-        ModelError: when the kernel is larger than what it slides over.
-    """
-    out = []
-    for length, width, step, (before, after) in zip(size, kernel, stride, padding, strict=True):
-        if width > length + before + after:
-            raise ModelError(
-                f"its window of {kernel[0]}x{kernel[1]} is larger than the map of {size[0]}x{size[1]} pixels: "
-                "pool less before it, use same padding, or a larger image_size"
-            )
-        out.append((length + before + after - width) // step + 1)
-    return out[0], out[1]
-
-
-def _stride(words: Words, default: tuple[int, int]) -> tuple[int, int]:
-    value = words.valued("stride")
-    if value is None:
-        return default
-    return Words(f"stride {value}").pair("stride")
-
-
-def _initialized(words: Words, context: Context, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-    INITIALIZERS[words.valued("init") or context.initializer](weight)
-    if bias is not None:
-        nn.init.zeros_(bias)
-
-
-Built = tuple[list[nn.Module], Shape]
-
-
-def _conv(words: Words, shape: Shape, context: Context) -> Built:
-    channels, height, width = _need_map(shape)
-    filters, kernel = words.whole("number of filters"), words.pair("kernel size")
-    stride = _stride(words, (1, 1))
-    padding = _padding(words, (height, width), kernel, stride)
-    out = _window((height, width), kernel, stride, padding)
-    even = all(before == after for before, after in padding)
-    bias = not words.option("nobias")
-    conv = nn.Conv2d(channels, filters, kernel, stride, tuple(p[0] for p in padding) if even else 0, bias=bias)
-    _initialized(words, context, conv.weight, conv.bias)
-    modules = [conv] if even else [_Pad(padding[0], padding[1], 0.0), conv]
-    return [*modules, *_activated(words)], (filters, *out)
-
-
-def _activated(words: Words) -> list[nn.Module]:
-    activation = words.activation()
-    return [] if activation is None else [activation]
-
-
-def _pool(words: Words, shape: Shape, _: Context) -> Built:
-    channels, height, width = _need_map(shape)
-    kernel = words.pair("size")
-    stride = _stride(words, kernel)
-    padding = _padding(words, (height, width), kernel, stride)
-    out = _window((height, width), kernel, stride, padding)
-    padded = any(map(any, padding))
-    if words.kind == "avgpool":
-        if padded:
-            raise ModelError("an average pool with same padding is not supported: its edges would count the padding")
-        return [nn.AvgPool2d(kernel, stride)], (channels, *out)
-    pads: list[nn.Module] = [_Pad(padding[0], padding[1], float("-inf"))] if padded else []
-    return [*pads, nn.MaxPool2d(kernel, stride)], (channels, *out)
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 def _global_pool(words: Words, shape: Shape, _: Context) -> Built:
-    channels = _need_map(shape)[0]
+    channels = need_map(shape)[0]
     return [GlobalPool("average" if words.kind == "globalavgpool" else "maximum")], (channels,)
 
 
@@ -198,6 +150,8 @@ def _batch_norm(words: Words, shape: Shape, _: Context) -> Built:
     norm = kind(shape[0], eps=epsilon, momentum=1 - keep)  # Keras' momentum is the share that is kept
     if words.option("noscale"):
         norm.weight.requires_grad_(False)
+    if words.option("nocenter"):
+        norm.bias.requires_grad_(False)
     return [norm], shape
 
 
@@ -220,28 +174,55 @@ def _dense(words: Words, shape: Shape, context: Context) -> Built:
         raise ModelError("it needs a flat input: put flatten, globalavgpool or globalmaxpool before it")
     units = context.num_classes if words.option("classes") else words.whole("number of units")
     dense = nn.Linear(shape[0], units, bias=not words.option("nobias"))
-    _initialized(words, context, dense.weight, dense.bias)
-    return [dense, *_activated(words)], (units,)
+    initialized(words, context, dense.weight, dense.bias)
+    return [dense, *activated(words)], (units,)
 
 
 def _whiten(words: Words, shape: Shape, _: Context) -> Built:
-    channels, height, width = _need_map(shape)
+    channels, height, width = need_map(shape)
     kernel = words.pair("patch size")
-    out = _window((height, width), kernel, (1, 1), ((0, 0), (0, 0)))
+    out = window_size((height, width), kernel, (1, 1), ((0, 0), (0, 0)))
     layer = PatchWhitening(channels, kernel)
-    return [layer, *_activated(words)], (layer.out_channels, *out)
+    return [layer, *activated(words)], (layer.out_channels, *out)
+
+
+def _values(words: Words, name: str, shape: Shape, default: str) -> list[float]:
+    """The numbers after `name`: one, or one a channel."""
+    values = Words(f"{name} {words.valued(name) or default}").numbers(name)
+    if len(values) != 1 and (len(shape) != 3 or len(values) != shape[0]):
+        raise ModelError(f"its {name} has {len(values)} numbers, expected 1, or of a map one a channel")
+    return values
 
 
 def _scale(words: Words, shape: Shape, _: Context) -> Built:
-    return [Scale(words.number("factor"))], shape
+    if not words.left:
+        raise ModelError("it lacks its factor")
+    words.left.insert(0, "factor")
+    return [Scale(_values(words, "factor", shape, ""), _values(words, "offset", shape, "0"))], shape
+
+
+def _normalize(words: Words, shape: Shape, _: Context) -> Built:
+    need_map(shape)
+    mean, variance = _values(words, "mean", shape, "0"), _values(words, "variance", shape, "1")
+    if min(variance) < 0:
+        raise ModelError("its variance is negative")
+    return [Normalize(mean, variance)], shape
+
+
+def _prelu(_: Words, shape: Shape, __: Context) -> Built:
+    return [PReLU(shape[0], len(shape) == 3)], shape
 
 
 LAYERS: Registry[Callable[[Words, Shape, Context], Built]] = Registry(
     "layer",
     {
-        "conv": _conv,
-        "maxpool": _pool,
-        "avgpool": _pool,
+        "conv": convolution,
+        "depthwise": depthwise_convolution,
+        "sepconv": separable_convolution,
+        "maxpool": pool,
+        "avgpool": pool,
+        "zeropad": padded,
+        "crop": padded,
         "globalavgpool": _global_pool,
         "globalmaxpool": _global_pool,
         "batchnorm": _batch_norm,
@@ -249,6 +230,8 @@ LAYERS: Registry[Callable[[Words, Shape, Context], Built]] = Registry(
         "flatten": _flatten,
         "dense": _dense,
         "scale": _scale,
+        "normalize": _normalize,
+        "prelu": _prelu,
         "whiten": _whiten,
     },
 )
@@ -260,7 +243,7 @@ def build_layers(
     """Build a net from a layer list. Weights are drawn from torch's global generator.
 
     Args:
-        layers: lines and residual blocks, see the top of this file.
+        layers: lines and branches, see the top of this file.
         image_shape: height, width, channels of the input.
 
     Returns:
@@ -277,7 +260,7 @@ def build_layers(
         lines.pop()
     elif isinstance(lines[-1], str) and lines[-1].endswith(" softmax"):
         lines[-1] = lines[-1].removesuffix(" softmax")
-    modules, shape = _build_chain(lines, (channels, height, width), Context(num_classes, initializer), "layer")
+    modules, shape = build_chain(lines, (channels, height, width), Context(num_classes, initializer), "layer")
     if shape != (num_classes,):
         raise ModelError(
             f"The net ends in {show_shape(shape)}, expected {num_classes} numbers, one a class: "
@@ -286,7 +269,15 @@ def build_layers(
     return nn.Sequential(*modules)
 
 
-def _build_chain(layers: LayerList, shape: Shape, context: Context, place: str) -> tuple[list[nn.Module], Shape]:
+def build_chain(layers: LayerList, shape: Shape, context: Context, place: str) -> tuple[list[nn.Module], Shape]:
+    """The modules of the layers of a list and the shape of their output, for an input of `shape`.
+
+    Args:
+        place: what a layer is called in a message, before its number.
+
+    Raises:
+        ModelError: names the layer, its input shape and the reason.
+    """
     modules: list[nn.Module] = []
     for number, layer in enumerate(layers, start=1):
         where = f"{place} {number}"
@@ -297,18 +288,19 @@ def _build_chain(layers: LayerList, shape: Shape, context: Context, place: str) 
 
 def _build_layer(layer: Any, shape: Shape, context: Context, where: str) -> Built:
     if isinstance(layer, dict):
-        return _build_residual(layer, shape, context, where)
+        return (_build_concat if "concat" in layer else _build_residual)(layer, shape, context, where)
     words = Words(str(layer))
     try:
         if words.kind in ACTIVATIONS:
-            built: Built = ([ACTIVATIONS[words.kind]()], shape)
+            slope = [words.number("slope")] if words.left and words.kind in NUMBERED else []
+            built: Built = ([ACTIVATIONS[words.kind](*slope)], shape)
         elif words.kind in LAYERS:
             built = LAYERS[words.kind](words, shape, context)
         else:
-            raise unknown_name("layer", words.kind, [*LAYERS, *ACTIVATIONS, "residual"])
+            raise unknown_name("layer", words.kind, [*LAYERS, *ACTIVATIONS, "residual", "concat"])
         if words.left:
             raise ModelError(f"{' '.join(words.left)!r} is not understood there")
-    except (FoveaError, RuntimeError, MemoryError) as error:  # torch cannot hold a layer of that size
+    except (FoveaError, RuntimeError, MemoryError, OverflowError) as error:  # torch cannot hold a layer of that size
         reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"In {where} ({layer!r}), whose input is {show_shape(shape)}: {reason}.") from None
     return built
@@ -324,8 +316,8 @@ def _build_residual(layer: dict[str, Any], shape: Shape, context: Context, where
         raise ModelError(
             f"In {where} ({layer!r}): a block is written residual: [...] with, if needed, shortcut: [...]."
         )
-    block, out = _build_chain(layer["residual"], shape, context, f"{where}, residual layer")
-    shortcut, aside = _build_chain(layer.get("shortcut") or [], shape, context, f"{where}, shortcut layer")
+    block, out = build_chain(layer["residual"], shape, context, f"{where}, residual layer")
+    shortcut, aside = build_chain(layer.get("shortcut") or [], shape, context, f"{where}, shortcut layer")
     if out != aside:
         raise ModelError(
             f"In {where} (residual), whose input is {show_shape(shape)}: the block gives {show_shape(out)} and the "
@@ -334,6 +326,19 @@ def _build_residual(layer: dict[str, Any], shape: Shape, context: Context, where
     return [Residual(nn.Sequential(*block), nn.Sequential(*shortcut))], out
 
 
-def show_shape(shape: Shape) -> str:
-    """(channels, height, width) -> "height x width x channels", as people write image sizes."""
-    return f"{shape[1]}x{shape[2]}x{shape[0]}" if len(shape) == 3 else f"{shape[0]} numbers"
+def _build_concat(layer: dict[str, Any], shape: Shape, context: Context, where: str) -> Built:
+    chains = layer["concat"]
+    if set(layer) != {"concat"} or not isinstance(chains, list) or not all(isinstance(c, list) for c in chains):
+        raise ModelError(f"In {where} ({layer!r}): it is written concat: [[...], [...]], one list a branch.")
+    built = [
+        build_chain(chain, shape, context, f"{where}, branch {number}, layer") for number, chain in enumerate(chains, 1)
+    ]
+    shapes = [out for _, out in built]
+    if len(built) < 2 or any(out[1:] != shapes[0][1:] for out in shapes):
+        found = ", ".join(map(show_shape, shapes)) or "none"
+        raise ModelError(
+            f"In {where} (concat), whose input is {show_shape(shape)}: its branches give {found}; expected two or more "
+            "of one height and width."
+        )
+    channels = sum(out[0] for out in shapes)
+    return [Concat([nn.Sequential(*modules) for modules, _ in built])], (channels, *shapes[0][1:])

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fovea.models.layers import show_shape
+from fovea.models.convolutions import SameAvgPool
+from fovea.models.shapes import show_shape
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _counts(parameters: Iterable[nn.Parameter], counted: set[int]) -> tuple[int,
 def layer_name(module: nn.Module) -> str:
     """What a table calls a layer: its kind, and the size of its window or its rate."""
     name = str(getattr(module, "plain_name", type(module).__name__.strip("_")))
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | SameAvgPool):
         size = module.kernel_size
         rows, columns = size if isinstance(size, tuple) else (size, size)
         return f"{name} {rows}x{columns}"

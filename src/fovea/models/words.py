@@ -6,24 +6,52 @@ import math
 import shlex
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from fovea.errors import ModelError
 from fovea.registry import Registry
 
-ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
+
+class Exponential(nn.Module):
+    """exp(x)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.exp()
+
+
+class HardSigmoid(nn.Module):
+    """slope * x + .5, cut off at 0 and 1: Keras 3 has the slope 1/6, Keras 1 and 2 have .2."""
+
+    def __init__(self, slope: float = 1 / 6) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.slope + 0.5).clamp(0, 1)
+
+
+ACTIVATIONS: Registry[Callable[..., nn.Module]] = Registry(
     "activation",
     {
-        "relu": nn.ReLU,
+        "relu": lambda most=None: nn.ReLU() if most is None else nn.Hardtanh(0.0, most),
+        "relu6": nn.ReLU6,
         "gelu": nn.GELU,
         "silu": nn.SiLU,
         "elu": nn.ELU,
-        "leaky_relu": lambda: nn.LeakyReLU(0.3),
+        "selu": nn.SELU,
+        "mish": nn.Mish,
+        "leaky_relu": lambda slope=0.3: nn.LeakyReLU(slope),
         "tanh": nn.Tanh,
         "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": HardSigmoid,
+        "softplus": nn.Softplus,
+        "softsign": nn.Softsign,
+        "exponential": Exponential,
         "linear": nn.Identity,
     },
 )
+NUMBERED = {"relu", "leaky_relu", "elu", "hard_sigmoid"}  # take a number where they stand alone: maximum or slope
 
 
 class Words:
@@ -55,6 +83,12 @@ class Words:
         if len(sides) != len(pieces) or len(sides) > 2:
             raise ModelError(f"its {what} is {'x'.join(pieces)!r}, expected a size such as 3 or 3x3")
         return sides[0], sides[-1]
+
+    def numbers(self, what: str) -> list[float]:
+        """One number, or several with commas between them."""
+        if not self.left:
+            raise ModelError(f"it lacks its {what}")
+        return [read_number(piece, what) for piece in self.left.pop(0).split(",")]
 
     def option(self, name: str) -> bool:
         """Whether the word `name` stands somewhere in the rest; it is taken off."""

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fovea.evaluation.timeprofile import BACKWARD, BETWEEN, FORWARD, LOSS
-from fovea.models.layers import show_shape
+from fovea.models.shapes import show_shape
 from fovea.models.summary import layer_name
 from fovea.training.stopwatch import MEASURING, Key, Stopwatch, current
 
