@@ -34,6 +34,7 @@ RANKS = {
     "listing": 8,
     "sources": 9,
     "grades": 9,
+    "netsource": 9,
     "runview": 9,
     "runs": 9,
     "programs": 9,

@@ -20,6 +20,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
+from fovea.netsource import find_net
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, named_runs, write_figure
@@ -35,9 +36,8 @@ from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.published import read_program
 from fovea.studies.reproduce import Reproduction
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
-from fovea.training.callbacks import as_callback
+from fovea.training.callbacks import Callback, as_callback
 from fovea.training.checkpoint import plain_state
-from fovea.training.start import start_net
 from fovea.training.stopwatch import Stopwatch, running
 
 
@@ -52,7 +52,7 @@ def train(data: Any = None, *, seeds: int, **options: Any) -> SeedStudy[Run]: ..
 def train(
     data: Any = None,
     *,
-    model: str | list[Any] | nn.Module | None = None,
+    model: Any = None,
     val_data: Any = None,
     test_data: Any = None,
     callbacks: Sequence[Any] = (),
@@ -73,7 +73,8 @@ def train(
 
     Args:
         data: a catalog name ("mnist"), a path, a pair (images, labels), a recipe's name or file, or a Recipe.
-        model: a name ("resnet20"), a layer list, or a module from float32 [B, C, H, W] to logits [B, K].
+        model: a name ("resnet20"), a layer list, a module from float32 [B, C, H, W] to logits [B, K], a Keras file
+            ("model.keras": its net, with fresh weights), or a Keras model, whose weights are the start.
         val_data, test_data: data for validation and test; else both are cut from the training images.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
@@ -101,49 +102,39 @@ def train(
         RunFailedError: when training broke off.
     """
     began = clock()
-    net = model if isinstance(model, nn.Module) else None
-    users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
-    for callback in users:
-        plain_state(callback)  # what cannot be saved is refused before anything is written
-    own = Given(net, users, verbose, began)
+    source = find_net(model, start_from, settings)
+    own = Given(source.net, _as_callbacks(callbacks), verbose, began)
     if profile and (resume is not None or seeds is not None):
         raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
     if resume is not None:
-        fresh = {"seeds": seeds, "out": out, "name": name, "from": start_from, "model": None if model is net else model}
-        _refuse_beside_resume({**fresh, "grade": grade, "budget": budget, "autotune": autotune or None})
+        fresh = {"seeds": seeds, "out": out, "name": name, "from": start_from, "grade": grade, "budget": budget}
+        fresh |= {"model": None if model is source.net else model, "autotune": autotune or None}
+        _refuse_beside_resume(fresh)
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
     if data is None:
         raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
     if force:
         raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
-    if net is not None and seeds is not None:
-        raise SettingsError("seeds needs a model by name or layer list: a module of your own has but one start.")
-    changes = {**_net_of(start_from, model), **settings}
-    if model is not None and net is None:
-        changes["model.name" if isinstance(model, str) else "model.layers"] = model
-    parts = {"val_data": val_data, "test_data": test_data}
-    parts = {role: given for role, given in parts.items() if given is not None}
+    if seeds is not None and source.has_one_start:
+        raise SettingsError("seeds needs a model that starts anew each time: a module or a Keras model has one start.")
+    for note in source.notes:
+        own.say("note", note)
+    changes = dict(source.settings)
+    parts = {role: given for role, given in (("val_data", val_data), ("test_data", test_data)) if given is not None}
     changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
     if budget is not None and not isinstance(budget, Budget):
         budget = Budget(parse_seconds(budget), began)
-    request = Request(changes, parts, net, budget, seeds is not None, autotune, began)
+    request = Request(changes, parts, source.net, budget, seeds is not None, autotune, began, source.origin)
     with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
         return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
 
 
-def _net_of(start_from: str | Path | None, model: Any) -> dict[str, Any]:
-    """The settings that take over the net of a run or a model file, and its weights."""
-    if start_from is None:
-        return {}
-    if model is not None:
-        raise SettingsError("--from brings its net along: leave out the model, or give --weights to fill it.")
-    found = start_net(Path(start_from))
-    return {
-        "model.name": found.name,
-        "model.layers": found.layers,
-        "model.initializer": found.initializer,
-        "model.weights": str(start_from),
-    }
+def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """A user's callbacks; what cannot be saved is refused before anything is written."""
+    users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
+    for callback in users:
+        plain_state(callback)
+    return users
 
 
 def _refuse_beside_resume(options: Mapping[str, Any]) -> None:

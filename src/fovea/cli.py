@@ -92,7 +92,7 @@ def train(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA|RECIPE", help="A data set's name, a path, or a recipe.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name (fovea list models).")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name (fovea list models), or a Keras file.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The full learning rate.")] = None,
@@ -290,6 +290,47 @@ def predict(
     stdout = None if sys.stdout is None else sys.stdout.buffer  # None where the shell has closed it
     for line in predict_to(load_model(run), inputs, wanted, stdout, bar, say):
         typer.echo(line)
+
+
+@app.command("import")
+@friendly
+def import_model(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE [WEIGHTS]", help="A .keras, a whole-model .h5, or a .json and its weights."),
+    ],
+    out: Annotated[Path, typer.Option(help="The model file to write: NAME.safetensors.")],
+    scale: Annotated[
+        str | None, typer.Option(help="What values of 0 to 255 are multiplied by before the net: 1/255, 1 ...")
+    ] = None,
+    offset: Annotated[str | None, typer.Option(help="What is added then, as -1.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Then subtracted: one number, or one a channel.")] = None,
+    std: Annotated[str | None, typer.Option(help="Then divided by: one number, or one a channel.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...|FILE", help="Names in the order of the outputs; else 0, 1 ...")
+    ] = None,
+) -> None:
+    """Make a model file of a Keras model, for `fovea predict`. No code in a file is run."""
+    from fovea.delivery.keras_import import Given, import_keras
+
+    for line in import_keras(files, Given(scale, offset, mean, std, classes), out):
+        typer.echo(line, err=line.startswith("note: "))
+
+
+@app.command()
+@friendly
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a best.safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.keras, or NAME.json with NAME.weights.h5 beside.")],
+    without_preprocessing: Annotated[
+        bool, typer.Option("--without-preprocessing", help="Leave it out: Keras is given what the net sees.")
+    ] = False,
+) -> None:
+    """Write the net of a run for Keras 3, its preprocessing before it."""
+    from fovea.delivery.keras_export import export_keras
+
+    for line in export_keras(run, out, not without_preprocessing):
+        typer.echo(line, err=line.startswith("note: "))
 
 
 @app.command("list")

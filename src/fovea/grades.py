@@ -21,6 +21,7 @@ from fovea.sources import names_recipe, read_all, resolve_data, with_places
 from fovea.training.defaults import default_epochs
 from fovea.training.pacing import check_start
 from fovea.training.plan import Plan, plan_run, with_first_plan, with_pace
+from fovea.training.start import Origin
 from fovea.training.stopwatch import phase
 
 # Grade -> epochs as a share of the general defaults', for data that has no recipes of its own.
@@ -67,6 +68,7 @@ class Request:
         changes: settings by any of their names.
         parts: validation and test data of their own, "val_data" and "test_data".
         net: a module of the user's own.
+        origin: where the net comes from, where it was read from elsewhere.
         is_study: whether several seeds are trained.
         autotune: whether it is measured how each convolution is computed fastest.
         began: when the call began, from which a recipe's own budget counts.
@@ -79,6 +81,7 @@ class Request:
     is_study: bool = False
     autotune: bool = False
     began: float = field(default_factory=clock)
+    origin: Origin | None = None
 
     @property
     def paths(self) -> set[str]:
@@ -208,7 +211,7 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beg
         budget = Budget(recipe.training.budget_seconds, request.began)
     if budget is not None:
         check_start(budget)
-    plan = plan_run(recipe, raw, request.net, autotune=request.autotune)
+    plan = plan_run(recipe, raw, request.net, autotune=request.autotune, origin=request.origin)
     if request.autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     if choice.scale != 1 and recipe.training.epochs is None:

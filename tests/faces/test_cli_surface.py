@@ -22,6 +22,8 @@ SURFACE = {
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
     "predict": {"--top-k", "--format", "--output", "--submission", "--adapt", "--skip-bad", "--help"},
+    "import": {"--out", "--scale", "--offset", "--mean", "--std", "--classes", "--help"},
+    "export": {"--without-preprocessing", "--help"},
     "list": {"--json", "--help"},
 }  # fmt: skip
 

@@ -88,7 +88,7 @@ def test_a_separable_convolution_is_a_depthwise_one_and_all_channels_by_1x1() ->
 
 def test_a_depthwise_kernel_is_drawn_as_keras_draws_it() -> None:
     torch.manual_seed(0)
-    kernel = build("depthwise 5 multiplier 4 init he_normal", shape=(9, 9, 64))[0].weight
+    kernel = build("depthwise 5 multiplier 4 init he_normal", shape=(9, 9, 64))[0].weight.detach()
     assert abs(float(kernel.var()) * (64 * 25) / 2 - 1) < 0.05  # fan in: channels times window
 
 

@@ -44,13 +44,13 @@ class GuardTally:
     """Counts differences over batch after batch.
 
     Attributes:
-        profile: of the training images.
+        profile: of the training images; None: they are not known.
         images: how many were seen.
         unlike: the names of all differences as the images came.
         adapted: "inverted", "centred" -> how many images were.
     """
 
-    profile: InputProfile
+    profile: InputProfile | None
     images: int = 0
     unlike: set[str] = field(default_factory=set)
     adapted: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class GuardTally:
             self.adapted[name] = self.adapted.get(name, 0) + int(which.sum())
         for name, which in fitted.still.outside.items():
             values = fitted.still.values.get("border" if name == "inverted" else name)
-            if name not in self.profile.spreads or values is None:
+            if self.profile is None or name not in self.profile.spreads or values is None:
                 self._count(name, True, which, values, fitted)
                 continue
             above = values > self.profile.spreads[name].typical
@@ -97,6 +97,8 @@ class GuardTally:
 
     def lines(self) -> list[tuple[str, str]]:
         """(topic, line) for the terminal: what was adapted, and one line for each difference."""
+        if self.profile is None:
+            return [("note", "no training images are known: the input guard is off")]
         lines = []
         done = [f"{count:,} {name}" for name, count in self.adapted.items() if count]
         if self.adapted:
@@ -111,7 +113,7 @@ class GuardTally:
         """What to do about it."""
         if "inverted" in self.unlike and not self.unlike - {"inverted", "channels"}:
             return "The answers are not to be trusted. To invert these images: --adapt (in Python adapt=True)."
-        if "inverted" in self.unlike or self.profile.plain_background:
+        if "inverted" in self.unlike or (self.profile is not None and self.profile.plain_background):
             return (
                 "The answers are not to be trusted. To make the images like those of the training: --adapt (in Python "
                 "adapt=True)."
@@ -119,6 +121,7 @@ class GuardTally:
         return "The answers may be worse than the test accuracy says."
 
     def _text(self, name: str, above: bool, group: _Group) -> str:
+        assert self.profile is not None
         who = f"{group.count:,} of {self.images:,} images" if self.images > 1 else "the image"
         are = "are" if self.images > 1 else "is"
         average = group.total / group.count
@@ -138,6 +141,7 @@ class GuardTally:
 
     def _figures(self, name: str, average: float) -> str:
         """The average of a measure over the images concerned, beside what it is in training."""
+        assert self.profile is not None
         spread, is_share = self.profile.spreads[name], MEASURES[name][0] == "share"
         low, high, of = spread.smallest, spread.largest, "in training"
         if low <= average <= high:  # no one of them is too odd, all of them together are

@@ -103,16 +103,27 @@ def batch_of_one_size(pixels: NDArray[np.uint8], ids: NDArray[Any]) -> NewImages
     return NewImages(pixels, ids, np.tile(np.array(pixels.shape[1:3], np.int64), (len(pixels), 1)))
 
 
-def fit_new_images(preprocessor: Preprocessor, profile: InputProfile, new: NewImages, adapt: bool) -> FittedImages:
+def fit_new_images(
+    preprocessor: Preprocessor, profile: InputProfile | None, new: NewImages, adapt: bool
+) -> FittedImages:
     """Give new images the net's size and channels, and hold them against the training images.
 
     Args:
+        profile: of the training images; None: they are not known, and nothing is unlike them.
         adapt: whether to make those that are unlike the training images like them (see `adapt_images`).
+
+    Raises:
+        DataError: when they are to be made like training images that are not known.
     """
     height, width, channels = preprocessor.image_shape
     unlike_channels = _colour_before_grey(new.pixels) if channels == 1 else {}
     pixels = _with_channels(new.pixels, channels)
     images = fit_sizes(pixels, (height, width))
+    if profile is None:
+        if adapt:
+            raise DataError("The model was imported: no training images are known that images could be made like.")
+        nothing = Comparison({}, {})
+        return FittedImages(images, new.ids, new.sizes, nothing, {}, nothing)
     found = compare(profile, images)
     as_they_came = {**compare_sizes(profile, new.sizes), **unlike_channels}
     comparison = Comparison({**found.outside, **as_they_came}, found.values)

@@ -33,9 +33,10 @@ class ModelCard:
         model: the net's settings; complete, so that they need no zoo.
         preprocessor: raw image -> the net's input.
         classes: the class names in the order of the logits.
-        profile: what the training images look like.
+        profile: what the training images look like; None: they are not known, and the input guard is off.
         precision, memory_format: in which the net was evaluated.
-        data: "name", "images" (split -> how many) and "fingerprints" (split -> sha256 of its images and labels).
+        data: "name", "images" (split -> how many) and "fingerprints" (split -> sha256 of its images and labels); of an
+            imported model "imported" (the names of its files).
         metrics: "epoch", "chosen_by", and for "val" and, where it was opened, "test" the accuracy with its interval and
             the loss; None in a file that was written before its run had ended.
         views: the test-time augmentation that its answers are made with and its metrics measured with; none in a file
@@ -45,7 +46,7 @@ class ModelCard:
     model: ModelSettings
     preprocessor: Preprocessor
     classes: tuple[str, ...]
-    profile: InputProfile
+    profile: InputProfile | None
     precision: str
     memory_format: str
     data: Mapping[str, Any]
@@ -59,7 +60,7 @@ class ModelCard:
             "model": self.model.model_dump(mode="json"),
             "preprocessor": self.preprocessor.as_json(),
             "classes": list(self.classes),
-            "profile": self.profile.as_json(),
+            "profile": None if self.profile is None else self.profile.as_json(),
             "precision": self.precision,
             "memory_format": self.memory_format,
             "data": dict(self.data),
@@ -79,7 +80,7 @@ def card_from_json(value: Mapping[str, Any]) -> ModelCard:
             model=ModelSettings.model_validate(value["model"]),
             preprocessor=preprocessor_from_json(value["preprocessor"]),
             classes=tuple(map(str, value["classes"])),
-            profile=profile_from_json(value["profile"]),
+            profile=None if value["profile"] is None else profile_from_json(value["profile"]),
             precision=str(value["precision"]),
             memory_format=str(value["memory_format"]),
             data=dict(value["data"]),
@@ -117,6 +118,11 @@ def model_as_bytes(weights: Mapping[str, torch.Tensor], card: ModelCard) -> byte
     header[_DIGEST] = _digest(header, tensors)
     # One metadata key only: the order of several is not fixed.
     return save(tensors, {"fovea": json.dumps(header)})
+
+
+def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 (hex) of every tensor with its name, type and shape."""
+    return _digest({}, tensors)
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

@@ -30,7 +30,7 @@ from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kern
 from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
-from fovea.training.start import Start, continue_optimizers, load_start, read_start, seen_before
+from fovea.training.start import Origin, Start, continue_optimizers, load_start, read_start, seen_before, start_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,7 @@ def plan_run(
     split: Split | None = None,
     autotune: bool = False,
     has_begun: bool = False,
+    origin: Origin | None = None,
 ) -> Plan:
     """Check the data and the settings, derive what was left open, build the net.
 
@@ -81,12 +82,13 @@ def plan_run(
         split: a saved split to use again; None: a new one is cut.
         has_begun: training goes on from a state of its own: the weights it once started from are not looked for.
         autotune: measure how each convolution is computed fastest, where else a table says so.
+        origin: where the net comes from, if not from the recipe alone.
 
     Raises:
         UserError: for data, settings or a model that cannot be used.
     """
     splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
-    start = None if has_begun else _find_start(recipe, net, splits)
+    start = None if has_begun else _find_start(recipe, net, splits, origin)
     hardware = choose_hardware(recipe.training)
     if net is not None:  # config.yaml names the module's class, which no zoo knows
         hardware = _without_fast_ops(hardware, autotune)
@@ -95,6 +97,8 @@ def plan_run(
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
     train = splits.sets["train"]
     num_classes = len(train.classes)
+    if origin is not None:
+        origin.check_shape(train.image_shape)
     if net is None:
         built = build_net(complete.model, train.image_shape, num_classes, complete.training.seed)
     else:
@@ -126,10 +130,12 @@ def plan_run(
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
 
 
-def _find_start(recipe: Recipe, net: nn.Module | None, splits: Splits) -> Start | None:
+def _find_start(recipe: Recipe, net: nn.Module | None, splits: Splits, origin: Origin | None) -> Start | None:
     """What the settings name as the place to start from; what its run has seen is noted among the splits' problems."""
     if net is not None and recipe.model.weights is not None:
         raise SettingsError("A module of your own brings its weights along: load them into it, and leave weights out.")
+    if origin is not None and origin.weights is not None:
+        return start_of(origin.weights, recipe)
     start = read_start(recipe)
     if start is not None:
         splits.problems.extend(seen_before(start, splits, recipe.data.source))

@@ -15,7 +15,7 @@ from fovea.data.draws import derived_seed
 from fovea.errors import DataError, RunFailedError
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
-from fovea.evaluation.modelfile import read_model, with_results
+from fovea.evaluation.modelfile import model_as_bytes, read_model, with_results
 from fovea.evaluation.predictions import Predictions, look_again, predict, predictions_as_npz, predictions_table
 from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
@@ -32,7 +32,7 @@ from fovea.training.plan import Plan, model_card, train_batches, train_sample
 from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
 from fovea.training.resume import changes_so_far, fingerprints, write_plan
 from fovea.training.signals import stop_on_signals
-from fovea.training.start import continue_optimizers
+from fovea.training.start import GIVEN_WEIGHTS, continue_optimizers
 from fovea.training.stopwatch import phase, wait_for
 
 
@@ -66,7 +66,16 @@ def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
         "fingerprints": fingerprints(plan.splits),
         **plan.record,
     }
-    write_text(folder / "config.yaml", recipe_as_yaml(plan.recipe, record))
+    write_text(folder / "config.yaml", recipe_as_yaml(_with_given_weights(plan, folder), record))
+
+
+def _with_given_weights(plan: Plan, folder: Path) -> Recipe:
+    """The settings; weights that came without a file are kept in the run folder, and named there."""
+    if plan.start is None or not plan.start.is_given:
+        return plan.recipe
+    path = folder.resolve() / GIVEN_WEIGHTS
+    write_bytes(path, model_as_bytes(plan.start.weights, model_card(plan)))
+    return plan.recipe.model_copy(update={"model": plan.recipe.model.model_copy(update={"weights": str(path)})})
 
 
 def run_writer(plan: Plan, folder: Path) -> Writer:

@@ -15,12 +15,41 @@ from torch.optim import Optimizer
 from fovea.data.prepare import Problem, Splits
 from fovea.data.split import Split
 from fovea.errors import DataError, ModelError, SettingsError
-from fovea.evaluation.modelfile import read_contents
+from fovea.evaluation.modelfile import read_contents, tensors_digest
 from fovea.evaluation.stored import StoredRun
-from fovea.files import file_digest, read_json
+from fovea.files import read_json
 from fovea.settings import ModelSettings, Recipe
 from fovea.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer_states, tensors_of
 from fovea.training.records import STATES
+
+GIVEN_WEIGHTS = "start.safetensors"  # of a run folder: weights that came without a file of ours
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a net comes from that was not made here.
+
+    Attributes:
+        image_shape: height, width, channels that it was made for.
+        weights: state_dict that training begins with; None: fresh ones.
+    """
+
+    image_shape: tuple[int, int, int]
+    weights: Mapping[str, torch.Tensor] | None = None
+
+    def check_shape(self, found: tuple[int, int, int]) -> None:
+        """Refuse images of another shape.
+
+        Raises:
+            ModelError: names both, and what to do.
+        """
+        if self.image_shape == found:
+            return
+        shown = ["x".join(map(str, shape)) for shape in (self.image_shape, found)]
+        remedy = f"set image_size=[{self.image_shape[0]},{self.image_shape[1]}], which resizes them"
+        if self.image_shape[2] != found[2]:
+            remedy = f"they differ in their channels ({self.image_shape[2]} and {found[2]}), which no setting changes"
+        raise ModelError(f"The model takes images of {shown[0]}, the data has {shown[1]}: {remedy}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +58,12 @@ class Start:
 
     Attributes:
         weights: by the names of the net's state_dict.
-        sha256: of the file they come from.
+        sha256: of the weights and, where it goes on, of what the optimizer had gathered.
         line: what they are, for the user.
         checkpoint: the state whose optimizer goes on; None: it starts fresh.
         source: where the earlier run's images came from, and split: which of them it trained on; None: not known.
         lineage: the same as plain values, for config.yaml.
+        is_given: the weights came without a file: the run keeps them as start.safetensors.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -43,6 +73,7 @@ class Start:
     source: str | None = None
     split: Split | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    is_given: bool = False
 
 
 def read_start(recipe: Recipe) -> Start | None:
@@ -84,7 +115,7 @@ def start_net(path: Path) -> ModelSettings:
     if model.layers is None:
         raise SettingsError(
             f"{path} was trained with a module of your own ({model.name}): load its weights into the module "
-            "(fovea.load_model(...).net.state_dict()) and pass it as model=."
+            "(fovea.load_run(path, module).model.net) and pass it as model=."
         )
     return model
 
@@ -95,7 +126,7 @@ def _of_file(path: Path, continued: bool) -> Start:
     card, weights = read_contents(path)
     epoch = (card.metrics or {}).get("epoch")
     words = f"weights of {path}" + (f", epoch {epoch}" if epoch else "")
-    digest = file_digest(path)
+    digest = tensors_digest(weights)
     return Start(weights, digest, words, lineage={"weights": str(path), "sha256": digest, "epoch": epoch})
 
 
@@ -107,19 +138,34 @@ def _of_run(path: Path, continued: bool) -> Start:
         "data": run.recipe.data.source,
     }
     if not continued:
-        file = run.file("best.safetensors")
-        epoch, digest = run.result["best_epoch"], file_digest(file)
+        _, weights = read_contents(run.file("best.safetensors"))
+        epoch, digest = run.result["best_epoch"], tensors_digest(weights)
         line = f"weights of epoch {epoch} of {path}"
         lineage = {**facts, "sha256": digest, "epoch": epoch}
-        return Start(read_contents(file)[1], digest, line, None, run.recipe.data.source, run.split, lineage)
+        return Start(weights, digest, line, None, run.recipe.data.source, run.split, lineage)
     found = newest_checkpoint(path / STATES)
-    if found.checkpoint is None or found.folder is None:
+    if found.checkpoint is None:
         raise DataError(f"{path / STATES} holds no state: the optimizer of this run cannot be gone on with.")
-    digest, epoch = file_digest(found.folder / "manifest.json"), found.checkpoint.facts["epoch"]
+    digest, epoch = tensors_digest(found.checkpoint.tensors), found.checkpoint.facts["epoch"]
     line = f"weights and optimizer as they were at the end of {path}, epoch {epoch}"
     lineage = {**facts, "sha256": digest, "epoch": epoch, "optimizer": "continued"}
     weights = tensors_of(found.checkpoint, "net")
     return Start(weights, digest, line, found.checkpoint, run.recipe.data.source, run.split, lineage)
+
+
+def start_of(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> Start:
+    """Weights that were given without a file of ours as a place to start from.
+
+    Raises:
+        SettingsError: where the settings name others, or go on with an optimizer.
+    """
+    if recipe.model.weights is not None:
+        raise SettingsError("The model brings its own weights along: leave weights out.")
+    if recipe.optimizer.start == "continued":
+        raise SettingsError("optimizer.start continued needs a run folder: these weights have no optimizer.")
+    digest = tensors_digest(weights)
+    lineage = {"weights": GIVEN_WEIGHTS, "sha256": digest}
+    return Start(weights, digest, "weights that came with the model", lineage=lineage, is_given=True)
 
 
 def load_start(net: nn.Module, start: Start) -> list[str]:
