@@ -338,19 +338,22 @@ def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = Fal
 
 
 def summary(
-    model: str | list[Any] | nn.Module = "small",
+    model: Any = "small",
     image_shape: tuple[int, int, int] = (28, 28, 1),
     num_classes: int = 10,
 ) -> Summary:
     """The table of a net: layer, output shape, parameters, multiply-adds of one image.
 
     Args:
-        model: a name, a layer list or a module.
-        image_shape: height, width, channels.
+        model: a name, a layer list, a module, a Keras file or a Keras model.
+        image_shape: height, width, channels; of a Keras model its own are taken.
 
     Raises:
         ModelError: when the net does not fit such images.
     """
+    keras = keras_model(model)
+    if keras is not None:
+        model, image_shape, num_classes = keras.layers, keras.image_shape, keras.num_classes
     if isinstance(model, nn.Module):
         check_net(model, image_shape, num_classes)
         return summarize(model, image_shape)

@@ -196,6 +196,12 @@ def test_the_net_of_a_keras_file_is_trained_and_its_run_needs_the_file_no_more()
     assert len(fovea.load_run(folder).predict(images)) == 5
 
 
+def test_the_summary_takes_a_keras_file() -> None:
+    table = fovea.summary(CHAIN)
+    assert table.input_shape == (11, 9, 1)
+    assert table.rows[-1].output_shape == (4,)
+
+
 def test_a_net_that_scales_images_itself_is_given_them_as_they_are_unless_told_otherwise(tmp_path: Path) -> None:
     net = json.loads(small_json(Path("net.json")).read_text())
     net["config"]["layers"].insert(1, {"class_name": "Rescaling", "config": {"name": "r", "scale": 0.004}})

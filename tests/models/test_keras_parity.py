@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conftest import bars
 
+import fovea
+from fovea.delivery.keras_export import export_keras
 from fovea.models.build import build_net, complete_model
 from fovea.models.keras.files import KerasModel, read_keras
+from fovea.models.keras.objects import is_keras_object, keras_model_of
 from fovea.models.keras.write import keras_files
 from fovea.settings import ModelSettings
 
@@ -205,6 +209,28 @@ def test_maps_with_their_channels_first_answer_the_same(keras: Any, tmp_path: Pa
     found = read_keras([tmp_path / "a.keras"])
     assert found.image_shape == (9, 7, 2)
     close(answers(net_of(found), images.transpose(0, 2, 3, 1).copy()), model.predict(images, verbose=0))
+
+
+def test_a_live_model_is_what_its_file_is(keras: Any, tmp_path: Path) -> None:
+    for model in (branched(keras, "residual"), sequential(keras, "separable", (9, 8, 3))):
+        model.save(tmp_path / "a.keras")
+        live, file = keras_model_of(model), read_keras([tmp_path / "a.keras"])
+        assert is_keras_object(model)
+        assert live.layers == file.layers
+        assert live.weights is not None
+        assert file.weights is not None
+        assert all(torch.equal(live.weights[key], file.weights[key]) for key in file.weights)
+
+
+def test_a_live_model_is_trained_on_and_its_run_answers_in_keras_again(keras: Any, tmp_path: Path) -> None:
+    k = keras.layers
+    body = [k.Conv2D(4, 3, activation="relu"), k.BatchNormalization(), k.Flatten(), k.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *body])
+    images, _ = bars(20, seed=1)
+    run = fovea.train(bars(90), model=model, epochs=1, threads=1, report=False, verbose=False, precision="fp32")
+    export_keras(run.path, "net.keras")
+    back = keras.models.load_model("net.keras").predict(images[..., None].astype(np.float32), verbose=0)
+    close(run.predict(images).probabilities, back)
 
 
 ZOO = ["lenet5", "resnet20", "p1", "p2-answer", "p4-conv", "p4-dense", "small", "airbench-tiny"]

@@ -15,10 +15,10 @@ from fovea.models.keras.layer_lines import CONVERTERS, SOFTMAX, Arrays, Converte
 from fovea.models.keras.slots import slots_of
 from fovea.models.layers import build_chain
 from fovea.models.shapes import Context, Shape, show_shape
+from fovea.models.words import ACTIVATIONS
 
 MAX_WEIGHTS = 2**28  # numbers in all: a gigabyte
 MAX_MAP = 2**26  # numbers in one map of one image
-_PLAIN_ENDS = {"relu", "relu6", "sigmoid", "tanh", "softplus", "softsign", "exponential", "hard_sigmoid", "elu", "selu"}
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,19 @@ def _without_softmax(chain: Chain, graph: Graph, converter: Converter) -> Chain:
             raise line.layer.refused("a softmax is supported at the end of the net alone")
     if ends:
         converter.notes.append("its final softmax is left to the loss and to the predictions")
-    elif isinstance(last, Line) and last.text.split()[-1] in _PLAIN_ENDS | {last.text.split()[0]} & _PLAIN_ENDS:
+    elif isinstance(last, Line) and (end := _end_of(last.text)) is not None:
         raise last.layer.refused(
-            f"the net ends in {last.text.split()[-1]}; it must end in softmax or in plain numbers (logits), one a class"
+            f"the net ends in {end}; it must end in softmax or in plain numbers (logits), one a class"
         )
     else:
         converter.notes.append("it ends without a softmax: its numbers are taken for logits")
     return rest
+
+
+def _end_of(line: str) -> str | None:
+    """The activation that a line is or ends in."""
+    words = line.split()
+    return next((word for word in (words[-1], words[0]) if word in ACTIVATIONS or word == "prelu"), None)
 
 
 def _all_lines(chain: Chain) -> list[Line]:
