@@ -43,7 +43,7 @@ def test_files_of_keras_2_answer_as_tensorflow_did(names: list[str]) -> None:
     found = read_keras([FIXTURES / name for name in names])
     kept = np.load(FIXTURES / "keras2-answers.npz")
     kind = names[0].split(".")[0].removesuffix("-whole")
-    assert np.abs(answers(net_of(found), kept[f"{kind}_images"]) - kept[f"{kind}_answers"]).max() < 1e-4
+    assert np.abs(answers(net_of(found), kept[f"{kind}_images"]) - kept[f"{kind}_answers"]).max() < 1e-5
 
 
 def test_a_net_becomes_a_list_of_our_lines_with_notes_about_what_is_not_as_in_keras() -> None:
