@@ -14,13 +14,14 @@ from fovea.budget import Budget, clock, parse_seconds
 from fovea.data.audit import DataFacts, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
+from fovea.data.preprocess import ImageFunction
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
-from fovea.netsource import find_net
+from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, named_runs, write_figure
@@ -38,6 +39,7 @@ from fovea.studies.reproduce import Reproduction
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import Callback, as_callback
 from fovea.training.checkpoint import plain_state
+from fovea.training.plan import Own
 from fovea.training.stopwatch import Stopwatch, running
 
 
@@ -55,6 +57,7 @@ def train(
     model: Any = None,
     val_data: Any = None,
     test_data: Any = None,
+    preprocessing_function: ImageFunction | None = None,
     callbacks: Sequence[Any] = (),
     seeds: int | None = None,
     out: str | Path | None = None,
@@ -76,6 +79,7 @@ def train(
         model: a name ("resnet20"), a layer list, a module from float32 [B, C, H, W] to logits [B, K], a Keras file
             ("model.keras": its net, with fresh weights), or a Keras model, whose weights are the start.
         val_data, test_data: data for validation and test; else both are cut from the training images.
+        preprocessing_function: of each image, float32 [H, W, C] in 0..255, to one of its shape; before rescaling, always.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
         out: the folder that run folders are made in; None: runs.
@@ -83,8 +87,8 @@ def train(
         start_from: a run folder or a model file whose net is trained on, from its weights; a new run, whose config.yaml
             says where it comes from. `weights=` takes the weights alone; without either, weights are fresh.
         resume: the folder of a run (or of a study of seeds) that was broken off: go on in it with its settings. What
-            YAML cannot hold is passed again: arrays as data, a module of your own, callbacks. Of a finished run the
-            result is returned.
+            YAML cannot hold is passed again: arrays as data, a module of your own, a preprocessing_function, callbacks.
+            Of a finished run the result is returned.
         force: go on although the data, torch or the threads have changed; the bytes may differ then.
         autotune: measure which way of computing each convolution is the fastest here; the choices go into config.yaml.
         profile: measure where the time of the run goes; `run.profile` tells it.
@@ -103,7 +107,8 @@ def train(
     """
     began = clock()
     source = find_net(model, start_from, settings)
-    own = Given(source.net, _as_callbacks(callbacks), verbose, began)
+    brought = Own(source.net, preprocessing_function, source.origin)
+    own = Given(brought, _as_callbacks(callbacks), verbose, began)
     if profile and (resume is not None or seeds is not None):
         raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
     if resume is not None:
@@ -124,7 +129,7 @@ def train(
     changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
     if budget is not None and not isinstance(budget, Budget):
         budget = Budget(parse_seconds(budget), began)
-    request = Request(changes, parts, source.net, budget, seeds is not None, autotune, began, source.origin)
+    request = Request(changes, parts, brought, budget, seeds is not None, autotune, began)
     with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
         return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
 
@@ -230,16 +235,19 @@ def write_samples(facts: DataFacts, folder: Path) -> Path:
     return path
 
 
-def load_run(path: str | Path, model: nn.Module | None = None) -> Run:
+def load_run(
+    path: str | Path, model: nn.Module | None = None, preprocessing_function: ImageFunction | None = None
+) -> Run:
     """Read a run folder back, in a fresh process too.
 
     Args:
         model: the module that the run was trained with, where it was your own.
+        preprocessing_function: the one that it was trained with; only its answers for images need it.
 
     Raises:
         DataError: when the folder is no finished run.
     """
-    return Run(path, model)
+    return Run(path, model, preprocessing_function)
 
 
 def write_reports(paths: Sequence[str | Path], output: str | Path | None = None) -> Path:

@@ -37,7 +37,7 @@ class Kind(StrEnum):
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
 RESERVED = {
     "data", "out", "name", "seeds", "start_from", "callbacks", "verbose", "resume", "force", "grade", "budget",
-    "autotune", "profile",
+    "autotune", "profile", "preprocessing_function",
 }  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from fovea.budget import Budget, clock
 from fovea.data.imageset import RawData
 from fovea.data.load import is_known_data
@@ -20,8 +18,7 @@ from fovea.settings import Recipe, setting_path, with_settings
 from fovea.sources import names_recipe, read_all, resolve_data, with_places
 from fovea.training.defaults import default_epochs
 from fovea.training.pacing import check_start
-from fovea.training.plan import Plan, plan_run, with_first_plan, with_pace
-from fovea.training.start import Origin
+from fovea.training.plan import Own, Plan, plan_run, with_first_plan, with_pace
 from fovea.training.stopwatch import phase
 
 # Grade -> epochs as a share of the general defaults', for data that has no recipes of its own.
@@ -67,8 +64,7 @@ class Request:
     Attributes:
         changes: settings by any of their names.
         parts: validation and test data of their own, "val_data" and "test_data".
-        net: a module of the user's own.
-        origin: where the net comes from, where it was read from elsewhere.
+        own: what the user brings along that no settings hold.
         is_study: whether several seeds are trained.
         autotune: whether it is measured how each convolution is computed fastest.
         began: when the call began, from which a recipe's own budget counts.
@@ -76,12 +72,11 @@ class Request:
 
     changes: Mapping[str, Any]
     parts: Mapping[str, Any] = field(default_factory=dict)
-    net: nn.Module | None = None
+    own: Own = field(default_factory=Own)
     budget: Budget | None = None
     is_study: bool = False
     autotune: bool = False
     began: float = field(default_factory=clock)
-    origin: Origin | None = None
 
     @property
     def paths(self) -> set[str]:
@@ -91,7 +86,7 @@ class Request:
     @property
     def names_model(self) -> bool:
         """Whether the net is the user's choice."""
-        return self.net is not None or bool(self.paths & _MODEL)
+        return self.own.net is not None or bool(self.paths & _MODEL)
 
 
 def begin(data: Any, grade: str | None, request: Request) -> Beginning:
@@ -211,7 +206,7 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beg
         budget = Budget(recipe.training.budget_seconds, request.began)
     if budget is not None:
         check_start(budget)
-    plan = plan_run(recipe, raw, request.net, autotune=request.autotune, origin=request.origin)
+    plan = plan_run(recipe, raw, request.own, autotune=request.autotune)
     if request.autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     if choice.scale != 1 and recipe.training.epochs is None:
@@ -238,6 +233,7 @@ def _explained(plan: Plan, choice: Choice, request: Request) -> Plan:
         record = read_record(named_recipes()[choice.recipe_name])
         changed = sorted(path for path in request.paths - _NEUTRAL if not path.startswith("evaluation."))
         changed += [] if request.budget is None else ["the budget"]
+        changed += [] if request.own.function is None else ["preprocessing_function"]
         expected = f"not as measured: {', '.join(changed)}" if changed else expectation(record)
         line = f"{choice.grade}: recipe {choice.recipe_name}"
         line += (f", {choice.reason}" if choice.reason else "") + f"; {expected}"

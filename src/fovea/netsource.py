@@ -58,7 +58,7 @@ def find_net(model: Any, start_from: str | Path | None, settings: Mapping[str, A
     """
     if start_from is not None and model is not None:
         raise SettingsError("--from brings its net along: leave out the model, or give --weights to fill it.")
-    keras, rest = _keras_model(model, start_from, settings)
+    keras, rest = _keras_source(model, start_from, settings)
     if keras is not None:
         return _of_keras(keras, rest)
     if start_from is not None:
@@ -69,7 +69,18 @@ def find_net(model: Any, start_from: str | Path | None, settings: Mapping[str, A
     return NetSource({**rest, **named})
 
 
-def _keras_model(
+def keras_model(model: Any) -> KerasModel | None:
+    """The net of a Keras file or of a live Keras model; None for anything else.
+
+    Raises:
+        UserError: when it cannot be read or holds what is not supported.
+    """
+    if isinstance(model, str | Path) and is_keras_file(str(model)):
+        return read_keras([model])
+    return keras_model_of(model) if is_keras_object(model) else None
+
+
+def _keras_source(
     model: Any, start_from: str | Path | None, settings: Mapping[str, Any]
 ) -> tuple[KerasModel | None, Mapping[str, Any]]:
     """The net that comes from Keras, if one does, and the settings without what was read for it."""
@@ -82,13 +93,11 @@ def _keras_model(
             raise SettingsError(f"{start_from} holds no weights: add --weights, or give it as --model.")
         return found, rest
     if isinstance(model, str | Path) and is_keras_file(str(model)):
-        if weights is None or Path(weights) == Path(model):
-            found = read_keras([model])
-            return (found if weights is not None else replace(found, weights=None)), rest
-        return read_keras([model, weights]), rest
+        found = read_keras([model] if weights in (None, model) else [model, weights])
+        return (replace(found, weights=None) if weights is None else found), rest
     if weights is not None:
         raise SettingsError(f"The weights {weights} are of a Keras model: give its net too (--model FILE).")
-    return (keras_model_of(model) if is_keras_object(model) else None), rest
+    return keras_model(model), rest
 
 
 def _of_keras(keras: KerasModel, settings: Mapping[str, Any]) -> NetSource:

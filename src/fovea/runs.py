@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
 from fovea.data.imageset import RawData
@@ -43,7 +41,7 @@ from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, s
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
-from fovea.training.plan import Plan, plan_run, with_pace
+from fovea.training.plan import Own, Plan, plan_run, with_pace
 from fovea.training.records import Say, recipe_digest, record_end
 from fovea.training.resume import (
     check_changes,
@@ -67,9 +65,9 @@ def _nobody(plan: Plan, folder: Path) -> Sequence[Callback]:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a call brings along that no folder holds: a module and callbacks of the user's own."""
+    """What a call brings along that no folder holds: a module, a function for images, callbacks of the user's own."""
 
-    net: nn.Module | None = None
+    own: Own = field(default_factory=Own)
     callbacks: tuple[Callback, ...] = ()
     verbose: bool = True
     began: float = field(default_factory=clock)  # what a budget counts from
@@ -142,7 +140,7 @@ def resume_run(
         recipe, read = _source_now(recipe, data, val_data, test_data)
         if not _is_study(folder):
             return _go_on(folder, recipe, read, given, changes, force)
-        if given.net is not None:
+        if given.own.net is not None:
             raise SettingsError(f"{folder} is a study of seeds, which has no module of your own: leave out model.")
         seeds, digest = study_plan(folder)
         check_settings(folder, digest, saved)
@@ -164,7 +162,7 @@ def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tup
 
 def _finished(folder: Path, given: Given) -> Run | SeedStudy[Run]:
     given.say("finished", f"{folder}: nothing is left to do")
-    return read_study(folder, Run) if _is_study(folder) else Run(folder, given.net)
+    return read_study(folder, Run) if _is_study(folder) else Run(folder, given.own.net, given.own.function)
 
 
 def _is_study(folder: Path) -> bool:
@@ -204,7 +202,7 @@ def _go_on(
         check_plan(folder, found.checkpoint, saved)
     raw = read()
     split, has_begun = split_from_json(read_json(folder / "split.json")), found.checkpoint is not None
-    plan = plan_run(recipe, raw, given.net, split, has_begun=has_begun)
+    plan = plan_run(recipe, raw, given.own, split, has_begun=has_begun)
     changes = changes + data_changes(plan.splits, record)
     check_changes(folder, changes, force)
     plan = _with_what_was_fitted(plan, folder)
@@ -233,12 +231,13 @@ def _paced_again(plan: Plan, start: Checkpoint | None, given: Given, record: Map
 
 def _with_what_was_fitted(plan: Plan, folder: Path) -> Plan:
     """The plan with the run's own preprocessing, which changed data would have fitted in another way."""
+    preprocessor = preprocessor_from_json(read_json(folder / "preprocess.json"))
     classes = read_json(folder / "classes.json")
     if list(plan.splits.sets["train"].classes) != classes:
         raise SettingsError(f"The classes of the data are not those that {folder} began with: train a new run.")
     return replace(
         plan,
-        preprocessor=preprocessor_from_json(read_json(folder / "preprocess.json")),
+        preprocessor=preprocessor.with_function(plan.preprocessor.function, str(folder)),
         profile=profile_from_json(read_json(folder / INPUT_PROFILE)),
     )
 
@@ -250,14 +249,14 @@ def _say_forced(changes: list[str], given: Given) -> None:
 
 def _check_net(folder: Path, saved: Recipe, given: Given) -> None:
     named = saved.model.layers is not None or saved.model.name in MODELS
-    if given.net is None and not named:
+    if given.own.net is None and not named:
         raise SettingsError(
             f"{folder} was trained with a module of your own ({saved.model.name}): pass it again in Python, "
             "fovea.train(resume=..., model=...)."
         )
-    if given.net is not None and type(given.net).__name__ != saved.model.name:
+    if given.own.net is not None and type(given.own.net).__name__ != saved.model.name:
         raise SettingsError(
-            f"{folder} was trained with the model {saved.model.name}, not with a {type(given.net).__name__}."
+            f"{folder} was trained with the model {saved.model.name}, not with a {type(given.own.net).__name__}."
         )
 
 
@@ -288,7 +287,7 @@ def _carry_through(
             recipe_sha256=recipe_sha256,
         )
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
-        run = Run(folder, plan.net if plan.own_net else None)
+        run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
             _keep_examples(plan, run)
             if plan.recipe.evaluation.report:
@@ -346,7 +345,7 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy[Run]:
 
     def train_one(recipe: Recipe, run_folder: Path) -> Run:
         if is_finished(run_folder):
-            return Run(run_folder)
+            return Run(run_folder, function=given.own.function)
         for callback, state in zip(given.callbacks, beginnings, strict=True):
             if callback.state_dict() != state:  # what it counted in the run before
                 callback.load_state_dict(copy.deepcopy(state))
@@ -379,7 +378,8 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
         shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
         if run_folder.exists():
             raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
-    plan = plan_run(recipe, raw, split=split_from_json(read_json(study.folder / "split.json")))
+    split = split_from_json(read_json(study.folder / "split.json"))
+    plan = plan_run(recipe, raw, Own(function=given.own.function), split)
     record = read_record(study.folder / "config.yaml")
     plan = replace(plan, record={**plan.record, **{name: record[name] for name in ("grade",) if name in record}})
     changed = data_changes(plan.splits, record)

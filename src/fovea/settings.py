@@ -90,6 +90,7 @@ class PreprocessingSettings(Section):
     """From a raw image to the net's input, in the order given here."""
 
     image_size: Size | None = None  # height, width in pixels; None: as the images are
+    function: str | None = None  # the name of the preprocessing_function, which only Python can pass
     rescale: Positive = 1 / 255
     samplewise_center: bool | None = None  # None: with samplewise_std_normalization, as in Keras
     samplewise_std_normalization: bool = False

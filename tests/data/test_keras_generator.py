@@ -296,9 +296,9 @@ def standardized(generator_class: Any, pixels: NDArray[np.uint8], **options: Any
     return np.stack([generator.standardize(image.astype(np.float32)) for image in pixels]).reshape(pixels.shape)
 
 
-def preprocessed(pixels: NDArray[np.uint8], **settings: Any) -> NDArray[np.float32]:
+def preprocessed(pixels: NDArray[np.uint8], function: Any = None, **settings: Any) -> NDArray[np.float32]:
     neutral = {"rescale": 1.0, "featurewise_center": False, "featurewise_std_normalization": False}
-    fitted = fit_preprocessor(pixels, PreprocessingSettings.model_validate({**neutral, **settings}), None)
+    fitted = fit_preprocessor(pixels, PreprocessingSettings.model_validate({**neutral, **settings}), None, function)
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     return fitted.to_input(batch).permute(0, 2, 3, 1).numpy()
 
@@ -370,3 +370,21 @@ def test_keras_centres_whatever_it_scales(generator_class: Any) -> None:
     pixels = unequal_channels((4, 4, 1))
     scaled = preprocessed(pixels, samplewise_center=False, samplewise_std_normalization=True)
     assert scaled.min() >= 0  # what is asked for, centring left off
+
+
+def test_a_preprocessing_function_is_the_first_step(generator_class: Any) -> None:
+    pixels = unequal_channels((5, 4, 3))
+    steps = {"rescale": 1 / 255, "samplewise_std_normalization": True}
+    expected = standardized(generator_class, pixels, **steps, preprocessing_function=root)
+    assert np.abs(preprocessed(pixels, function=root, **steps) - expected).max() < 1e-4 * np.ptp(expected)
+
+
+def test_keras_fits_feature_wise_values_to_images_without_the_preprocessing_function(generator_class: Any) -> None:
+    pixels = unequal_channels((5, 4, 3))
+    steps = {"featurewise_center": True, "preprocessing_function": root}
+    assert standardized(generator_class, pixels, **steps).mean() < -80
+    assert abs(preprocessed(pixels, function=root, featurewise_center=True).mean()) < 1e-3
+
+
+def root(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.sqrt(image)

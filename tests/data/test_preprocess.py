@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fovea.data.preprocess import Preprocessor, fit_preprocessor, preprocessor_from_json
-from fovea.errors import DataError
+from fovea.errors import DataError, ModelError
 from fovea.settings import PreprocessingSettings
 
 
@@ -77,3 +77,26 @@ def test_a_constant_image_does_not_divide_by_zero() -> None:
     black = np.zeros((3, 4, 4, 1), np.uint8)
     settings = {"samplewise_std_normalization": True, "featurewise_std_normalization": True}
     assert np.isfinite(inputs(fitted(black, **settings), black)).all()
+
+
+def test_a_function_of_ones_own_comes_first_and_gets_each_image_alone() -> None:
+    seen = []
+
+    def darker(image: np.ndarray) -> np.ndarray:
+        seen.append((image.shape, image.dtype, float(image.max())))
+        image *= 0.5  # its own to change
+        return image
+
+    pixels = images(5)
+    settings = {"featurewise_center": True, "featurewise_std_normalization": False}
+    found = fit_preprocessor(pixels, PreprocessingSettings.model_validate(settings), None, darker)
+    assert found.mean == pytest.approx((pixels / 2 / 255).mean(axis=(0, 1, 2)))
+    seen.clear()
+    batch = torch.from_numpy(pixels).float().permute(0, 3, 1, 2)
+    made = found.to_input(batch)
+    assert torch.equal(batch, torch.from_numpy(pixels).float().permute(0, 3, 1, 2))
+    assert seen == [((6, 6, 3), np.float32, float(image.max())) for image in pixels]
+    expected = pixels / 2 / 255 - (pixels / 2 / 255).mean(axis=(0, 1, 2))
+    assert np.allclose(made.permute(0, 2, 3, 1).numpy(), expected, atol=1e-6)
+    with pytest.raises(ModelError, match=r"darker has not been passed again"):
+        preprocessor_from_json(found.as_json()).to_input(batch)

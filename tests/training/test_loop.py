@@ -17,7 +17,7 @@ from fovea.evaluation.predictions import predict
 from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import Callback, Metrics, TrainingState, make_callbacks
 from fovea.training.loop import FitResult, fit
-from fovea.training.plan import Plan, plan_run, train_batches, train_sample
+from fovea.training.plan import Own, Plan, plan_run, train_batches, train_sample
 
 FAST: dict[str, Any] = {"epochs": 3, "batch_size": 32, "threads": 1, "device": "cpu", "augmentation": "none"}
 DROPOUT = ["conv 8 3x3 same relu", "maxpool 2", "dropout .3", "flatten", "dense classes"]
@@ -29,7 +29,7 @@ def raw() -> RawData:
 
 
 def plan(raw: RawData, net: nn.Module | None = None, **settings: Any) -> Plan:
-    return plan_run(with_settings(Recipe(), {**FAST, **settings}), raw, net)
+    return plan_run(with_settings(Recipe(), {**FAST, **settings}), raw, Own(net))
 
 
 def run(planned: Plan, *callbacks: Callback) -> FitResult:
@@ -204,4 +204,4 @@ def test_a_module_of_the_users_own_is_trained_as_it_is_and_autotune_says_so(raw:
     assert [type(layer) for layer in planned.net] == [nn.Flatten, nn.Dropout, nn.Linear]  # type: ignore[arg-type]
     assert planned.hardware.fast_ops.value == planned.recipe.training.fast_ops == "off"
     with pytest.raises(SettingsError, match="leave it out for a module of your own"):
-        plan_run(Recipe(), raw, net, autotune=True)
+        plan_run(Recipe(), raw, Own(net), autotune=True)

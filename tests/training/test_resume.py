@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from tests.conftest import bars
 from torch import nn
 
@@ -456,6 +457,20 @@ def test_a_module_of_the_users_own_goes_on_and_is_asked_for(monkeypatch: pytest.
     with pytest.raises(fovea.SettingsError, match="with the model Tied, not with a Linear"):
         resume(folder, model=nn.Linear(64, 3))
     assert content(resume(folder, model=Tied()).path) == content(whole)
+
+
+def brighter(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.minimum(image * 1.5, 255)
+
+
+def test_a_preprocessing_function_is_asked_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("whole", preprocessing_function=brighter, **QUICK)
+    folder = stopped(monkeypatch, "SIGINT@step#4", preprocessing_function=brighter, **QUICK)
+    with pytest.raises(fovea.SettingsError, match=r"test_resume\.brighter, which YAML cannot hold: pass it in Python"):
+        resume(folder)
+    with pytest.raises(fovea.ModelError, match=r"brighter, not with the preprocessing_function numpy\.sqrt"):
+        resume(folder, preprocessing_function=np.sqrt)
+    assert content(resume(folder, preprocessing_function=brighter).path) == content(whole)
 
 
 def test_a_study_of_seeds_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from fovea.data.pixels import Range, check_images, fit_channels, fit_size, range
 from fovea.errors import DataError, ModelError
 from fovea.settings import PreprocessingSettings
 
+# One image, float32 [H, W, C] with values 0..255, -> an array of the same shape; the user's own.
+ImageFunction = Callable[[NDArray[np.float32]], Any]
 STD_EPSILON = 1e-6  # Keras' guard against division by zero
 
 
@@ -22,14 +25,16 @@ STD_EPSILON = 1e-6  # Keras' guard against division by zero
 class Preprocessor:
     """The steps from a raw image to the net's input, in Keras' order.
 
-    Raw values -> 0..255 by `input_range`, channels and size as the net expects them, then `rescale`, sample-wise
-    centring and scaling, feature-wise (per channel) centring and scaling, ZCA whitening.
+    Raw values -> 0..255 by `input_range`, channels and size as the net expects them, then `function`, `rescale`,
+    sample-wise centring and scaling, feature-wise (per channel) centring and scaling, ZCA whitening.
 
     Attributes:
         image_shape: height, width, channels of the net's input.
         input_range: raw values that become 0 and 255; None: raw values are 0..255 already.
         mean, std: per channel, of the training images after the steps before; None: not applied.
         zca: float32 [H*W*C, H*W*C], applied to the flattened image (channels last); None: not applied.
+        function_name: of the user's preprocessing_function; None: there is none.
+        function: itself; no file holds it, so that it is None where it has not been passed again.
     """
 
     image_shape: tuple[int, int, int]
@@ -40,6 +45,8 @@ class Preprocessor:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     zca: NDArray[np.float32] | None
+    function_name: str | None = None
+    function: ImageFunction | None = None
 
     def to_uint8(self, images: Any, where: str = "the images") -> Pixels:
         """Any raw images [N, H, W] or [N, H, W, C] -> uint8 of this preprocessor's size and channels.
@@ -53,7 +60,13 @@ class Preprocessor:
         return fit_size(fit_channels(images, channels), (height, width))
 
     def to_input(self, batch: torch.Tensor) -> torch.Tensor:
-        """The last steps, on a batch: float32 [B, C, H, W] in 0..255 -> the net's input, same shape."""
+        """The last steps, on a batch: float32 [B, C, H, W] in 0..255 -> the net's input, same shape.
+
+        Raises:
+            ModelError: for a preprocessing_function that has not been passed again, or returns another shape.
+        """
+        if self.function_name is not None:
+            batch = self._by_function(batch)
         batch = batch * self.rescale
         if self.samplewise_center:
             batch = batch - batch.mean(dim=(1, 2, 3), keepdim=True)
@@ -68,12 +81,49 @@ class Preprocessor:
             batch = flat.view(-1, *self.image_shape).permute(0, 3, 1, 2)
         return batch
 
+    def _by_function(self, batch: torch.Tensor) -> torch.Tensor:
+        """Each image as the user's function makes it."""
+        if self.function is None:
+            raise ModelError(f"The preprocessing_function {self.function_name} has not been passed again.")
+        images = batch.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).cpu().numpy()  # it may write
+        made = np.empty_like(images)
+        for image, place in zip(images, made, strict=True):
+            found = np.asarray(self.function(image))
+            if found.shape != image.shape or found.dtype.kind not in "biuf":
+                raise ModelError(
+                    f"The preprocessing_function {self.function_name} returned {found.dtype} of shape {found.shape} "
+                    f"for an image of shape {image.shape}: expected numbers of the same shape."
+                )
+            place[:] = found
+        return torch.from_numpy(made).permute(0, 3, 1, 2).to(batch.device)
+
+    def with_function(self, function: ImageFunction | None, where: str) -> Preprocessor:
+        """With the user's function, which no file holds.
+
+        Args:
+            where: what was trained with it, for messages.
+
+        Raises:
+            ModelError: when it is missing, another one, or not wanted.
+        """
+        wanted, given = self.function_name, None if function is None else name_of_function(function)
+        if wanted is not None and given is None:
+            raise ModelError(
+                f"{where} was trained with the preprocessing_function {wanted}, which no file holds: pass it again in "
+                "Python, preprocessing_function=."
+            )
+        if given is not None and (wanted is None or wanted.rpartition(".")[2] != given.rpartition(".")[2]):
+            trained = "without a preprocessing_function" if wanted is None else f"with {wanted}"
+            raise ModelError(f"{where} was trained {trained}, not with the preprocessing_function {given}.")
+        return replace(self, function=function)
+
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values; the ZCA matrix as base64 of little-endian float32."""
         zca = None if self.zca is None else base64.b64encode(self.zca.astype("<f4").tobytes()).decode()
         return {
             "image_shape": list(self.image_shape),
             "input_range": None if self.input_range is None else list(self.input_range),
+            "function": self.function_name,
             "rescale": self.rescale,
             "samplewise_center": self.samplewise_center,
             "samplewise_std_normalization": self.samplewise_std,
@@ -102,9 +152,16 @@ def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
             mean=None if value["featurewise_mean"] is None else tuple(value["featurewise_mean"]),
             std=None if value["featurewise_std"] is None else tuple(value["featurewise_std"]),
             zca=None if zca is None else np.frombuffer(base64.b64decode(zca), "<f4").reshape(size, size).copy(),
+            function_name=value.get("function"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The stored preprocessing is damaged: {error}.") from None
+
+
+def name_of_function(function: ImageFunction) -> str:
+    """ "module.function"; of an object that can be called, its class."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def centers_samples(settings: PreprocessingSettings) -> bool:
@@ -113,12 +170,18 @@ def centers_samples(settings: PreprocessingSettings) -> bool:
     return settings.samplewise_std_normalization if asked is None else asked
 
 
-def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_range: Range | None) -> Preprocessor:
+def fit_preprocessor(
+    images: Pixels,
+    settings: PreprocessingSettings,
+    input_range: Range | None,
+    function: ImageFunction | None = None,
+) -> Preprocessor:
     """Fit a preprocessor on the training images.
 
     Args:
         images: uint8 [N, H, W, C] of the train split alone.
         input_range: how raw values were mapped to 0..255.
+        function: the user's own step before all others.
     """
     height, width, channels = images.shape[1:]
     fitted = Preprocessor(
@@ -130,6 +193,8 @@ def fit_preprocessor(images: Pixels, settings: PreprocessingSettings, input_rang
         mean=None,
         std=None,
         zca=None,
+        function_name=None if function is None else name_of_function(function),
+        function=function,
     )
     mean, std = _moments(images, fitted)
     fitted = replace(

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from fovea.data.new_images import NewImages
-from fovea.data.preprocess import Preprocessor
+from fovea.data.preprocess import ImageFunction, Preprocessor
 from fovea.errors import DataError
 from fovea.evaluation.answer import Answer, answer, answer_array
 from fovea.evaluation.modelfile import LoadedModel, ModelCard, read_model
@@ -73,22 +73,25 @@ class Predictor:
         return f"Predictor({str(self.path)!r}: {len(self.classes)} classes, {height}x{width}x{channels} images{words})"
 
 
-def load_model(path: str | Path, model: nn.Module | None = None) -> Predictor:
+def load_model(
+    path: str | Path, model: nn.Module | None = None, preprocessing_function: ImageFunction | None = None
+) -> Predictor:
     """Load a model to predict with: needs no run folder and imports no training code.
 
     Args:
         path: a model file, or a run folder, against whose manifest the file in it is held.
         model: the module that it was trained with, where it was your own.
+        preprocessing_function: the one that it was trained with.
 
     Raises:
         DataError: when there is no model, or it is damaged or of another version.
-        ModelError: when the weights do not fit the net.
+        ModelError: when the weights do not fit the net, or the function is not that of the training.
     """
     path = Path(path)
     file = _model_in(path) if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"There is no model {path}: name a run folder or a {MODEL_FILE}.")
-    loaded = read_model(file, model)
+    loaded = read_model(file, model, preprocessing_function)
     precision = loaded.card.precision if cpu_has_bf16() else "fp32"
     return Predictor(file, loaded, Device("cpu", precision, loaded.card.memory_format))
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from fovea.data.guard import InputProfile, profile_from_json
-from fovea.data.preprocess import Preprocessor, preprocessor_from_json
+from fovea.data.preprocess import ImageFunction, Preprocessor, preprocessor_from_json
 from fovea.errors import DataError, ModelError
 from fovea.evaluation.views import PLAIN, Views, views_from_json
 from fovea.models.build import build_net, check_net
@@ -135,17 +135,19 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> s
     return digest.hexdigest()
 
 
-def read_model(path: Path, net: nn.Module | None = None) -> LoadedModel:
+def read_model(path: Path, net: nn.Module | None = None, function: ImageFunction | None = None) -> LoadedModel:
     """Load best.safetensors.
 
     Args:
         net: a module of the user's own, where the run was trained with one.
+        function: the user's preprocessing_function, where the run was trained with one.
 
     Raises:
         DataError: when the file is missing, damaged or of another version of the format.
-        ModelError: when the weights do not fit the net.
+        ModelError: when the weights do not fit the net, or the function is not that of the training.
     """
     card, weights = read_contents(path)
+    card = replace(card, preprocessor=card.preprocessor.with_function(function, str(path)))
     if net is None:
         net = build_net(card.model, card.preprocessor.image_shape, len(card.classes), seed=0)
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fovea.data.imageset import ImageSet
+from fovea.data.preprocess import ImageFunction
 from fovea.data.split import Split, split_from_json
 from fovea.display import table_html
 from fovea.errors import DataError
@@ -47,14 +48,15 @@ class StoredRun:
     Args:
         path: the run folder.
         net: the module that the run was trained with, where it was the user's own.
+        function: the preprocessing_function that it was trained with.
 
     Raises:
         DataError: when the folder is no run or was not finished.
     """
 
-    def __init__(self, path: str | Path, net: nn.Module | None = None) -> None:
+    def __init__(self, path: str | Path, net: nn.Module | None = None, function: ImageFunction | None = None) -> None:
         self.path = Path(path)
-        self._net = net
+        self._net, self._function = net, function
         if (self.path / SEEDS).is_file():
             each = sorted(path.name for path in self.path.glob("seed-*"))
             raise DataError(f"{self.path} holds one run a seed: name one of them ({', '.join(each) or 'none yet'}).")
@@ -166,8 +168,9 @@ class StoredRun:
 
         Raises:
             DataError: when the file is not the one that the run's manifest describes.
+            ModelError: when a module or a preprocessing_function of the user's own has not been passed again.
         """
-        return read_model(self.file("best.safetensors"), self._net)
+        return read_model(self.file("best.safetensors"), self._net, self._function)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

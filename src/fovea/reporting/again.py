@@ -30,7 +30,9 @@ def again_blocks(run: StoredRun) -> list[Block]:
     """What trains the same weights again, and what answers for images."""
     blocks: list[Block] = []
     if _needs_python(run):
-        blocks.append(Paragraph("It was trained on what only Python can pass again: arrays, or a module of your own."))
+        blocks.append(
+            Paragraph("It was trained on what only Python can pass again: arrays, a module or a function of your own.")
+        )
     blocks.append(Code(call_of(run), "What trains the same weights again"))
     if run.result.get("changed_on_the_way"):
         blocks.append(Paragraph("What changed on the way may make its weights others than those of this run.", "note"))
@@ -45,14 +47,20 @@ def again_blocks(run: StoredRun) -> list[Block]:
     if command:
         blocks += [Paragraph("It was trained by:", "note"), Code(command, "The command that was typed")]
     answers = f"fovea predict {shlex.quote(str(run.path))} IMAGE..."
-    if run.has_own_net:
-        answers = f"fovea.load_model({str(run.path)!r}, model=module).predict(images)"
+    if own := _own_arguments(run):
+        answers = f"fovea.load_model({', '.join([repr(str(run.path)), *own])}).predict(images)"
     return [*blocks, Code(answers, "What answers for images")]
 
 
 def _needs_python(run: StoredRun) -> bool:
     data = run.recipe.data
-    return run.has_own_net or data.source is None or ARRAYS in (data.val_data, data.test_data)
+    return bool(_own_arguments(run)) or data.source is None or ARRAYS in (data.val_data, data.test_data)
+
+
+def _own_arguments(run: StoredRun) -> list[str]:
+    function = run.recipe.preprocessing.function
+    named = [] if function is None else [f"preprocessing_function={function.rpartition('.')[2]}"]
+    return (["model=module"] if run.has_own_net else []) + named
 
 
 def call_of(run: StoredRun) -> str:
@@ -64,7 +72,7 @@ def call_of(run: StoredRun) -> str:
     for part, place in (("val", data.val_data), ("test", data.test_data)):
         if place is not None:
             arguments.append(f"{part}_data=" + (f"({part}_images, {part}_labels)" if place == ARRAYS else repr(place)))
-    arguments += ["model=module"] if run.has_own_net else []
+    arguments += _own_arguments(run)
     return f"fovea.train({', '.join(arguments)}, **fovea.load_run({str(run.path)!r}).settings)"
 
 

@@ -16,7 +16,7 @@ from fovea.data.draws import random_order
 from fovea.data.guard import InputProfile, fit_profile
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import Splits, prepare_splits
-from fovea.data.preprocess import Preprocessor, fit_preprocessor
+from fovea.data.preprocess import ImageFunction, Preprocessor, fit_preprocessor, name_of_function
 from fovea.data.split import Split
 from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.modelfile import ModelCard
@@ -31,6 +31,21 @@ from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
 from fovea.training.start import Origin, Start, continue_optimizers, load_start, read_start, seen_before, start_of
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """What a call brings along that no settings hold.
+
+    Attributes:
+        net: a module of the user's own; None: the recipe's model.
+        function: a preprocessing_function of the user's own.
+        origin: where the net comes from, if it was made in Keras.
+    """
+
+    net: nn.Module | None = None
+    function: ImageFunction | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,26 +84,26 @@ class Plan:
 def plan_run(
     recipe: Recipe,
     raw: RawData,
-    net: nn.Module | None = None,
+    own: Own = Own(),
     split: Split | None = None,
     autotune: bool = False,
     has_begun: bool = False,
-    origin: Origin | None = None,
 ) -> Plan:
     """Check the data and the settings, derive what was left open, build the net.
 
     Args:
-        net: a module of the user's own; None: the recipe's model.
+        own: what the user brings along.
         split: a saved split to use again; None: a new one is cut.
         has_begun: training goes on from a state of its own: the weights it once started from are not looked for.
         autotune: measure how each convolution is computed fastest, where else a table says so.
-        origin: where the net comes from, if not from the recipe alone.
 
     Raises:
         UserError: for data, settings or a model that cannot be used.
     """
+    net, origin = own.net, own.origin
+    recipe, function_lines = _with_function(recipe, own.function)
     splits = prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split)
-    start = None if has_begun else _find_start(recipe, net, splits, origin)
+    start = None if has_begun else _find_start(recipe, own, splits)
     hardware = choose_hardware(recipe.training)
     if net is not None:  # config.yaml names the module's class, which no zoo knows
         hardware = _without_fast_ops(hardware, autotune)
@@ -115,7 +130,7 @@ def plan_run(
     _check_state(built)
     _check_batches(complete, built)
     with applied(hardware):  # sums depend on the number of threads in their last bits
-        preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range)
+        preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range, own.function)
         whitening = whitening_of(built)
         if whitening is not None and start is None:
             order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
@@ -124,18 +139,18 @@ def plan_run(
         complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
         lines += more
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
-    lines += _zca_note(preprocessor)
+    lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()
     record = {"start": start.lineage} if start else {}
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
 
 
-def _find_start(recipe: Recipe, net: nn.Module | None, splits: Splits, origin: Origin | None) -> Start | None:
+def _find_start(recipe: Recipe, own: Own, splits: Splits) -> Start | None:
     """What the settings name as the place to start from; what its run has seen is noted among the splits' problems."""
-    if net is not None and recipe.model.weights is not None:
+    if own.net is not None and recipe.model.weights is not None:
         raise SettingsError("A module of your own brings its weights along: load them into it, and leave weights out.")
-    if origin is not None and origin.weights is not None:
-        return start_of(origin.weights, recipe)
+    if own.origin is not None and own.origin.weights is not None:
+        return start_of(own.origin.weights, recipe)
     start = read_start(recipe)
     if start is not None:
         splits.problems.extend(seen_before(start, splits, recipe.data.source))
@@ -147,6 +162,22 @@ def _without_fast_ops(hardware: Hardware, autotune: bool) -> Hardware:
     if autotune:
         raise SettingsError("--autotune exchanges layers of Fovea's own nets: leave it out for a module of your own.")
     return replace(hardware, fast_ops=Choice("off", "a module of your own is trained as it is"))
+
+
+def _with_function(recipe: Recipe, function: ImageFunction | None) -> tuple[Recipe, list[str]]:
+    """The recipe that names the user's function, and what to say of it."""
+    named = recipe.preprocessing.function
+    if function is None and named is None:
+        return recipe, []
+    if function is None:
+        raise SettingsError(
+            f"The settings name the preprocessing_function {named}, which YAML cannot hold: pass it in Python, "
+            "fovea.train(..., preprocessing_function=...)."
+        )
+    name = name_of_function(function)
+    line = f"preprocessing_function {name}: config.yaml alone cannot repeat this run, pass the function again in Python"
+    preprocessing = recipe.preprocessing.model_copy(update={"function": name})
+    return recipe.model_copy(update={"preprocessing": preprocessing}), [line]
 
 
 def _with_fast_ops(

@@ -189,7 +189,10 @@ def _predict_splits(
     """
     evaluation, best = plan.recipe.evaluation, folder / "best.safetensors"
     try:
-        net, weights = read_model(best, plan.net if plan.own_net else None).net, file_digest(best)
+        net, weights = (
+            read_model(best, plan.net if plan.own_net else None, plan.preprocessor.function).net,
+            file_digest(best),
+        )
     except (DataError, OSError) as error:  # written by this process: no mistake of the user's
         raise RunFailedError(f"The weights just trained cannot be read back: {error}") from None
     target = plan.hardware.target
