@@ -79,7 +79,7 @@ def train(
         model: a name ("resnet20"), a layer list, a module from float32 [B, C, H, W] to logits [B, K], a Keras file
             ("model.keras": its net, with fresh weights), or a Keras model, whose weights are the start.
         val_data, test_data: data for validation and test; else both are cut from the training images.
-        preprocessing_function: of each image, float32 [H, W, C] in 0..255, to one of its shape; before rescaling, always.
+        preprocessing_function: of each image, float32 [H, W, C] in 0..255, to one of its shape; before rescaling.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
         out: the folder that run folders are made in; None: runs.
