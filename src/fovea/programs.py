@@ -179,7 +179,12 @@ def _reproduce_twice(wanted: Wanted, before: Mapping[str, Any]) -> Reproduction:
         settings["training.epochs"] = min(settings["training.epochs"], epochs)
     beginning = _begin(wanted, program, changes)
     fresh = _trained(wanted, program.name, beginning)
-    first = _trained(wanted, f"{program.name}-first", _begin(wanted, program, {**changes, **settings}))
+    bare = replace(
+        program, record=program.record.model_copy(update={"beside": ()})
+    )  # the first fit validates on nothing
+    first = _trained(
+        replace(wanted, program=bare), f"{program.name}-first", _begin(wanted, program, {**changes, **settings})
+    )
     parent = fresh.path.with_name(f"{fresh.path.name}-continued")
     continued = [
         _second_fit(wanted, parent, seed, run, changes) for seed, run in zip(first.seeds, first.runs, strict=True)

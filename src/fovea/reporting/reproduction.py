@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 
 from fovea.evaluation.intervals import PredictionInterval
@@ -32,7 +33,8 @@ def reproduction_lines(found: Reproduction, width: int) -> str:
         blocks.append(_wrapped(f"The test images are the validation images: {found.mark}.", width))
     if found.changed:
         blocks.append(_wrapped(f"Not as published: {', '.join(found.changed)}.", width))
-    blocks.append(_table(found.comparisons, width) if found.comparisons else "The program prints no figures.")
+    shown = [one for one in found.comparisons if one.measured is not None]
+    blocks.append(_table(shown, width) if shown else "No figure to compare.")
     blocks += [_wrapped(line, width) for line in _remarks(found)]
     blocks += [f"\n{_wrapped(f'Asked: {record.asked}', width)}"]
     blocks += [_wrapped(line, width) for line in found.answer.lines]
@@ -54,6 +56,8 @@ def _wrapped(text: str, width: int, topic: str = "") -> str:
 
 def _remarks(found: Reproduction) -> list[str]:
     lines = [*found.notes, *found.program.record.explained]
+    left_out = Counter(one.reason for one in found.comparisons if one.measured is None)
+    lines += [f"{_count(number, 'published figure')} left out: {reason}." for reason, number in left_out.items()]
     inside, told = found.num_inside
     if told:
         lines.append(
@@ -70,7 +74,9 @@ def _remarks(found: Reproduction) -> list[str]:
 def _table(comparisons: Sequence[Comparison], width: int) -> str:
     """A row a figure; where the terminal is too narrow, a figure a paragraph."""
     rows = [("figure", "published", "measured [95% prediction]", "inside")]
-    rows += [(one.figure.words, one.figure.published, _measured(one), _inside(one)) for one in comparisons]
+    for one in comparisons:
+        measured = "" if one.measured is None else interval_text(one.figure, one.measured)
+        rows.append((one.figure.words, one.figure.published, measured, _inside(one)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     if sum(widths) + 3 * _GAP < width:
         padded = ([cell.ljust(size) for cell, size in zip(row, widths, strict=True)] for row in rows)
@@ -83,10 +89,6 @@ def interval_text(figure: Figure, measured: PredictionInterval) -> str:
     if measured.low is None or measured.high is None:
         return figure.show(measured.value)
     return f"{figure.show(measured.value)} [{figure.show(measured.low)}, {figure.show(measured.high)}]"
-
-
-def _measured(one: Comparison) -> str:
-    return one.reason if one.measured is None else interval_text(one.figure, one.measured)
 
 
 def _inside(one: Comparison) -> str:

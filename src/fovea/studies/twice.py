@@ -81,8 +81,12 @@ def _accuracy(run: StoredRun, images: ImageSet) -> float:
 def _gains(found: Mapping[str, Sequence[float]], where: str) -> tuple[list[str], dict[str, Any]]:
     earlier = paired_over_seeds(found["fresh"], found["continued"])
     second = paired_over_seeds(found["first"], found["continued"])
+    if earlier.is_sure:
+        verdict = "Yes, the second fit is affected by the first"
+    else:
+        verdict = "The second fit goes on from the first, but its accuracy in the end cannot be told from a fresh one's"
     lines = [
-        f"The second fit goes on from the first: that earlier training is worth {points(earlier)} on {where}.",
+        f"{verdict}: the earlier training is worth {points(earlier)}, on {where} images.",
         f"What the second fit adds to the first: {points(second)}.",
     ]
     return lines, {"earlier_training": earlier.as_json(), "second_fit": second.as_json()}
