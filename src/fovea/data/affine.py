@@ -75,7 +75,8 @@ def resample(
     if fill_mode == "constant":
         slack = 1e-4  # rounding must not cut the border off an image that is not moved at all
         most_row, most_column = (side / 2 - 0.5 + slack for side in images.shape[2:])
-        inside = (positions.real.abs() <= most_column) & (positions.imag.abs() <= most_row)
+        off = torch.view_as_real(positions).abs()
+        inside = (off[..., 0] <= most_column) & (off[..., 1] <= most_row)
         sampled = torch.where(inside[:, None], sampled, torch.tensor(cval, dtype=sampled.dtype))
     return sampled
 
