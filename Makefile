@@ -11,8 +11,9 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
+# A process for each core; threads of torch that wait for each other give their core away.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
