@@ -57,7 +57,7 @@ CASES = {
     "p3-on": Case("p3-translation-on", "p3", True),
     "p4-dense": Case("p4-fashion-dense", "p4"),
     "p4-conv": Case("p4-fashion-conv", "p4"),
-    "p4-conv1": Case("p4-fashion-conv1", "p4"),
+    "p4-conv1": Case("p4-fashion-conv1", "p4-long"),
 }
 
 
