@@ -225,7 +225,7 @@ def evaluate(
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
     judged = api.load_run(run)
-    typer.echo(evaluation_lines(predictions, looks, judged.views, as_json, None if data else judged.mark))
+    typer.echo(evaluation_lines(predictions, looks, judged, as_json, None if data else judged.mark))
 
 
 @app.command()
@@ -311,9 +311,9 @@ def import_model(
     ] = None,
 ) -> None:
     """Make a model file of a Keras model, for `fovea predict`. No code in a file is run."""
-    from fovea.delivery.keras_import import Given, import_keras
+    from fovea.delivery.keras_import import ImportOptions, import_keras
 
-    for line in import_keras(files, Given(scale, offset, mean, std, classes), out):
+    for line in import_keras(files, ImportOptions(scale, offset, mean, std, classes), out):
         typer.echo(line, err=line.startswith("note: "))
 
 

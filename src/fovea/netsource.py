@@ -56,13 +56,14 @@ def find_net(model: Any, start_from: str | Path | None, settings: Mapping[str, A
     Raises:
         UserError: when something cannot be read, holds what is not supported, or contradicts the rest.
     """
-    if start_from is not None and model is not None:
+    named_too = {setting_path(name) for name in settings} & {"model.name", "model.layers"}
+    if start_from is not None and (model is not None or named_too):
         raise SettingsError("--from brings its net along: leave out the model, or give --weights to fill it.")
     keras, rest = _keras_source(model, start_from, settings)
     if keras is not None:
         return _of_keras(keras, rest)
     if start_from is not None:
-        return NetSource({**_net_of(Path(start_from)), **settings})
+        return NetSource({**start_net(Path(start_from)), **settings})
     if isinstance(model, nn.Module):
         return NetSource(rest, model)
     named = {} if model is None else {"model.name" if isinstance(model, str) else "model.layers": model}
@@ -104,18 +105,13 @@ def _of_keras(keras: KerasModel, settings: Mapping[str, Any]) -> NetSource:
     """A net of Keras as settings; one that scales the images itself is given them as they are."""
     changes: dict[str, Any] = {**settings, "model.layers": keras.layers, "model.name": keras.name}
     notes = [f"{keras.name}: {note}" for note in keras.notes]
-    if keras.scales_input and not {setting_path(name) for name in settings} & set(_RAW):
+    if keras.scales_input:
         notes.append(f"{keras.name}: it scales the images itself ({keras.layers[0]}): it is given 0 to 255")
-        changes |= _RAW
+        changes = {**_RAW, **changes}
+    elif keras.weights is not None and not {setting_path(name) for name in settings} & set(_RAW):
+        notes.append(
+            f"{keras.name}: no Keras file says what its weights were trained on; here images are rescaled, centred and "
+            "scaled (preprocess.json). For images divided by 255: featurewise_center and "
+            "featurewise_std_normalization false"
+        )
     return NetSource(changes, origin=Origin(keras.image_shape, keras.weights), notes=notes)
-
-
-def _net_of(path: Path) -> dict[str, Any]:
-    """The settings that take over the net of a run or a model file, and its weights."""
-    found = start_net(path)
-    return {
-        "model.name": found.name,
-        "model.layers": found.layers,
-        "model.initializer": found.initializer,
-        "model.weights": str(path),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class Wanted:
     changes: Mapping[str, Any]
     verbose: bool = True
     began: float = field(default_factory=clock)
+
+    @property
+    def hardware(self) -> dict[str, Any]:
+        """The changes that are of the hardware, by their bare names."""
+        changes = {setting_path(name).split(".")[1]: value for name, value in self.changes.items()}
+        return {name: value for name, value in changes.items() if name in HARDWARE}
 
 
 def reproduce_program(wanted: Wanted) -> Reproduction:
@@ -94,7 +100,7 @@ def _trained(wanted: Wanted, name: str, beginning: Beginning) -> Study:
     """The seeds of a study, each of them finished; `name` is that of its folder."""
     first = beginning.recipe.training.seed
     seeds = tuple(range(first, first + wanted.num_seeds))
-    folder = matching_folder(wanted.parent, name, beginning.plan.recipe)
+    folder = matching_folder(wanted.parent, name, beginning.plan.recipe, wanted.hardware)
     if folder is None:
         folder = create_run_folder(wanted.parent, name)
         return new_study(beginning.recipe, seeds, beginning.plan, beginning.raw, folder, _given(wanted))
@@ -105,9 +111,7 @@ def _trained(wanted: Wanted, name: str, beginning: Beginning) -> Study:
 
 def _go_on(wanted: Wanted, folder: Path, beginning: Beginning) -> None:
     """Go on with a run or a study, where its images are now, on the hardware that is asked for."""
-    changes = {setting_path(name).split(".")[1]: value for name, value in wanted.changes.items()}
-    hardware = {name: value for name, value in changes.items() if name in HARDWARE}
-    resume_run(folder, _given(wanted), data=beginning.recipe.data.source, settings=hardware)
+    resume_run(folder, _given(wanted), data=beginning.recipe.data.source, settings=wanted.hardware)
 
 
 def _first_seeds(study: Study, seeds: Sequence[int]) -> Study:
@@ -115,24 +119,25 @@ def _first_seeds(study: Study, seeds: Sequence[int]) -> Study:
     return SeedStudy(study.path, tuple(kept), tuple(study.runs[study.seeds.index(seed)] for seed in kept))
 
 
-def matching_folder(parent: Path, name: str, recipe: Recipe) -> Path | None:
+def matching_folder(parent: Path, name: str, recipe: Recipe, asked: Collection[str] = ()) -> Path | None:
     """The run or study of these very settings in a folder: `name`, `name`-2 ...; None where there is none.
 
     Args:
-        recipe: complete; on what hardware it is trained plays no part.
+        recipe: complete.
+        asked: hardware settings that the user named; those that were derived play no part.
     """
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             break
-        if (folder / "config.yaml").is_file() and same_training(read_recipe(folder / "config.yaml"), recipe):
+        if (folder / "config.yaml").is_file() and same_training(read_recipe(folder / "config.yaml"), recipe, asked):
             return folder
     return None
 
 
-def same_training(first: Recipe, second: Recipe) -> bool:
-    """Whether two complete recipes differ at most in their hardware, and in what has no part in training."""
-    hardware = {name: getattr(first.training, name) for name in (*HARDWARE, "kernels")}
+def same_training(first: Recipe, second: Recipe, asked: Collection[str] = ()) -> bool:
+    """Whether two complete recipes differ at most in hardware that was not `asked` for, and in what is not trained."""
+    hardware = {name: getattr(first.training, name) for name in (*HARDWARE, "kernels") if name not in asked}
     alike = second.model_copy(update={"training": second.training.model_copy(update=hardware)})
     return recipe_digest(first) == recipe_digest(alike)
 
@@ -159,7 +164,9 @@ def _other_study(wanted: Wanted, study: Study) -> Study | None:
     program = read_program(wanted.program.record.against)
     if not (wanted.parent / program.name).exists():
         return None
-    folder = matching_folder(wanted.parent, program.name, _begin(wanted, program, wanted.changes).plan.recipe)
+    folder = matching_folder(
+        wanted.parent, program.name, _begin(wanted, program, wanted.changes).plan.recipe, wanted.hardware
+    )
     if folder is None or not is_finished(folder) or not (folder / SEEDS).is_file():
         return None
     other = read_study(folder, Run)
@@ -204,7 +211,7 @@ def _second_fit(wanted: Wanted, parent: Path, seed: int, first: Run, changes: Ma
     """The second fit of a seed from the weights and the optimizer's state of the first."""
     start = {"model.weights": str(first.path.resolve()), "optimizer.start": "continued", "training.seed": seed}
     beginning = _begin(wanted, wanted.program, {**changes, **start})
-    folder = matching_folder(parent, f"seed-{seed}", beginning.plan.recipe)
+    folder = matching_folder(parent, f"seed-{seed}", beginning.plan.recipe, wanted.hardware)
     if folder is None:
         folder = create_run_folder(parent, f"seed-{seed}")
         return new_run(beginning.plan, beginning.raw, folder, _given(wanted))

@@ -162,7 +162,9 @@ def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tup
 
 def _finished(folder: Path, given: Given) -> Run | SeedStudy[Run]:
     given.say("finished", f"{folder}: nothing is left to do")
-    return read_study(folder, Run) if _is_study(folder) else Run(folder, given.own.net, given.own.function)
+    if _is_study(folder):
+        return read_study(folder, lambda path: Run(path, function=given.own.function))
+    return Run(folder, given.own.net, given.own.function)
 
 
 def _is_study(folder: Path) -> bool:

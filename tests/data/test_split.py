@@ -100,3 +100,16 @@ def test_of_first_images_no_later_one_is_in_any_split() -> None:
     assert np.array_equal(split.indices["test"], [0, 1, 2])
     together = np.concatenate([split.indices["train"], split.indices["val"]])
     assert np.array_equal(np.sort(together), np.arange(500))
+
+
+def test_an_unstratified_split_rounds_as_scikit_learn_does() -> None:
+    labels = np.arange(2004) % 4
+    split, _ = make_split({"train": labels, "test": labels[:4]}, DataSettings(val_split=0.1, stratify=False))
+    assert len(split.indices["val"]) == len(train_test_split(labels, test_size=0.1)[1]) == 201
+
+
+def test_what_a_setting_would_leave_unused_is_refused() -> None:
+    with pytest.raises(SettingsError, match="leave the validation images of this data unused"):
+        make_split({**LABELS, "val": np.arange(4), "test": np.arange(4)}, DataSettings(validation="test"))
+    with pytest.raises(SettingsError, match="no test images come with this data"):
+        make_split(LABELS, DataSettings(first_images=(80, 20)))

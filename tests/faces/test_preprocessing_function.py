@@ -94,3 +94,12 @@ def test_every_seed_of_a_study_has_it() -> None:
 def test_the_report_shows_the_call_that_passes_it(run: fovea.Run) -> None:
     page = run.write_report().read_text(encoding="utf-8")
     assert "preprocessing_function=inverted" in page
+
+
+def test_keras_has_no_layer_for_it_and_is_given_the_net_without(run: fovea.Run, tmp_path: Path) -> None:
+    refused = shell("export", str(run.path), str(tmp_path / "own.keras"))
+    assert refused.exit_code == 2
+    assert f"Keras has no layer for preprocessing_function ({NAME})" in " ".join(refused.stderr.split())
+    done = shell("export", str(run.path), str(tmp_path / "own.keras"), "--without-preprocessing")
+    assert done.exit_code == 0, done.stderr
+    assert "as the net sees them" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -416,3 +417,32 @@ def test_a_missing_h5py_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(UserError, match=r"pip install 'fovea-vision\[keras\]'"):
         read_keras([FIXTURES / "chain.keras"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel_initializer": [1]},
+        {"kernel_initializer": {"class_name": "VarianceScaling", "config": {"scale": None}}},
+        {"filters": 10**400},
+        {"strides": {"a": 1}},
+        {"activation": {"class_name": "ReLU", "config": {"max_value": 0}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_keras_does_not_write_gets_one_message(change: dict[str, Any], tmp_path: Path) -> None:
+    config = json.loads((FIXTURES / "chain.json").read_text())
+    conv = next(entry for entry in config["config"]["layers"] if entry["class_name"] == "Conv2D")
+    conv["config"] |= change
+    (tmp_path / "odd.json").write_text(json.dumps(config))
+    with contextlib.suppress(UserError):  # or it is read without what says nothing
+        read_keras([tmp_path / "odd.json"])
+
+
+def test_a_sum_of_very_many_outputs_gets_one_message(tmp_path: Path) -> None:
+    config = json.loads((FIXTURES / "branches.json").read_text())
+    add = next(entry for entry in config["config"]["layers"] if entry["class_name"] == "Add")
+    add["inbound_nodes"] = [add["inbound_nodes"][0] * 600]
+    (tmp_path / "odd.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"odd\.json: "):
+        read_keras([tmp_path / "odd.json"])

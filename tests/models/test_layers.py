@@ -273,3 +273,9 @@ def test_the_summary_counts_a_shared_layer_once_and_leaves_no_parameter_out() ->
     assert table.parameters == sum(parameter.numel() for parameter in net.parameters())
     assert table.multiply_adds == 2 * 784 * 784 + 7840
     assert "other parameters" in str(table)
+
+
+@pytest.mark.parametrize("most", ["0", "-1"])
+def test_a_relu_with_no_room_above_zero_is_refused(most: str) -> None:
+    with pytest.raises(ModelError, match="expected a number above 0"):
+        build_layers([f"relu {most}", "flatten", "dense classes"], (4, 4, 1), 3, "glorot_uniform")

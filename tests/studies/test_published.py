@@ -144,10 +144,13 @@ def test_a_recipe_of_no_program_says_so() -> None:
             "'x', which `beside` lacks",
         ),
         ({"teeches": "x"}, "teeches: Extra inputs are not permitted"),
+        ({"program": "P9"}, "program: Input should be"),
+        ({"program": "P0"}, "has a fit `before`"),
+        ({"against": "nobody"}, "the recipe 'nobody', which there is not"),
     ],
 )
 def test_a_record_that_cannot_be_read_names_its_mistake(change: dict[str, Any], reason: str) -> None:
-    values = {"program": "P9", "asked": "?", "teaches": "!", "published": []} | change
+    values = {"program": "P2", "asked": "?", "teaches": "!", "published": []} | change
     with pytest.raises(fovea.SettingsError, match="In the record of here") as caught:
         parse_record(values, "here")
     assert reason in str(caught.value)

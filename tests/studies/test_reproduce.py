@@ -15,11 +15,14 @@ from typer.testing import CliRunner, Result
 import fovea
 from fovea.cli import app
 from fovea.data.imageset import ImageSet
+from fovea.evaluation.intervals import PredictionInterval
 from fovea.evaluation.stored import StoredRun
+from fovea.programs import same_training
 from fovea.settings import Recipe, with_settings
 from fovea.settings import test_mark as mark_of
 from fovea.studies.answers import halvings, lowest_epoch
 from fovea.studies.beside import augmented
+from fovea.studies.published import read_program
 from fovea.studies.twice import _few_images
 from tests.conftest import bars
 
@@ -117,7 +120,7 @@ def test_the_shell_prints_the_table_and_the_answer(source: str, monkeypatch: pyt
     assert "of 6 published figures lie inside" in text
     assert "-ln(1e-07) = 16.12" in text
     assert "The same weights after the last epoch: on test images of 0 to 255 loss" in text
-    assert "paired t test over 2 seeds" in text
+    assert "The cure, one scale for both, gives" in text
 
 
 def test_json_holds_every_figure_and_the_answer(source: str) -> None:
@@ -262,3 +265,20 @@ def test_the_program_that_fits_twice_says_what_the_first_fit_is_worth(source: st
 def test_the_error_bar_of_few_images_is_wide() -> None:
     assert "17 right are 85% [64.0%, 94.8%], 20 right are 100% [83.9%, 100.0%]; they overlap" in _few_images(20)
     assert "they can be told apart" in _few_images(2000)
+
+
+def test_hardware_that_was_asked_for_makes_another_training_and_what_was_derived_does_not() -> None:
+    first, second = (with_settings(Recipe(), {"precision": precision}) for precision in ("bf16", "fp32"))
+    assert same_training(first, second)
+    assert not same_training(first, second, {"precision": "fp32"})
+
+
+def test_a_figure_is_known_to_half_its_last_digit_and_one_that_is_about_is_not_judged() -> None:
+    record = read_program("p2-cifar10-first").record
+    loss = next(figure for figure in record.published if figure.figure == "val_loss")
+    assert record.rounding(loss) == pytest.approx(0.005)
+    interval = PredictionInterval(9.0, 8.9, 9.1, 5)
+    assert interval.holds(9.104) is False
+    assert interval.holds(9.104, rounding=0.005) is True
+    dense = fovea.reproduce("p4-fashion-dense", seeds=2, epochs=1, source="digits", verbose=False)
+    assert all(one.inside is None for one in dense.comparisons if one.figure.about)

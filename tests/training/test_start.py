@@ -105,10 +105,47 @@ def test_images_that_the_earlier_run_trained_on_are_counted_among_those_that_jud
             assert f"{count} of the {len(now.indices[short])} {name} images" in finding["cause"]
 
 
+def test_images_that_a_run_before_the_earlier_one_trained_on_are_counted_too(tmp_path: Path) -> None:
+    images, labels = bars(150)
+    np.savez(tmp_path / "bars.npz", x=images, y=labels)
+    given = {name: value for name, value in PLAIN.items() if name != "layers"} | {"epochs": 1, "verbose": False}
+    first = train(tmp_path / "bars.npz", epochs=1)
+    second = fovea.train(tmp_path / "bars.npz", start_from=first.path, split_seed=1, **given)
+    third = fovea.train(tmp_path / "bars.npz", start_from=second.path, split_seed=1, **given)
+    assert [finding["id"] for finding in third.findings].count("seen-before") == 2
+
+
+def test_as_many_but_other_classes_let_the_last_layer_start_fresh() -> None:
+    images, labels = bars(150)
+    first = train((images, np.array(["a", "b", "c"])[labels]), epochs=2)
+    second = go_on(first, epochs=1, lr=1e-12)
+    heads = [run.model.net.state_dict()["4.weight"] for run in (first, second)]
+    assert (heads[0] - heads[1]).abs().max() > 0.01
+
+
+def test_a_larger_image_is_no_matter_of_classes() -> None:
+    first = train(epochs=1)
+    with pytest.raises(fovea.ModelError, match=r"do not fit this net \(4.weight\)"):
+        fovea.train(bars(150, side=12), start_from=first.path, epochs=1, verbose=False)
+
+
+def test_the_net_of_a_run_is_given_what_it_was_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(epochs=1, rescale=1.0, featurewise_std_normalization=False)
+    second = go_on(first, epochs=1)
+    steps = second.recipe.preprocessing
+    assert (steps.rescale, steps.featurewise_center, steps.featurewise_std_normalization) == (1.0, True, False)
+    assert go_on(first, epochs=1, rescale=0.5).recipe.preprocessing.rescale == 0.5
+    capsys.readouterr()
+    fovea.train(bars(150), **PLAIN, epochs=1, weights=str(first.path))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "preprocessed otherwise: preprocessing.rescale 1.0, here 0.00392" in told
+
+
 def mistakes(first: Run) -> list[tuple[dict[str, Any], str]]:
     file = first.path / "best.safetensors"
     return [
         ({"start_from": first.path, "model": "small"}, "--from brings its net along"),
+        ({"start_from": first.path, "model.name": "p1"}, "--from brings its net along"),
         ({"start_from": "nowhere"}, "There is no nowhere to start from"),
         ({"weights": "nowhere"}, "There are no weights"),
         ({"start": "continued"}, "name the run with --from"),

@@ -117,6 +117,18 @@ class Preprocessor:
             raise ModelError(f"{where} was trained {trained}, not with the preprocessing_function {given}.")
         return replace(self, function=function)
 
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The settings, by their full names, that make the same steps of other training images."""
+        return {
+            "preprocessing.rescale": self.rescale,
+            "preprocessing.samplewise_center": self.samplewise_center,
+            "preprocessing.samplewise_std_normalization": self.samplewise_std,
+            "preprocessing.featurewise_center": self.mean is not None,
+            "preprocessing.featurewise_std_normalization": self.std is not None,
+            "preprocessing.zca_whitening": self.zca is not None,
+        }
+
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values; the ZCA matrix as base64 of little-endian float32."""
         zca = None if self.zca is None else base64.b64encode(self.zca.astype("<f4").tobytes()).decode()

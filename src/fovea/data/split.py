@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,10 @@ def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> 
     Raises:
         SettingsError: when too few images are there to cut.
     """
+    if settings.validation == "test" and "val" in labels:
+        raise SettingsError("validation: test would leave the validation images of this data unused: leave one out.")
+    if settings.first_images is not None and "test" not in labels:
+        raise SettingsError("first_images counts training and test images, but no test images come with this data.")
     notes: list[str] = []
     first = dict(zip(("train", "test"), settings.first_images or (), strict=False))
     rest = np.arange(len(labels["train"]))[: first.get("train")]
@@ -117,7 +122,7 @@ def _cut(
     """Cut about `fraction` of `rest` off: (what stays, what was cut, whether class shares were kept)."""
     from sklearn.model_selection import train_test_split
 
-    count = max(1, round(len(rest) * fraction))
+    count = max(1, (round if settings.stratify else math.ceil)(len(rest) * fraction))  # scikit-learn rounds up
     if len(rest) - count < 1:
         raise SettingsError(
             f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fovea.data.preprocess import STD_EPSILON, Preprocessor
-from fovea.delivery.predictor import load_model
+from fovea.delivery.predictor import model_file
 from fovea.errors import ModelError, SettingsError
+from fovea.evaluation.modelfile import read_contents
 from fovea.files import write_bytes
+from fovea.models.build import build_net
 from fovea.models.keras.layer_lines import number_text
 from fovea.models.keras.write import keras_files
 from fovea.runfolder import check_target
@@ -33,10 +35,10 @@ def export_keras(run: str | Path, out: str | Path, with_preprocessing: bool = Tr
         raise SettingsError(
             f"{out}: expected a name that ends in .keras, or in .json (weights in .weights.h5 beside it)."
         )
-    predictor = load_model(run)
+    file = model_file(Path(run))
+    card, weights = read_contents(file)
     places = [out] if out.suffix == ".keras" else [out, out.with_suffix(".weights.h5")]
-    targets = [check_target(place, [predictor.path]) for place in places]
-    card = predictor.card
+    targets = [check_target(place, [file]) for place in places]
     if card.model.layers is None:
         raise ModelError(
             f"{run} was trained with a module of your own: only nets of a layer list are written for Keras."
@@ -45,11 +47,13 @@ def export_keras(run: str | Path, out: str | Path, with_preprocessing: bool = Tr
     layers: list[Any] = [*front, *card.model.layers]
     name = "".join(letter if letter.isalnum() else "_" for letter in card.model.name)
     shape = card.preprocessor.image_shape
-    files = keras_files(layers, shape, len(card.classes), predictor.model.net, name)
+    net = build_net(card.model, shape, len(card.classes), seed=0)
+    net.load_state_dict(weights)
+    files = keras_files(layers, shape, len(card.classes), net, name)
     contents = [files.as_keras()] if len(targets) == 1 else [files.config.encode(), files.weights]
     for target, content in zip(targets, contents, strict=True):
         write_bytes(target, content)
-    return [*_notes(predictor.card.preprocessor, front, card.views.words), *map(str, places)]
+    return [*_notes(card.preprocessor, with_preprocessing, card.views.words), *map(str, places)]
 
 
 def preprocessing_layers(preprocessor: Preprocessor) -> list[str]:
@@ -62,6 +66,7 @@ def preprocessing_layers(preprocessor: Preprocessor) -> list[str]:
         "samplewise_center": preprocessor.samplewise_center,
         "samplewise_std_normalization": preprocessor.samplewise_std,
         "zca_whitening": preprocessor.zca is not None,
+        f"preprocessing_function ({preprocessor.function_name})": preprocessor.function_name is not None,
     }
     for step, is_used in steps.items():
         if is_used:
@@ -75,12 +80,12 @@ def preprocessing_layers(preprocessor: Preprocessor) -> list[str]:
     return [*lines, f"normalize mean {','.join(map(number_text, mean))} variance {variance}"]
 
 
-def _notes(preprocessor: Preprocessor, front: list[str], views: str) -> list[str]:
+def _notes(preprocessor: Preprocessor, with_preprocessing: bool, views: str) -> list[str]:
     height, width, channels = preprocessor.image_shape
     notes = [f"note: it takes images of {height}x{width}x{channels} with values of 0 to 255"]
-    if not front:
+    if not with_preprocessing:
         notes = [f"note: it takes images of {height}x{width}x{channels} as the net sees them: without preprocessing"]
-    if front and preprocessor.input_range is not None:
+    if with_preprocessing and preprocessor.input_range is not None:
         low, high = preprocessor.input_range
         notes.append(f"note: raw values of {low:g} to {high:g} became 0 to 255 in training: do the same first")
     if views:

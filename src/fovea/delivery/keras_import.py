@@ -20,7 +20,7 @@ from fovea.settings import ModelSettings
 
 
 @dataclass(frozen=True)
-class Given:
+class ImportOptions:
     """What the user says about a Keras model, as typed: its file does not hold it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Given:
     classes: str | None = None
 
 
-def import_keras(paths: Sequence[str | Path], given: Given, out: str | Path) -> list[str]:
+def import_keras(paths: Sequence[str | Path], given: ImportOptions, out: str | Path) -> list[str]:
     """Write a model file that `load_model` and `fovea predict` take.
 
     Args:
@@ -78,7 +78,7 @@ def import_keras(paths: Sequence[str | Path], given: Given, out: str | Path) -> 
     return [*(f"note: {note}" for note in notes), str(out)]
 
 
-def _preprocessor(model: KerasModel, given: Given) -> Preprocessor:
+def _preprocessor(model: KerasModel, given: ImportOptions) -> Preprocessor:
     """The user's preprocessing; nothing is guessed.
 
     Raises:

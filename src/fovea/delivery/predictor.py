@@ -87,13 +87,22 @@ def load_model(
         DataError: when there is no model, or it is damaged or of another version.
         ModelError: when the weights do not fit the net, or the function is not that of the training.
     """
-    path = Path(path)
-    file = _model_in(path) if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"There is no model {path}: name a run folder or a {MODEL_FILE}.")
+    file = model_file(Path(path))
     loaded = read_model(file, model, preprocessing_function)
     precision = loaded.card.precision if cpu_has_bf16() else "fp32"
     return Predictor(file, loaded, Device("cpu", precision, loaded.card.memory_format))
+
+
+def model_file(path: Path) -> Path:
+    """The model file that a path names: itself, or that of a run folder, held against the folder's manifest.
+
+    Raises:
+        DataError: when there is none.
+    """
+    file = _model_in(path) if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"There is no model {path}: name a run folder or a {MODEL_FILE}.")
+    return file
 
 
 def _model_in(folder: Path) -> Path:

@@ -71,12 +71,10 @@ def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Sc
 
 def mean_score(values: Sequence[float], confidence: float = 0.95) -> Score:
     """The mean of accuracies over seeds with Student's t interval, cut to [0, 1]; one value alone has none."""
-    from scipy.stats import t
-
     mean = float(np.mean(values))
     if len(values) < 2:
         return Score(mean, None, None, len(values), "seeds", confidence)
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * standard_deviation(values) / math.sqrt(len(values))
+    half = student_quantile(len(values), confidence) * standard_deviation(values) / math.sqrt(len(values))
     return Score(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(values), "seeds", confidence)
 
 
@@ -96,9 +94,11 @@ class PredictionInterval:
     count: int
     confidence: float = 0.95
 
-    def holds(self, figure: float) -> bool | None:
-        """Whether a figure lies inside; None without an interval."""
-        return None if self.low is None or self.high is None else self.low <= figure <= self.high
+    def holds(self, figure: float, rounding: float = 0.0) -> bool | None:
+        """Whether a figure, known to +- `rounding`, may lie inside; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low - rounding <= figure <= self.high + rounding
 
     def as_json(self) -> dict[str, Any]:
         """{"value", "low", "high", "count"}."""
@@ -111,14 +111,19 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Pr
     Wider than the interval of the mean: it holds a single published figure, not the average of many.
     Source: Hahn and Meeker, "Statistical intervals", 1991, chapter 4.
     """
-    from scipy.stats import t
-
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return PredictionInterval(mean, None, None, count, confidence)
-    factor = float(t.ppf((1 + confidence) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+    factor = student_quantile(count, confidence) * math.sqrt(1 + 1 / count)
     half = factor * standard_deviation(values)
     return PredictionInterval(mean, mean - half, mean + half, count, confidence)
+
+
+def student_quantile(count: int, confidence: float) -> float:
+    """How many standard errors a two-sided Student's t interval of `count` values reaches."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + confidence) / 2, count - 1))
 
 
 def standard_deviation(values: Sequence[float]) -> float:

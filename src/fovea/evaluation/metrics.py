@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score, accuracy_score
 from fovea.evaluation.predictions import Predictions
+from fovea.settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def constant_predictor_accuracy(predictions: Predictions) -> float:
     return float(np.bincount(predictions.labels).max() / len(predictions))
 
 
-def all_metrics(predictions: Predictions, top_k: int, confidence: float) -> dict[str, Any]:
+def all_metrics(predictions: Predictions, recipe: Recipe) -> dict[str, Any]:
     """Every metric of a split as plain values, as result.json holds them."""
+    top_k, confidence = recipe.evaluation.top_k, recipe.evaluation.confidence
     result: dict[str, Any] = {
         "accuracy": accuracy(predictions, confidence).as_json(),
-        "loss": cross_entropy(predictions),
+        "loss": cross_entropy(predictions, recipe.training.loss_clip),
         "constant_predictor_accuracy": constant_predictor_accuracy(predictions),
     }
     if 1 < top_k < len(predictions.classes):

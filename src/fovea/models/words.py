@@ -31,10 +31,18 @@ class HardSigmoid(nn.Module):
         return (x * self.slope + 0.5).clamp(0, 1)
 
 
+def _relu(most: float | None = None) -> nn.Module:
+    if most is None:
+        return nn.ReLU()
+    if most <= 0:
+        raise ModelError(f"its maximum is {most:g}, expected a number above 0")
+    return nn.Hardtanh(0.0, most)
+
+
 ACTIVATIONS: Registry[Callable[..., nn.Module]] = Registry(
     "activation",
     {
-        "relu": lambda most=None: nn.ReLU() if most is None else nn.Hardtanh(0.0, most),
+        "relu": _relu,
         "relu6": nn.ReLU6,
         "gelu": nn.GELU,
         "silu": nn.SiLU,

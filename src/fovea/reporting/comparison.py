@@ -183,7 +183,7 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
             f"{score.value:.2%}" + (f", {run.mark}" if run.mark else ""),
             interval_words(score),
             f"{int(each.correct.sum()):,} of {len(each):,}",
-            f"{cross_entropy(each):.4f}",
+            f"{cross_entropy(each, run.recipe.training.loss_clip):.4f}",
         ]
         training = [
             shortened(name, 40),

@@ -229,11 +229,13 @@ def _report_line(folder: Path) -> list[str]:
     return [f"report  {folder / REPORT}"] if (folder / REPORT).is_file() else []
 
 
-def evaluation_lines(predictions: Predictions, looks: int, views: Views, as_json: bool, mark: str | None = None) -> str:
-    """The result of an evaluation for stdout; `views` says how it was made, `mark` what the images had a part in."""
-    score = accuracy(predictions)
+def evaluation_lines(
+    predictions: Predictions, looks: int, run: StoredRun, as_json: bool, mark: str | None = None
+) -> str:
+    """The result of an evaluation of a run for stdout; `mark` says what the images had a part in."""
+    score, views = accuracy(predictions), run.views
     if as_json:
-        loss = cross_entropy(predictions)
+        loss = cross_entropy(predictions, run.recipe.training.loss_clip)
         marked = {} if mark is None else {"selected_on_test": mark == SELECTED, "mark": mark}
         facts = {"test_accuracy": score.as_json(), "test_loss": loss, **marked, "looks": looks, "tta": views.as_json()}
         return json.dumps(facts)

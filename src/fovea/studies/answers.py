@@ -55,8 +55,10 @@ def last(run: StoredRun, name: str) -> float:
 def points(test: SeedsTest) -> str:
     """A difference of accuracies in points, with its interval and p where several seeds give them."""
     value = f"{test.difference.value * 100:+.2f} points"
-    if test.p_value is None or test.difference.low is None or test.difference.high is None:
+    if test.p_value is None:
         return f"{value} (one seed: no interval)"
+    if test.difference.low is None or test.difference.high is None:
+        return f"{value} with each of {test.difference.count} seeds, sign test p {p_text(test.p_value)}"
     ends = f"[{test.difference.low * 100:+.2f}, {test.difference.high * 100:+.2f}]"
     return f"{value} {ends}, paired t test over {test.difference.count} seeds, p {p_text(test.p_value)}"
 

@@ -97,7 +97,7 @@ class Record(Section):
         explained: why figures lie outside, or settings differ, where an experiment has shown it.
     """
 
-    program: str
+    program: Literal["P0", "P1", "P2", "P3", "P4"]
     asked: str
     teaches: str
     published: tuple[Figure, ...]
@@ -128,7 +128,16 @@ class Record(Section):
         strangers = [figure.beside for figure in self.published if figure.beside and figure.beside not in names]
         if strangers:
             raise ValueError(f"a published figure names the evaluation {strangers[0]!r}, which `beside` lacks")
+        if (self.program == "P0") != (self.before is not None):
+            raise ValueError("P0, and only P0, has a fit `before`")
+        if self.against is not None and self.against not in named_recipes():
+            raise ValueError(f"against names the recipe {self.against!r}, which there is not")
         return self
+
+    def rounding(self, figure: Figure) -> float:
+        """Half a unit of the last digit that figures of this kind were published with."""
+        alike = [repr(one.value).partition(".")[2] for one in self.published if one.figure == figure.figure]
+        return float(0.5 * 10.0 ** -max(map(len, alike)))
 
 
 @dataclass(frozen=True)

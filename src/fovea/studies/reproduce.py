@@ -12,7 +12,7 @@ from fovea.evaluation.intervals import PredictionInterval, prediction_interval
 from fovea.evaluation.stored import StoredRun
 from fovea.settings import SELECTED, Recipe, flat_settings, test_mark
 from fovea.studies.beside import beside_figures, beside_seconds
-from fovea.studies.published import OF_AN_EPOCH, Beside, Figure, Program
+from fovea.studies.published import OF_AN_EPOCH, Beside, Figure, Program, Record
 from fovea.studies.seeds import AnyRun, SeedStudy
 
 # What may differ from the recipe without its being another training.
@@ -136,10 +136,10 @@ def compare(program: Program, published: Recipe, study: SeedStudy[AnyRun]) -> tu
     measured = [measure(run, program.record.beside) for run in study.runs]
     epochs = [int(run.result["epochs"]) for run in study.runs]
     as_long = all(count == published.training.epochs for count in epochs)
-    return tuple(_compare(figure, measured, as_long) for figure in program.record.published)
+    return tuple(_compare(figure, measured, as_long, program.record) for figure in program.record.published)
 
 
-def _compare(figure: Figure, measured: Sequence[Measured], as_long: bool) -> Comparison:
+def _compare(figure: Figure, measured: Sequence[Measured], as_long: bool, record: Record) -> Comparison:
     if figure.figure in OF_AN_EPOCH and isinstance(figure.epoch, str) and not as_long:
         return Comparison(figure, None, reason="not as many epochs as published")
     if figure.figure == "seconds" and not as_long:
@@ -150,8 +150,9 @@ def _compare(figure: Figure, measured: Sequence[Measured], as_long: bool) -> Com
     interval = prediction_interval(values)
     if figure.figure == "parameters":
         return Comparison(figure, PredictionInterval(values[0], None, None, len(values)), values[0] == figure.value)
-    inside = None if figure.figure.startswith("seconds") else interval.holds(figure.value)
-    return Comparison(figure, interval, inside)
+    if figure.about or figure.figure.startswith("seconds"):
+        return Comparison(figure, interval)
+    return Comparison(figure, interval, interval.holds(figure.value, record.rounding(figure)))
 
 
 @dataclass(frozen=True)

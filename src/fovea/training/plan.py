@@ -30,7 +30,16 @@ from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kern
 from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
-from fovea.training.start import Origin, Start, continue_optimizers, load_start, read_start, seen_before, start_of
+from fovea.training.start import (
+    Origin,
+    Start,
+    continue_optimizers,
+    load_start,
+    other_steps,
+    read_start,
+    seen_before,
+    start_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +133,7 @@ def plan_run(
         complete = complete.model_copy(
             update={"model": complete.model.model_copy(update={"weights_sha256": start.sha256})}
         )
-        lines += load_start(built, start)
+        lines += load_start(built, start, train.classes)
         if start.checkpoint is not None:  # tried out here, before anything is written
             continue_optimizers(start, make_optimizers(built, complete.optimizer))
     _check_state(built)
@@ -138,6 +147,7 @@ def plan_run(
     if net is None:
         complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
         lines += more
+    lines += other_steps(start, preprocessor) if start is not None else []
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()

@@ -233,8 +233,7 @@ def _write_results(
     views: Views,
     used_seconds: float | None,
 ) -> None:
-    evaluation = plan.recipe.evaluation
-    metrics = {name: all_metrics(found, evaluation.top_k, evaluation.confidence) for name, found in predictions.items()}
+    metrics = {name: all_metrics(found, plan.recipe) for name, found in predictions.items()}
     for name, found in predictions.items():
         write_bytes(folder / f"predictions-{name}.npz", predictions_as_npz(found))
     last = predictions.get("test", predictions["val"])

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
 from fovea.data.prepare import Problem, Splits
-from fovea.data.split import Split
+from fovea.data.preprocess import Preprocessor
 from fovea.errors import DataError, ModelError, SettingsError
 from fovea.evaluation.modelfile import read_contents, tensors_digest
 from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json
-from fovea.settings import ModelSettings, Recipe
+from fovea.settings import Recipe
 from fovea.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer_states, tensors_of
 from fovea.training.records import STATES
 
+MAX_ANCESTORS = 100  # runs that started from runs
 GIVEN_WEIGHTS = "start.safetensors"  # of a run folder: weights that came without a file of ours
 
 
@@ -61,7 +63,10 @@ class Start:
         sha256: of the weights and, where it goes on, of what the optimizer had gathered.
         line: what they are, for the user.
         checkpoint: the state whose optimizer goes on; None: it starts fresh.
-        source: where the earlier run's images came from, and split: which of them it trained on; None: not known.
+        classes: what its outputs tell apart; None: not known.
+        steps: of its preprocessing, as settings; None: not known.
+        source: where the images came from that it was trained on, and trained: part of the data -> indices of those
+            images, of earlier runs that it started from too; None: not known.
         lineage: the same as plain values, for config.yaml.
         is_given: the weights came without a file: the run keeps them as start.safetensors.
     """
@@ -70,8 +75,10 @@ class Start:
     sha256: str
     line: str
     checkpoint: Checkpoint | None = None
+    classes: tuple[str, ...] | None = None
+    steps: Mapping[str, Any] | None = None
     source: str | None = None
-    split: Split | None = None
+    trained: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     is_given: bool = False
 
@@ -102,8 +109,8 @@ def read_start(recipe: Recipe) -> Start | None:
     return start
 
 
-def start_net(path: Path) -> ModelSettings:
-    """The net of a run folder or a model file.
+def start_net(path: Path) -> dict[str, Any]:
+    """The settings that take over the net of a run folder or a model file, its weights and its steps of preprocessing.
 
     Raises:
         SettingsError: when there is none, or it is a module of the user's own.
@@ -111,13 +118,15 @@ def start_net(path: Path) -> ModelSettings:
     """
     if not path.exists():
         raise SettingsError(f"There is no {path} to start from: expected a run folder or a model file.")
-    model = StoredRun(path).recipe.model if path.is_dir() else read_contents(path)[0].model
+    card, _ = read_contents(StoredRun(path).file("best.safetensors") if path.is_dir() else path)
+    model = card.model
     if model.layers is None:
         raise SettingsError(
             f"{path} was trained with a module of your own ({model.name}): load its weights into the module "
             "(fovea.load_run(path, module).model.net) and pass it as model=."
         )
-    return model
+    net = {"model.name": model.name, "model.layers": model.layers, "model.initializer": model.initializer}
+    return {**net, **card.preprocessor.steps, "model.weights": str(path)}
 
 
 def _of_file(path: Path, continued: bool) -> Start:
@@ -127,7 +136,9 @@ def _of_file(path: Path, continued: bool) -> Start:
     epoch = (card.metrics or {}).get("epoch")
     words = f"weights of {path}" + (f", epoch {epoch}" if epoch else "")
     digest = tensors_digest(weights)
-    return Start(weights, digest, words, lineage={"weights": str(path), "sha256": digest, "epoch": epoch})
+    lineage = {"weights": str(path), "sha256": digest, "epoch": epoch}
+    line = f"{words}; which images they were trained on is not known"
+    return Start(weights, digest, line, None, card.classes, card.preprocessor.steps, lineage=lineage)
 
 
 def _of_run(path: Path, continued: bool) -> Start:
@@ -137,20 +148,41 @@ def _of_run(path: Path, continued: bool) -> Start:
         "run_id": read_json(run.file("environment.json")).get("run_id"),
         "data": run.recipe.data.source,
     }
+    card, kept = read_contents(run.file("best.safetensors"))
+    start = Start(
+        kept, "", "", None, card.classes, card.preprocessor.steps, run.recipe.data.source, _trained_images(run)
+    )
     if not continued:
-        _, weights = read_contents(run.file("best.safetensors"))
-        epoch, digest = run.result["best_epoch"], tensors_digest(weights)
-        line = f"weights of epoch {epoch} of {path}"
+        epoch, digest = run.result["best_epoch"], tensors_digest(kept)
         lineage = {**facts, "sha256": digest, "epoch": epoch}
-        return Start(weights, digest, line, None, run.recipe.data.source, run.split, lineage)
+        return replace(start, sha256=digest, line=f"weights of epoch {epoch} of {path}", lineage=lineage)
     found = newest_checkpoint(path / STATES)
     if found.checkpoint is None:
         raise DataError(f"{path / STATES} holds no state: the optimizer of this run cannot be gone on with.")
     digest, epoch = tensors_digest(found.checkpoint.tensors), found.checkpoint.facts["epoch"]
-    line = f"weights and optimizer as they were at the end of {path}, epoch {epoch}"
-    lineage = {**facts, "sha256": digest, "epoch": epoch, "optimizer": "continued"}
-    weights = tensors_of(found.checkpoint, "net")
-    return Start(weights, digest, line, found.checkpoint, run.recipe.data.source, run.split, lineage)
+    return replace(
+        start,
+        weights=tensors_of(found.checkpoint, "net"),
+        sha256=digest,
+        line=f"weights and optimizer as they were at the end of {path}, epoch {epoch}",
+        checkpoint=found.checkpoint,
+        lineage={**facts, "sha256": digest, "epoch": epoch, "optimizer": "continued"},
+    )
+
+
+def _trained_images(run: StoredRun) -> dict[str, NDArray[np.int64]]:
+    """Part of the data -> indices of the images that a run, and those that it started from, were trained on."""
+    source, found = run.recipe.data.source, dict[str, NDArray[np.int64]]()
+    for _ in range(MAX_ANCESTORS):
+        part, indices = run.split.sources["train"], run.split.indices["train"]
+        found[part] = np.union1d(found.get(part, indices), indices)
+        before = Path(str(run.recipe.model.weights))
+        if run.recipe.model.weights is None or not (before / "config.yaml").is_file():
+            break
+        run = StoredRun(before)
+        if run.recipe.data.source != source:
+            break
+    return found
 
 
 def start_of(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> Start:
@@ -168,8 +200,11 @@ def start_of(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> Start:
     return Start(weights, digest, "weights that came with the model", lineage=lineage, is_given=True)
 
 
-def load_start(net: nn.Module, start: Start) -> list[str]:
-    """Put the weights into a net; a last layer for other classes keeps its fresh ones.
+def load_start(net: nn.Module, start: Start, classes: tuple[str, ...]) -> list[str]:
+    """Put the weights into a net; a last layer that tells other classes apart keeps its fresh ones.
+
+    Args:
+        classes: of the net.
 
     Returns:
         Lines to show.
@@ -177,21 +212,38 @@ def load_start(net: nn.Module, start: Start) -> list[str]:
     Raises:
         ModelError: when any other weight does not fit.
     """
-    fresh = net.state_dict()
-    head = _head(net)
+    fresh, head = net.state_dict(), _head(net)
+    of_head = [name for name in fresh if name.rpartition(".")[0] == head]
+    other_classes = start.classes not in (None, classes)
     other = [name for name in fresh if name not in start.weights or fresh[name].shape != start.weights[name].shape]
-    if any(name.rpartition(".")[0] != head for name in other) or set(start.weights) - set(fresh):
+    fits = all(
+        name in of_head and name in start.weights and fresh[name].shape[1:] == start.weights[name].shape[1:]
+        for name in other
+    )
+    if not fits or set(start.weights) - set(fresh):
         strangers = [*other, *(set(start.weights) - set(fresh))][:3]
         raise ModelError(
             f"The {start.line} do not fit this net ({', '.join(strangers)}): give the net that they were trained in "
             "(--from takes both) and images of the same size and channels."
         )
-    net.load_state_dict({**fresh, **{name: start.weights[name] for name in fresh if name not in other}})
-    if not other:
+    kept = of_head if other or other_classes else []
+    net.load_state_dict({**fresh, **{name: start.weights[name] for name in fresh if name not in kept}})
+    if not kept:
         return []
     if start.checkpoint is not None:
-        raise SettingsError("optimizer.start continued needs the same classes: the last layer has other shapes here.")
+        raise SettingsError("optimizer.start continued needs the classes of the earlier run; here they are others.")
     return ["the last layer starts fresh: the classes are others than those of the weights"]
+
+
+def other_steps(start: Start, preprocessor: Preprocessor) -> list[str]:
+    """A line where the images are preprocessed otherwise than those that the weights were trained on."""
+    if start.steps is None:
+        return []
+    now = preprocessor.steps
+    differing = [f"{name} {before}, here {now[name]}" for name, before in start.steps.items() if now[name] != before]
+    if not differing:
+        return []
+    return [f"warning: the weights were trained on images preprocessed otherwise: {'; '.join(differing)}"]
 
 
 def _head(net: nn.Module) -> str | None:
@@ -221,13 +273,12 @@ def seen_before(start: Start, splits: Splits, source: str | None) -> list[Proble
     Args:
         source: where this run's images come from.
     """
-    if start.split is None or source is None or start.source != source:
+    if source is None or start.source != source:
         return []
-    earlier, problems = start.split, []
+    problems = []
     for name, words in (("val", "validation"), ("test", "test")):
-        if splits.split.sources[name] != earlier.sources["train"]:
-            continue
-        count = len(np.intersect1d(splits.split.indices[name], earlier.indices["train"]))
+        trained = start.trained.get(splits.split.sources[name], np.empty(0, np.int64))
+        count = len(np.intersect1d(splits.split.indices[name], trained))
         if count:
             cause = (
                 f"The weights that training starts from have been trained on {count:,} of the "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fovea.errors import ModelError
+from fovea.errors import FoveaError, ModelError
 
 MAX_CONFIG_BYTES = 2**24  # of the JSON: the largest nets of Keras' own have a megabyte
 MAX_LAYERS = 2000
@@ -109,6 +110,18 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+@contextlib.contextmanager
+def as_keras_writes() -> Iterator[None]:
+    """Whatever else a config holds than what Keras writes ends in one message."""
+    try:
+        yield
+    except FoveaError:
+        raise
+    except (AttributeError, ArithmeticError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ModelError(f"its config is not what Keras writes ({type(error).__name__}: {_shown(error)}).") from None
+
+
+@as_keras_writes()
 def parse_config(text: str | bytes, version: str | None = None) -> Graph:
     """The graph of `model.to_json()`, of a whole-model file's config or of a .keras' config.json.
 
@@ -195,7 +208,7 @@ def _sequential(config: Mapping[str, Any], era: int) -> Graph:
         if any(layer.name == before.name for before in layers):
             raise layer.refused("another layer has the same name")
         if not layers:
-            shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or shape
+            shape = layer.config.get("batch_shape") or shape
         layers.append(layer)
     if layers[0].class_name != "InputLayer":  # an older form: the first layer says what comes in
         first = KerasLayer(f"{layers[0].name}_input", "InputLayer", {}, (), era)

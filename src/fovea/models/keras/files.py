@@ -17,7 +17,7 @@ import torch
 from fovea.data.archives import BOMB_BYTES, BOMB_RATIO
 from fovea.errors import DataError, ModelError
 from fovea.models.build import build_net
-from fovea.models.keras.config import MAX_CONFIG_BYTES, Graph, parse_config
+from fovea.models.keras.config import MAX_CONFIG_BYTES, Graph, as_keras_writes, parse_config
 from fovea.models.keras.convert import Net, convert
 from fovea.models.keras.graph import weighted_layers
 from fovea.models.keras.layer_lines import Arrays
@@ -105,7 +105,8 @@ def model_of(graph: Graph, arrays: Arrays | None, name: str) -> KerasModel:
     Raises:
         ModelError: names the layer that is not supported or whose weights do not fit.
     """
-    net = convert(graph, arrays)
+    with as_keras_writes():
+        net = convert(graph, arrays)
     weights = None if arrays is None else _state(net, arrays)
     return KerasModel(net.layers, net.image_shape, net.num_classes, weights, net.notes, name)
 
