@@ -211,7 +211,8 @@ def figures() -> str:
             lines += ["| figure | published | measured | inside |", "|---|---|---|---|"]
             lines += [figure_line(entry) for entry in found["figures"]]
             lines.append("")
-        lines += [f"- {line}" for line in [*found["answer"]["lines"], *found["notes"]]]
+        explained = read_program(CASES[name].recipe).record.explained
+        lines += [f"- {line}" for line in [*found["answer"]["lines"], *found["notes"], *explained]]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) or "Not measured so far."
 
