@@ -253,6 +253,11 @@ def test_mark(recipe: Recipe) -> str | None:
     return SELECTED if any(name.startswith("val_") for name in watched) else VALIDATED
 
 
+def mark_as_json(mark: str | None) -> dict[str, Any]:
+    """What JSON says beside a figure that bears a `test_mark`; nothing where it bears none."""
+    return {} if mark is None else {"selected_on_test": mark == SELECTED, "mark": mark}
+
+
 SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
 # A section's name alone sets the one value that people mean by it: `optimizer=adam`.
 SECTION_VALUE = {"data": "source", "augmentation": "preset", "model": "name", "optimizer": "name", "schedule": "name"}

@@ -92,3 +92,8 @@ def _few_threads(num_values: int) -> Iterator[None]:
 def gather(images: Pixels, indices: NDArray[np.int64]) -> torch.Tensor:
     """uint8 [N, H, W, C] at `indices` -> float32 [B, C, H, W] in channels_last order."""
     return torch.from_numpy(images[indices]).permute(0, 3, 1, 2).to(torch.float32)
+
+
+def as_pixels(batch: torch.Tensor) -> NDArray[np.uint8]:
+    """The inverse of `gather`: float32 [B, C, H, W] -> whole values of 0 to 255, uint8 [B, H, W, C]."""
+    return np.ascontiguousarray(batch.clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(np.uint8))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.data.augment import augment_batch
-from fovea.data.batches import gather
+from fovea.data.batches import as_pixels, gather
 from fovea.data.imageset import ImageSet
 from fovea.data.pixels import as_array, from_array
 from fovea.errors import DataError
@@ -96,7 +96,7 @@ def _augmented(train: ImageSet, augmentation: AugmentationSettings, seed: int) -
     draws = [augment_batch(pixels, augmentation, rows, seed, epoch) for epoch in range(1, VARIANTS + 1)]
     if all(bool((draw == pixels).all()) for draw in draws):
         return np.empty((0, VARIANTS + 1, *train.image_shape), np.uint8)
-    shown = [draw.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8) for draw in (pixels, *draws)]
+    shown = [as_pixels(draw) for draw in (pixels, *draws)]
     flat = shrink(np.stack(shown, axis=1).reshape(-1, *train.image_shape))
     return flat.reshape(len(rows), VARIANTS + 1, *flat.shape[1:])
 

@@ -30,7 +30,7 @@ from fovea.files import read_json, read_json_lines
 from fovea.recipefile import read_recipe, read_record
 from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
-from fovea.settings import METRIC_ALIASES, SELECTED, Recipe, flat_settings, test_mark
+from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
 
 class History(dict[str, list[float]]):
@@ -275,7 +275,7 @@ class StoredRun:
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
-            **({} if self.mark is None else {"selected_on_test": self.mark == SELECTED, "mark": self.mark}),
+            **mark_as_json(self.mark),
             **facts,
             "findings": self.findings,
             **({} if self.profile is None else {"profile": self.profile.as_json()}),

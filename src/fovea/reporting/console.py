@@ -21,7 +21,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
-from fovea.settings import SELECTED, test_mark
+from fovea.settings import mark_as_json, test_mark
 from fovea.studies.seeds import AnyRun, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import Plan
@@ -236,9 +236,8 @@ def evaluation_lines(
     score, views = accuracy(predictions), run.views
     if as_json:
         loss = cross_entropy(predictions, run.recipe.training.loss_clip)
-        marked = {} if mark is None else {"selected_on_test": mark == SELECTED, "mark": mark}
-        facts = {"test_accuracy": score.as_json(), "test_loss": loss, **marked, "looks": looks, "tta": views.as_json()}
-        return json.dumps(facts)
+        facts = {"test_accuracy": score.as_json(), "test_loss": loss, **mark_as_json(mark)}
+        return json.dumps({**facts, "looks": looks, "tta": views.as_json()})
     seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
     words = f"\nmeasured with {views.words}" if views.words else ""
     return f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}{words}{seen}"

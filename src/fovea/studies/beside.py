@@ -11,7 +11,7 @@ import numpy as np
 
 from fovea.budget import clock
 from fovea.data.augment import augment_batch
-from fovea.data.batches import gather
+from fovea.data.batches import as_pixels, gather
 from fovea.data.draws import derived_seed
 from fovea.data.imageset import ImageSet
 from fovea.data.preprocess import fit_preprocessor
@@ -74,8 +74,7 @@ def augmented(images: ImageSet, settings: AugmentationSettings, seed: int, epoch
     indices = np.arange(len(images))
     own_seed = derived_seed(seed, "beside")
     changed = augment_batch(gather(images.images, indices), settings, indices, own_seed, epoch)
-    pixels = changed.clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
-    return replace(images, images=np.ascontiguousarray(pixels))
+    return replace(images, images=as_pixels(changed))
 
 
 def watchers_of(besides: Sequence[Beside], plan: Plan, folder: Path) -> list[Callback]:

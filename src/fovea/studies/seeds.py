@@ -14,7 +14,7 @@ from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
-from fovea.settings import SELECTED, Recipe, with_settings
+from fovea.settings import Recipe, mark_as_json, with_settings
 
 AnyRun = TypeVar("AnyRun", bound=StoredRun)
 
@@ -81,7 +81,7 @@ class SeedStudy(Generic[AnyRun]):
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
-            **({} if self.mark is None else {"selected_on_test": self.mark == SELECTED, "mark": self.mark}),
+            **mark_as_json(self.mark),
             "tta": None
             if self.views.as_json() is None
             else {"views": self.views.name, "fraction": self.views.fraction},

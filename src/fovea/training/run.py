@@ -189,10 +189,8 @@ def _predict_splits(
     """
     evaluation, best = plan.recipe.evaluation, folder / "best.safetensors"
     try:
-        net, weights = (
-            read_model(best, plan.net if plan.own_net else None, plan.preprocessor.function).net,
-            file_digest(best),
-        )
+        net = read_model(best, plan.net if plan.own_net else None, plan.preprocessor.function).net
+        weights = file_digest(best)
     except (DataError, OSError) as error:  # written by this process: no mistake of the user's
         raise RunFailedError(f"The weights just trained cannot be read back: {error}") from None
     target = plan.hardware.target
@@ -203,11 +201,10 @@ def _predict_splits(
     predictions = {"val": look_again(net, val, plan.preprocessor, target, size, views, plain)}
     if evaluation.test:
         images = plan.splits.sets["test"]
-        # With `validation: test` they are the same images, answered already.
-        same = plan.recipe.data.validation == "test"
-        predictions["test"] = (
-            predictions["val"] if same else predict(net, images, plan.preprocessor, target, size, views)
-        )
+        if plan.recipe.data.validation == "test":  # the same images, answered already
+            predictions["test"] = predictions["val"]
+        else:
+            predictions["test"] = predict(net, images, plan.preprocessor, target, size, views)
         entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id, "weights": weights}
         looks = record_test_look(ledger_folder, images.fingerprint, entry)
         if looks > 1:
