@@ -11,8 +11,15 @@ from torch import nn
 
 from fovea.models.build import build_net
 from fovea.settings import ModelSettings
-from fovea.training.fast_ops import BulkDropout, Im2colConv2d, dropout_mask, im2col_weight_gradient, use_fast_ops
+from fovea.training.fast_ops import BulkDropout, dropout_mask, use_fast_ops
 from fovea.training.kernels import IM2COL
+from fovea.training.weight_gradients import (
+    Im2colConv2d,
+    StripsConv2d,
+    im2col_weight_gradient,
+    side_by_side,
+    strips_weight_gradient,
+)
 
 CHANNELS_LAST = torch.channels_last
 
@@ -105,20 +112,48 @@ def test_the_weight_gradient_by_im2col_is_that_of_torch(
     torch.testing.assert_close(found, weight.grad)
 
 
+@pytest.mark.parametrize("batch", [1, 5, 32, 33])
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [((3, 3), (1, 1)), ((3, 3), (0, 0)), ((5, 5), (2, 2)), ((5, 5), (1, 1)), ((3, 2), (2, 0))]
+)
+def test_the_weight_gradient_by_strips_is_that_of_torch(
+    batch: int, kernel: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    x, weight = maps(batch, 3, 8, 7).double(), maps(6, 3, *kernel).double().requires_grad_()
+    out = F.conv2d(x, weight, None, 1, padding)
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
+    found = strips_weight_gradient(gradient, x, weight.shape, (1, 1), padding)
+    torch.testing.assert_close(found, weight.grad)
+
+
+def test_images_side_by_side_stand_in_their_order_with_zeros_around_them() -> None:
+    x = torch.arange(1.0, 7).view(3, 1, 1, 2)
+    assert side_by_side(x, images=2, pitch=3, tail=1).tolist() == [[[[1, 2, 0, 3, 4, 0, 0]]], [[[5, 6, 0, 0, 0, 0, 0]]]]
+
+
+def test_a_convolution_with_a_stride_keeps_the_gradient_of_torch() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1))
+    use_fast_ops(net, dict.fromkeys("012", "strips"))
+    assert [type(module) for module in net] == [nn.Conv2d, nn.Conv2d, StripsConv2d]
+
+
+@pytest.mark.parametrize("way", [Im2colConv2d, StripsConv2d])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_with_that_gradient_passes_the_finite_difference_check(bias: bool) -> None:
+def test_a_convolution_with_that_gradient_passes_the_finite_difference_check(way: type[nn.Conv2d], bias: bool) -> None:
     conv = nn.Conv2d(2, 3, 3, padding=1, bias=bias).double()
-    conv.__class__ = Im2colConv2d
+    conv.__class__ = way
     x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     parameters = list(conv.parameters())
     assert torch.autograd.gradcheck(lambda x, *_: conv(x), (x, *parameters))
 
 
-def test_in_bf16_it_rounds_as_torch_rounds() -> None:
+@pytest.mark.parametrize("way", [Im2colConv2d, StripsConv2d])
+def test_in_bf16_it_rounds_as_torch_rounds(way: type[nn.Conv2d]) -> None:
     plain = nn.Conv2d(32, 16, 3, padding=1)
     fast = nn.Conv2d(32, 16, 3, padding=1)
     fast.load_state_dict(plain.state_dict())
-    fast.__class__ = Im2colConv2d
+    fast.__class__ = way
     x = maps(64, 32, 3, 3)
     for conv in (plain, fast):
         with torch.autocast("cpu", torch.bfloat16):

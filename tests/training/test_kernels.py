@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.conftest import bars
 
@@ -13,6 +15,7 @@ from fovea.settings import ModelSettings, Recipe, TrainingSettings, with_setting
 from fovea.training import kernels
 from fovea.training.hardware import choose_hardware
 from fovea.training.kernels import ConvolutionShape, convolution_shapes, shipped_table, table_kernels, tuned_kernels
+from fovea.training.weight_gradients import WEIGHT_GRADIENTS
 
 WIDE_ON_A_SMALL_MAP = ConvolutionShape(64, 256, 256, 3, 3, (3, 3), (1, 1), (1, 1))
 NARROW = ConvolutionShape(64, 16, 16, 3, 3, (3, 3), (1, 1), (1, 1))
@@ -25,7 +28,8 @@ def bf16() -> TrainingSettings:
 
 def test_every_row_of_the_table_names_what_it_holds_for() -> None:
     for rule in shipped_table():
-        assert set(rule) == {"feature", "precision", "largest_map", "fewest_channels"}
+        assert set(rule) == {"feature", "precision", "way", "largest_map", "fewest_channels"}
+        assert rule["way"] in WEIGHT_GRADIENTS
         assert rule["feature"] in {"avx512_bf16", "amx_bf16"}
 
 
@@ -37,6 +41,10 @@ def test_the_table_answers_for_the_shapes_of_its_own_cpu_only(monkeypatch: pytes
     assert lines == [
         "weight gradient by im2col of 1 of 2 convolutions (256>256 3x3 on 3x3): by the shipped table for avx512_bf16"
     ]
+    monkeypatch.setattr(kernels, "cpu_has_bf16", lambda: "amx_bf16")
+    assert table_kernels(shapes, bf16())[0] == {"wide": "strips"}
+    strided = replace(WIDE_ON_A_SMALL_MAP, stride=(2, 2))
+    assert table_kernels({"strided": strided}, bf16())[0] == {}
     assert table_kernels(shapes, TrainingSettings(precision="fp32"))[0] == {}
     monkeypatch.setattr(kernels, "cpu_has_bf16", lambda: None)
     assert table_kernels(shapes, bf16()) == ({}, [])
@@ -62,7 +70,7 @@ def test_measuring_takes_the_faster_way_and_shows_both_times(monkeypatch: pytest
 
 def test_timing_a_shape_really_runs_both_ways() -> None:
     found = kernels.time_kernels(ConvolutionShape(2, 3, 4, 5, 4, (3, 2), (2, 1), (1, 0)), "fp32", repeats=1)
-    assert set(found) == {"torch", "im2col"}
+    assert set(found) == {"torch", "im2col"}  # strips need a stride of 1
     assert min(found.values()) > 0
 
 

@@ -129,7 +129,10 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
     assert len(Path("runs/test_ledger.jsonl").read_text().splitlines()) == 2  # of `whole`, and of this run
 
 
-def test_with_every_fast_op_on_two_runs_and_a_resumed_one_have_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("way", "kind"), [("im2col", "Im2colConv2d"), ("strips", "StripsConv2d")])
+def test_with_every_fast_op_on_two_runs_and_a_resumed_one_have_the_same_bytes(
+    way: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layers = [
         "whiten 2x2 relu",
         "maxpool 2",
@@ -139,10 +142,10 @@ def test_with_every_fast_op_on_two_runs_and_a_resumed_one_have_the_same_bytes(mo
         "flatten",
         "dense classes",
     ]
-    fast = {"layers": layers, "optimizer": "rmsprop", "fast_ops": "on", "kernels": {"3": "im2col"}, "epochs": 2}
+    fast = {"layers": layers, "optimizer": "rmsprop", "fast_ops": "on", "kernels": {"3": way}, "epochs": 2}
     moved = {"width_shift_range": 2, "horizontal_flip": "alternating", "augmentation": "none"}
     whole = train("whole", **fast, **moved)
-    assert [type(module).__name__ for module in plan_of(whole).modules()].count("Im2colConv2d") == 1
+    assert [type(module).__name__ for module in plan_of(whole).modules()].count(kind) == 1
     assert content(train("again", **fast, **moved)) == content(whole)
     folder = stopped(monkeypatch, "SIGINT@step#3", **fast, **moved)
     assert content(resume(folder).path) == content(whole)

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from fovea.training.kernels import IM2COL
+from fovea.training.kernels import IM2COL, STRIPS, strips_fit
+from fovea.training.weight_gradients import Im2colConv2d, StripsConv2d
 
 
 def use_fast_ops(net: nn.Module, kernels: Mapping[str, str]) -> None:
@@ -30,8 +29,16 @@ def use_fast_ops(net: nn.Module, kernels: Mapping[str, str]) -> None:
             _pool_before_relu(module)
         elif type(module) is nn.Dropout:
             module.__class__ = BulkDropout
-        elif type(module) is nn.Conv2d and kernels.get(name) == IM2COL:
-            module.__class__ = Im2colConv2d
+        elif type(module) is nn.Conv2d and name in kernels:
+            _use_kernel(module, kernels[name])
+
+
+def _use_kernel(module: nn.Conv2d, kernel: str) -> None:
+    padded = isinstance(module.padding, tuple)
+    if kernel == IM2COL and padded:
+        module.__class__ = Im2colConv2d
+    if kernel == STRIPS and padded and strips_fit(module.kernel_size, module.stride, module.padding):  # type: ignore[arg-type]
+        module.__class__ = StripsConv2d
 
 
 def _pool_before_relu(chain: nn.Sequential) -> None:
@@ -75,71 +82,3 @@ def dropout_mask(like: torch.Tensor, rate: float) -> torch.Tensor:
     flat = mask.as_strided((count,), (1,))
     torch.mul(kept, levels / (levels - threshold), out=flat) if threshold < levels else flat.zero_()
     return mask
-
-
-class Im2colConv2d(nn.Conv2d):
-    """A convolution whose weight gradient is one matrix product over the patches of its input.
-
-    For wide layers on small maps, where torch's own runs far below the speed of a matrix product.
-    """
-
-    plain_name = "Conv2d"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"):
-            return super().forward(x)
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(dtype), self.weight.to(dtype)
-        else:
-            weight = self.weight
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        out: torch.Tensor = _Im2colConvolution.apply(x, weight, bias, self.stride, self.padding)  # type: ignore[no-untyped-call]
-        return out
-
-
-class _Im2colConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.has_bias = stride, padding, bias is not None
-        return F.conv2d(x, weight, bias, stride, padding)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        of_input = None
-        if ctx.needs_input_grad[0]:
-            of_input = torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [True, False, False]
-            )[0]
-        of_bias = gradient.sum(dim=(0, 2, 3)) if ctx.has_bias else None
-        return of_input, im2col_weight_gradient(gradient, x, weight.shape, ctx.stride, ctx.padding), of_bias, None, None
-
-
-def im2col_weight_gradient(
-    gradient: torch.Tensor,
-    x: torch.Tensor,
-    shape: torch.Size,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
-) -> torch.Tensor:
-    """The gradient of a convolution's kernel: [C_out, C_in, kH, kW].
-
-    Args:
-        gradient: of the output, [B, C_out, H', W'].
-        x: the input, [B, C_in, H, W], of the same dtype.
-        shape: of the kernel.
-    """
-    out_channels, in_channels, height, width = shape
-    batch, _, rows, columns = gradient.shape
-    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1).contiguous()
-    by_image, by_row, by_column, _ = padded.stride()
-    # In this order of memory a row of a patch is one run of kW * C_in numbers.
-    patches = padded.as_strided(
-        (batch, rows, columns, height, width * in_channels),
-        (by_image, by_row * stride[0], by_column * stride[1], by_row, 1),
-    ).reshape(batch * rows * columns, height * width * in_channels)
-    flat = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels)
-    return (flat.T @ patches).view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)

@@ -1,6 +1,6 @@
 """How the weight gradient of each convolution is computed: from a shipped table, or measured by --autotune.
 
-Two ways give the same numbers up to rounding. Which is faster depends on shape, dtype, CPU feature and threads; the
+All ways give the same numbers up to rounding. Which is faster depends on shape, dtype, CPU feature and threads; the
 choice stands in config.yaml, so that a run's bytes never hang on a measurement of the moment.
 """
 
@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import nn
 from fovea.evaluation.predictions import cpu_has_bf16
 from fovea.settings import TrainingSettings
 
-IM2COL, TORCH = "im2col", "torch"
+IM2COL, STRIPS, TORCH = "im2col", "strips", "torch"
 TABLE = "kernels.yaml"
 
 
@@ -74,6 +74,11 @@ def convolution_shapes(net: nn.Module, image_shape: tuple[int, int, int], batch:
     return found
 
 
+def strips_fit(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+    """Whether images laid side by side give a convolution's weight gradient; sizes as (height, width)."""
+    return tuple(stride) == (1, 1) and 2 * padding[1] < kernel[1]
+
+
 @cache
 def shipped_table() -> list[dict[str, Any]]:
     """Rules in order: the first that fits a convolution says how its weight gradient is computed."""
@@ -100,33 +105,38 @@ def tuned_kernels(
     with torch.random.fork_rng(devices=[]):
         for name, shape in shapes.items():
             seconds = time_kernels(shape, settings.precision)
-            if seconds[IM2COL] < 0.95 * seconds[TORCH]:
-                kernels[name] = IM2COL
+            fastest = min(seconds, key=lambda way: seconds[way])
+            if seconds[fastest] < 0.95 * seconds[TORCH]:
+                kernels[name] = fastest
             shown = ", ".join(f"{way} {found * 1000:.2f} ms" for way, found in seconds.items())
             lines.append(f"autotune {shape.words}: weight gradient {shown}")
     return kernels, lines + _lines(kernels, shapes, "as measured")
 
 
 def _lines(kernels: Mapping[str, str], shapes: Mapping[str, ConvolutionShape], reason: str) -> list[str]:
-    if not kernels:
-        return []
-    places = ", ".join(dict.fromkeys(shapes[name].words for name in kernels))
-    return [f"weight gradient by {IM2COL} of {len(kernels)} of {len(shapes)} convolutions ({places}): {reason}"]
+    lines = []
+    for way in dict.fromkeys(kernels.values()):
+        names = [name for name, kernel in kernels.items() if kernel == way]
+        places = ", ".join(dict.fromkeys(shapes[name].words for name in names))
+        lines.append(f"weight gradient by {way} of {len(names)} of {len(shapes)} convolutions ({places}): {reason}")
+    return lines
 
 
 def _by_table(shape: ConvolutionShape, feature: str, precision: str) -> str:
     for rule in shipped_table():
-        if rule["feature"] != feature or rule["precision"] != precision:
+        if rule["feature"] != feature or rule["precision"] != precision or shape.kernel != (3, 3):
+            continue
+        if rule["way"] == STRIPS and not strips_fit(shape.kernel, shape.stride, shape.padding):
             continue
         small = shape.height * shape.width <= rule["largest_map"] ** 2
-        if small and min(shape.in_channels, shape.out_channels) >= rule["fewest_channels"] and shape.kernel == (3, 3):
-            return IM2COL
+        if small and min(shape.in_channels, shape.out_channels) >= rule["fewest_channels"]:
+            return str(rule["way"])
     return TORCH
 
 
 def time_kernels(shape: ConvolutionShape, precision: str, repeats: int = 7) -> dict[str, float]:
     """Algorithm -> median seconds of one weight gradient of that shape."""
-    from fovea.training.fast_ops import im2col_weight_gradient
+    from fovea.training.weight_gradients import WEIGHT_GRADIENTS
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rows = (shape.height - 1) * shape.stride[0] + shape.kernel[0] - 2 * shape.padding[0]
@@ -142,8 +152,10 @@ def time_kernels(shape: ConvolutionShape, precision: str, repeats: int = 7) -> d
         TORCH: lambda: torch.ops.aten.convolution_backward(
             gradient, x, weight, None, shape.stride, shape.padding, [1, 1], False, [0, 0], 1, [False, True, False]
         ),
-        IM2COL: lambda: im2col_weight_gradient(gradient, x, weight.shape, shape.stride, shape.padding),
     }
+    for name, own in WEIGHT_GRADIENTS.items():
+        if name != STRIPS or strips_fit(shape.kernel, shape.stride, shape.padding):
+            ways[name] = partial(own, gradient, x, weight.shape, shape.stride, shape.padding)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 2):
         for name, way in ways.items():
