@@ -9,13 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
-from fovea.data.imageset import RawData
+from fovea.data.imageset import ImageSet, RawData
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
+from fovea.evaluation.neighbours import nearest_training_images
+from fovea.evaluation.slices import SLICES, find_slices, measure_images, slices_as_json
 from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, remove_partial, write_bytes, write_json
@@ -292,6 +297,7 @@ def _carry_through(
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
             _keep_examples(plan, run)
+            _keep_slices(plan, run)
             if plan.recipe.evaluation.report:
                 draw_run(run)
         _write_time_profile(folder)
@@ -318,9 +324,25 @@ def draw_run(run: StoredRun) -> None:
 def _keep_examples(plan: Plan, run: StoredRun) -> None:
     """Write the few images that figures and report show: the folder alone has to be enough for both."""
     sets = plan.splits.sets
-    found = run.predictions(run.judged_by)
-    gallery = make_gallery(sets, plan.recipe.augmentation, plan.recipe.training.seed, sets[run.judged_by], found)
+    found, recipe = run.predictions(run.judged_by), plan.recipe
+
+    def nearest(images: ImageSet) -> NDArray[np.int64]:
+        with stopwatch.phase("evaluation", "nearest training images"):
+            net, device = run.model.net.to(run.device.name), run.device
+            return nearest_training_images(
+                net, plan.preprocessor, device, sets["train"], images, recipe.data.split_seed
+            )
+
+    gallery = make_gallery(sets, recipe.augmentation, recipe.training.seed, sets[run.judged_by], found, nearest)
     write_bytes(run.path / GALLERY, gallery_as_npz(gallery))
+
+
+def _keep_slices(plan: Plan, run: StoredRun) -> None:
+    """Look for kinds of images that are answered rightly less often than the others."""
+    with stopwatch.phase("evaluation", "weak slices"):
+        measured = measure_images(plan.splits.sets[run.judged_by].images, plan.profile)
+        tested = find_slices(run.predictions(run.judged_by), measured, plan.recipe.evaluation.confidence)
+        write_json(run.path / SLICES, slices_as_json(run.judged_by, tested))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def answer(model: LoadedModel, new: NewImages, device: Device, batch_size: int, 
     unlabelled = ImageSet(fitted.images, np.full(len(fitted), -1, np.int64), model.classes, fitted.ids)
     net = model.net.to(device.name)
     found = predict(net, unlabelled, model.preprocessor, device, batch_size, model.card.views)
-    return Answer(found, fitted)
+    return Answer(replace(found, temperature=model.card.temperature), fitted)
 
 
 def answer_array(model: LoadedModel, images: Any, device: Device, batch_size: int, adapt: bool = False) -> Predictions:

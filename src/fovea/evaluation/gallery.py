@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ class Gallery:
             empty where nothing is augmented.
         mistakes: of the split that the run is judged by, the highest loss first.
         mistake_rows: int64 [n], which rows of its predictions they are.
+        neighbours: [n, 3, h, w, C], the nearest training images of each mistake; empty where they were not searched.
+        neighbour_labels: int64 [n, 3], their classes.
     """
 
     class_counts: NDArray[np.int64]
@@ -45,10 +48,17 @@ class Gallery:
     augmented: NDArray[np.uint8]
     mistakes: NDArray[np.uint8]
     mistake_rows: NDArray[np.int64]
+    neighbours: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 1, 1, 1), np.uint8))
+    neighbour_labels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
 
 def make_gallery(
-    sets: dict[str, ImageSet], augmentation: AugmentationSettings, seed: int, judged: ImageSet, found: Predictions
+    sets: dict[str, ImageSet],
+    augmentation: AugmentationSettings,
+    seed: int,
+    judged: ImageSet,
+    found: Predictions,
+    nearest: Callable[[ImageSet], NDArray[np.int64]] | None = None,
 ) -> Gallery:
     """Choose and shrink the images that a run keeps.
 
@@ -57,10 +67,12 @@ def make_gallery(
         augmentation, seed: of the training.
         judged: the set that the run is judged by, test or validation.
         found: its predictions.
+        nearest: images -> the rows of the training images nearest to each, int64 [n, k]; None: none are looked for.
     """
     train = sets["train"]
     rows = spread_over_classes(train, MAX_CLASSES, SAMPLES_A_CLASS)
     mistaken = worst_mistakes(found)[:MISTAKES]
+    near = np.empty((0, 0), np.int64) if nearest is None or not len(mistaken) else nearest(judged.take(mistaken))
     return Gallery(
         class_counts=np.array([list(sets[name].class_counts().values()) for name in SPLITS], np.int64),
         samples=shrink(train.images[rows]),
@@ -68,7 +80,14 @@ def make_gallery(
         augmented=_augmented(train, augmentation, seed),
         mistakes=shrink(judged.images[mistaken]),
         mistake_rows=mistaken,
+        neighbours=_neighbours(train, near),
+        neighbour_labels=train.labels[near],
     )
+
+
+def _neighbours(train: ImageSet, near: NDArray[np.int64]) -> NDArray[np.uint8]:
+    small = shrink(train.images[near.ravel()])
+    return small.reshape(*near.shape, *small.shape[1:])
 
 
 def worst_mistakes(found: Predictions) -> NDArray[np.int64]:
@@ -125,6 +144,8 @@ def read_gallery(path: Path) -> Gallery:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return Gallery(**{name: archive[name] for name in Gallery.__dataclass_fields__})
+            names = [each.name for each in fields(Gallery)]
+            later = {"neighbours", "neighbour_labels"} - set(archive.files)  # older runs lack them
+            return Gallery(**{name: archive[name] for name in names if name not in later})
     except NPZ_ERRORS:
         raise DataError(f"The example images {path} cannot be read: the file is missing or damaged.") from None

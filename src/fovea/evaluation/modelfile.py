@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ class ModelCard:
             the loss; None in a file that was written before its run had ended.
         views: the test-time augmentation that its answers are made with and its metrics measured with; none in a file
             that was written before its run had ended, or by a Fovea that had none.
+        temperature: what its logits are divided by before they become probabilities, fitted on validation; 1 in a file
+            that was written before its run had ended, by a Fovea that fitted none, or from another framework.
     """
 
     model: ModelSettings
@@ -52,6 +55,7 @@ class ModelCard:
     data: Mapping[str, Any]
     metrics: Mapping[str, Any] | None = None
     views: Views = PLAIN
+    temperature: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
         """The card as plain values."""
@@ -66,6 +70,7 @@ class ModelCard:
             "data": dict(self.data),
             "metrics": None if self.metrics is None else dict(self.metrics),
             "tta": self.views.as_json(),
+            "temperature": self.temperature,
         }
 
 
@@ -86,11 +91,24 @@ def card_from_json(value: Mapping[str, Any]) -> ModelCard:
             data=dict(value["data"]),
             metrics=value["metrics"],
             views=views_from_json(value.get("tta")),
+            temperature=temperature_from_json(value.get("temperature", 1.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"the header is incomplete: {error}") from None
+
+
+def temperature_from_json(value: Any) -> float:
+    """A temperature as it is stored.
+
+    Raises:
+        ValueError, TypeError: for what is no number above 0.
+    """
+    temperature = float(value)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the temperature {value} is no number above 0")
+    return temperature
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +176,16 @@ def read_model(path: Path, net: nn.Module | None = None, function: ImageFunction
     return LoadedModel(net.eval(), card)
 
 
-def with_results(path: Path, metrics: Mapping[str, Any], views: Views) -> bytes:
-    """The content of a model file with the metrics and views of an ended run in its card; the weights stay.
+def with_results(path: Path, metrics: Mapping[str, Any], views: Views, temperature: float) -> bytes:
+    """The content of a model file with the metrics, views and temperature of an ended run in its card.
+
+    The weights stay.
 
     Raises:
         DataError: as `read_model`.
     """
     card, weights = read_contents(path)
-    return model_as_bytes(weights, replace(card, metrics=metrics, views=views))
+    return model_as_bytes(weights, replace(card, metrics=metrics, views=views, temperature=temperature))
 
 
 def read_contents(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:

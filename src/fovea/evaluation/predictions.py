@@ -32,23 +32,31 @@ class Predictions:
         labels: int64 [N], the true classes; -1 where they are not known.
         ids: file names or row numbers, [N].
         classes: the K class names.
+        temperature: what the logits are divided by before they become probabilities; above 0. It changes no answer.
     """
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: NDArray[Any]
     classes: tuple[str, ...]
+    temperature: float = 1.0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of the logits: float64 [N, K]."""
+        """Softmax of the logits over the temperature: float64 [N, K]."""
         from scipy.special import softmax
 
-        probabilities: NDArray[np.float64] = softmax(self.logits.astype(np.float64), axis=1)
+        probabilities: NDArray[np.float64] = softmax(self.logits.astype(np.float64) / self.temperature, axis=1)
         return probabilities
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """The probability of each answer, in [1 / K, 1]: float64 [N]."""
+        confidence: NDArray[np.float64] = self.probabilities.max(axis=1)
+        return confidence
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -213,7 +221,7 @@ def read_predictions(path: Path) -> Predictions:
 
 def predictions_table(predictions: Predictions) -> list[list[object]]:
     """Rows of predictions-test.csv: id, true class, predicted class, its probability."""
-    probability = predictions.probabilities.max(axis=1)
+    probability = predictions.confidence
     return [
         [str(image), predictions.classes[label] if label >= 0 else "", name, f"{share:.6f}"]
         for image, label, name, share in zip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from fovea.data.split import Split, split_from_json
 from fovea.display import table_html
 from fovea.errors import DataError
 from fovea.evaluation.answer import answer_array
+from fovea.evaluation.calibration import CALIBRATION
 from fovea.evaluation.gallery import GALLERY, Gallery, read_gallery
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
-from fovea.evaluation.modelfile import LoadedModel, read_model
+from fovea.evaluation.modelfile import LoadedModel, read_model, temperature_from_json
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
+from fovea.evaluation.slices import SLICES
 from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
 from fovea.evaluation.views import Views, views_from_json
 from fovea.files import read_json, read_json_lines
@@ -183,7 +186,7 @@ class StoredRun:
         return split_from_json(read_json(self.file("split.json")))
 
     def predictions(self, split: str = "test") -> Predictions:
-        """The stored predictions of "val" or "test".
+        """The stored predictions of "val" or "test": raw logits, and the temperature beside them.
 
         Raises:
             DataError: when there are none, as after --no-test.
@@ -191,7 +194,8 @@ class StoredRun:
         if split not in self.result["splits"]:
             raise DataError(f"The run {self.path} has no predictions of the {split} split.")
         if split not in self._predictions:
-            self._predictions[split] = read_predictions(self.file(f"predictions-{split}.npz"))
+            found = read_predictions(self.file(f"predictions-{split}.npz"))
+            self._predictions[split] = replace(found, temperature=self.temperature)
         return self._predictions[split]
 
     @cached_property
@@ -231,6 +235,32 @@ class StoredRun:
             raise DataError(f"{self.path / 'result.json'} is damaged: its tta cannot be read ({error}).") from None
 
     @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities; 1 where none was fitted."""
+        try:
+            return temperature_from_json(self.result.get("temperature", 1.0))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.path / 'result.json'} is damaged: {error}.") from None
+
+    @cached_property
+    def calibration(self) -> dict[str, Any] | None:
+        """calibration.json: how far the probabilities can be believed, and what leaving out unsure answers gains.
+
+        None in a run of a Fovea that did not measure it.
+        """
+        return self._later(CALIBRATION)
+
+    @cached_property
+    def slices(self) -> dict[str, Any] | None:
+        """slices.json: kinds of images that are answered rightly less often (`weak`); None as above."""
+        return self._later(SLICES)
+
+    def _later(self, name: str) -> dict[str, Any] | None:
+        """A file that older runs lack; one that the manifest names must be there."""
+        listed = is_finished(self.path) and name in read_manifest(self.path)
+        return dict(read_json(self.file(name))) if listed or (self.path / name).is_file() else None
+
+    @property
     def val_accuracy(self) -> Score:
         """Accuracy on the validation split, which chose the weights: slightly optimistic."""
         return accuracy(self.predictions("val"), self.recipe.evaluation.confidence)
@@ -265,7 +295,8 @@ class StoredRun:
         """Predictions for a prepared set, made as the run's own: its device (or the CPU), precision and views."""
         model, device = self.model, self.device
         net, batch_size = model.net.to(device.name), self.recipe.evaluation.eval_batch_size
-        return predict(net, images, model.preprocessor, device, batch_size, model.card.views)
+        found = predict(net, images, model.preprocessor, device, batch_size, model.card.views)
+        return replace(found, temperature=model.card.temperature)
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain values: what `fovea train --json` prints."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from fovea import faults
 from fovea.budget import show_seconds
 from fovea.data.draws import derived_seed
 from fovea.errors import DataError, RunFailedError
+from fovea.evaluation.calibration import CALIBRATION, Temperature, calibration_as_json, fit_temperature
 from fovea.evaluation.findings import Finding, find_in_predictions
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import model_as_bytes, read_model, with_results
 from fovea.evaluation.predictions import Predictions, look_again, predict, predictions_as_npz, predictions_table
+from fovea.evaluation.reject import reject_as_json
 from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.summary import count_parameters
@@ -132,13 +135,17 @@ def train_run(
         with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions, views = _predict_splits(plan, folder, ledger_folder, run_id, say)
+        with phase("evaluation", "calibration"):
+            predictions, temperature = _with_temperature(plan, predictions)
     faults.reach("predicted")
     used_seconds = None if plan.pace is None else plan.pace.budget.elapsed()
     if plan.pace is not None and used_seconds is not None:
         asked = show_seconds(plan.pace.budget.seconds)
         say("budget", f"{asked}: the last prediction was made after {show_seconds(used_seconds)}")
     with phase("saving", "metrics and results"):
-        _write_results(plan, folder, result, predictions, views, used_seconds)
+        _write_results(plan, folder, result, predictions, (views, temperature), used_seconds)
+    with phase("evaluation", "calibration"):
+        write_json(folder / CALIBRATION, _calibration(plan, predictions, temperature))
     log_event(folder, "end", result.num_steps, stop_reason=result.stop_reason)
 
 
@@ -217,6 +224,23 @@ def _predict_splits(
     return predictions, views
 
 
+def _with_temperature(plan: Plan, predictions: dict[str, Predictions]) -> tuple[dict[str, Predictions], Temperature]:
+    """The predictions over the temperature that is fitted on validation, never on test images."""
+    if test_mark(plan.recipe) is not None:
+        temperature = Temperature(1.0, 0, "the validation images are the test images")
+    else:
+        temperature = fit_temperature(predictions.get("val"))
+    return {name: replace(found, temperature=temperature.value) for name, found in predictions.items()}, temperature
+
+
+def _calibration(plan: Plan, predictions: dict[str, Predictions], temperature: Temperature) -> dict[str, Any]:
+    """The content of calibration.json; thresholds are chosen on validation, measured on test."""
+    judged, val = "test" if "test" in predictions else "val", predictions.get("val")
+    same = judged == "val" or test_mark(plan.recipe) is not None
+    reject = reject_as_json(val, predictions[judged], same, plan.recipe.evaluation.confidence)
+    return {**calibration_as_json(predictions, temperature), "reject": {"split": judged, **reject}}
+
+
 def _ordinal(number: int) -> str:
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
@@ -227,7 +251,7 @@ def _write_results(
     folder: Path,
     result: FitResult,
     predictions: dict[str, Predictions],
-    views: Views,
+    answers: tuple[Views, Temperature],
     used_seconds: float | None,
 ) -> None:
     metrics = {name: all_metrics(found, plan.recipe) for name, found in predictions.items()}
@@ -240,22 +264,24 @@ def _write_results(
     matrix = confusion_matrix(last)
     rows = [[name, *counts] for name, counts in zip(last.classes, matrix.tolist(), strict=True)]
     write_text(folder / "confusion_matrix.csv", csv_table(["true \\ predicted", *last.classes], rows))
-    _write_results_into_model(plan, folder, result, metrics, views)
+    _write_results_into_model(plan, folder, result, metrics, answers)
     findings = _findings(plan, predictions)
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
-    write_json(folder / "result.json", _result(plan, folder, result, metrics, views, used_seconds))
+    write_json(folder / "result.json", _result(plan, folder, result, metrics, answers, used_seconds))
 
 
 def _write_results_into_model(
-    plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], views: Views
+    plan: Plan, folder: Path, result: FitResult, metrics: dict[str, Any], answers: tuple[Views, Temperature]
 ) -> None:
     """Write best.safetensors once more, so that the file alone says how good its weights are, and answers alike."""
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
     shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe), **_marked(plan.recipe)}
+    views, temperature = answers
     with phase("saving", "best.safetensors"):
-        write_bytes(folder / "best.safetensors", with_results(folder / "best.safetensors", shown, views))
+        content = with_results(folder / "best.safetensors", shown, views, temperature.value)
+        write_bytes(folder / "best.safetensors", content)
 
 
 def _result(
@@ -263,7 +289,7 @@ def _result(
     folder: Path,
     result: FitResult,
     metrics: dict[str, Any],
-    views: Views,
+    answers: tuple[Views, Temperature],
     used_seconds: float | None,
 ) -> dict[str, Any]:
     images_seen = result.num_steps * plan.images_per_epoch / (plan.recipe.training.steps_per_epoch or 1)
@@ -275,7 +301,8 @@ def _result(
         "best_epoch": result.best_epoch,
         "chosen_by": _chosen_by(plan.recipe),
         **_marked(plan.recipe),
-        "tta": views.as_json(),
+        "tta": answers[0].as_json(),
+        "temperature": answers[1].value,
         "stop_reason": result.stop_reason,
         "train_seconds": round(result.seconds, 3),
         "images_per_second": round(images_seen / result.seconds, 1),
