@@ -24,7 +24,7 @@ from fovea.models.summary import Summary, summarize
 from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
-from fovea.reporting.figures import FIGURES, named_runs, write_figure
+from fovea.reporting.figures import FIGURES, ON_DEMAND, named_runs, write_figure
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
 from fovea.reporting.write import write_comparison, write_curves_of_runs, write_run_report, write_study_report
@@ -288,7 +288,7 @@ def write_run_figures(
 
     Args:
         paths: run folders. The curves of several go into one figure, their other figures into a folder each.
-        names: of `fovea.reporting.figures.FIGURES`, or "all".
+        names: of `fovea.reporting.figures.FIGURES`, or "all": those that every run has.
         out: the folder; None: the run folder, and for the curves of several the folder of the first.
         form: "png" or "svg".
         normalize: of the confusion matrix: shares instead of counts.
@@ -297,7 +297,9 @@ def write_run_figures(
         SettingsError: for an unknown figure or form.
     """
     runs = named_runs([_finished_run(path) for path in paths])
-    wanted = list(FIGURES) if "all" in names else [name for name in names if FIGURES[name]]
+    wanted = [name for name in names if name != "all" and FIGURES[name]]
+    if "all" in names:
+        wanted = [name for name in FIGURES if name in wanted or name not in ON_DEMAND]
     place = None if out is None else make_out(Path(out))
     written = []
     if len(runs) > 1 and "curves" in wanted:

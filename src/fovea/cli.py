@@ -274,6 +274,9 @@ def predict(
         Path | None, typer.Option(help="A file ImageId,Label for Kaggle, held against sample_submission.csv.")
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Make images unlike those of the training like them.")] = False,
+    min_confidence: Annotated[
+        float, typer.Option(metavar="P", help="Leave the label empty where its probability is below P.")
+    ] = 0.0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
 ) -> None:
     """Answer for new images: label, probability, and in what they are unlike those of the training.
@@ -285,7 +288,7 @@ def predict(
     from fovea.reporting.console import progress_stream, say_on
     from fovea.reporting.progress import ProgressBar
 
-    wanted = Wanted(top_k, form, output, submission, adapt, skip_bad)
+    wanted = Wanted(top_k, form, output, submission, adapt, skip_bad, min_confidence)
     bar, say = ProgressBar(progress_stream()), say_on(progress_stream())
     stdout = None if sys.stdout is None else sys.stdout.buffer  # None where the shell has closed it
     for line in predict_to(load_model(run), inputs, wanted, stdout, bar, say):

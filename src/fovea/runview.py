@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fovea.evaluation.stored import StoredRun
-from fovea.reporting import figures
+from fovea.reporting import figures, trust_figures
 from fovea.reporting.write import write_run_report
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ class Run(StoredRun):
     def plot_augmented(self) -> Figure:
         """Training images as augmentation changed them."""
         return figures.plot_augmented(self)
+
+    def plot_calibration(self) -> Figure:
+        """The reliability diagram: how often answers of each probability are right."""
+        return trust_figures.plot_calibration(self)
+
+    def plot_coverage(self) -> Figure:
+        """Accuracy of the surest answers against how many are given."""
+        return trust_figures.plot_coverage(self)
+
+    def plot_saliency(self) -> Figure:
+        """The worst mistakes, and the pixels that spoke for the answer against the truth."""
+        return trust_figures.plot_saliency(self)
 
     def write_report(self, path: str | Path | None = None) -> Path:
         """Write the report of this run, one self-contained HTML page.

@@ -44,7 +44,7 @@ def export_keras(run: str | Path, out: str | Path, with_preprocessing: bool = Tr
             f"{run} was trained with a module of your own: only nets of a layer list are written for Keras."
         )
     front = preprocessing_layers(card.preprocessor) if with_preprocessing else []
-    layers: list[Any] = [*front, *card.model.layers]
+    layers: list[Any] = [*front, *_over_temperature(card.model.layers, card.temperature)]
     name = "".join(letter if letter.isalnum() else "_" for letter in card.model.name)
     shape = card.preprocessor.image_shape
     net = build_net(card.model, shape, len(card.classes), seed=0)
@@ -54,6 +54,15 @@ def export_keras(run: str | Path, out: str | Path, with_preprocessing: bool = Tr
     for target, content in zip(targets, contents, strict=True):
         write_bytes(target, content)
     return [*_notes(card.preprocessor, with_preprocessing, card.views.words), *map(str, places)]
+
+
+def _over_temperature(layers: list[Any], temperature: float) -> list[Any]:
+    """The layer list with the temperature before its softmax: Keras gives the probabilities that Fovea gives."""
+    if temperature == 1:
+        return layers
+    last = layers[-1]
+    plain = layers[:-1] if last == "softmax" else layers
+    return [*plain, f"scale {number_text(1 / temperature)}"]
 
 
 def preprocessing_layers(preprocessor: Preprocessor) -> list[str]:

@@ -22,13 +22,17 @@ def csv_header(top_k: int) -> str:
     return ",".join(["id", "label", "probability", *further, "unlike"]) + "\n"
 
 
-def csv_lines(answer: Answer, top_k: int) -> str:
-    """One line an image: id, the labels with their probabilities, the most likely first, and how it is unlike."""
+def csv_lines(answer: Answer, top_k: int, min_confidence: float = 0.0) -> str:
+    """One line an image: id, the labels with their probabilities, the most likely first, and how it is unlike.
+
+    The labels are empty where the first is less likely than `min_confidence`.
+    """
     classes, shares = _most_likely(answer, top_k)
     names = answer.predictions.classes
     rows: list[list[object]] = []
     for row, (image, best, share) in enumerate(zip(answer.fitted.ids.tolist(), classes, shares, strict=True)):
-        pairs = [cell for index, value in zip(best, share, strict=True) for cell in (names[index], f"{value:.6f}")]
+        shown = [names[index] if share[0] >= min_confidence else "" for index in best]
+        pairs = [cell for name, value in zip(shown, share, strict=True) for cell in (name, f"{value:.6f}")]
         rows.append([image, *pairs, " ".join(answer.fitted.still.of_image(row))])
     return csv_rows(rows)
 
@@ -38,19 +42,20 @@ def json_header(top_k: int) -> str:
     return ""
 
 
-def json_lines(answer: Answer, top_k: int) -> str:
-    """One JSON object an image, a line each."""
+def json_lines(answer: Answer, top_k: int, min_confidence: float = 0.0) -> str:
+    """One JSON object an image, a line each; "label" is null where it is less likely than `min_confidence`."""
     classes, shares = _most_likely(answer, top_k)
     names = answer.predictions.classes
     lines = []
     for row, (image, best, share) in enumerate(zip(answer.fitted.ids.tolist(), classes, shares, strict=True)):
         ranked = [{"label": names[i], "probability": round(value, 6)} for i, value in zip(best, share, strict=True)]
-        found = {"id": image, **ranked[0], "top_k": ranked, "unlike": answer.fitted.still.of_image(row)}
+        label = ranked[0]["label"] if share[0] >= min_confidence else None
+        found = {"id": image, **ranked[0], "label": label, "top_k": ranked, "unlike": answer.fitted.still.of_image(row)}
         lines.append(json.dumps(found, ensure_ascii=False))
     return "\n".join(lines) + "\n"
 
 
-Form = tuple[Callable[[int], str], Callable[[Answer, int], str]]
+Form = tuple[Callable[[int], str], Callable[[Answer, int, float], str]]
 FORMS: dict[str, Form] = {"csv": (csv_header, csv_lines), "jsonl": (json_header, json_lines)}
 
 

@@ -41,6 +41,7 @@ class Wanted:
         submission: the file for ids and labels in Kaggle's form; None: there is none.
         adapt: make images that are unlike the training images like them.
         skip_bad: leave out files that cannot be decoded.
+        min_confidence: the least probability, in [0, 1], of an answer that is given; below it the label stays empty.
     """
 
     top_k: int = 1
@@ -49,6 +50,7 @@ class Wanted:
     submission: Path | None = None
     adapt: bool = False
     skip_bad: bool = False
+    min_confidence: float = 0.0
 
 
 @dataclass
@@ -118,12 +120,16 @@ def predict_to(
             kept.sample = next((found for source in sources if (found := _sample(source)) is not None), None)
             if kept.sample is not None:
                 check_target(submission, [kept.sample.path])
-        _answer_all(predictor, sources, wanted, tally, write, None if submission is None else kept, say)
+        unsure = _answer_all(predictor, sources, wanted, tally, write, None if submission is None else kept, say)
         if submission is not None:
             text = kept.text(predictor.classes)
             stack.enter_context(growing_file(submission))(text.encode("utf-8", "backslashreplace"))
     for topic, line in tally.lines():
         say(topic, line)
+    if wanted.min_confidence > 0:
+        say(
+            "unsure", f"{unsure:,} of {tally.images:,} images are left without a label: below {wanted.min_confidence:g}"
+        )
     written = [str(path) for path in (wanted.output, wanted.submission) if path is not None]
     return [f"{tally.images:,} images", *written] if written else []
 
@@ -134,6 +140,12 @@ def _check(predictor: Predictor, wanted: Wanted) -> None:
         raise SettingsError(f"--top-k {wanted.top_k}: expected 1 to {count}, the number of classes.")
     if wanted.form is not None and wanted.form not in FORMS:
         raise SettingsError(f"--format {wanted.form}: expected {' or '.join(FORMS)}.")
+    if not 0 <= wanted.min_confidence <= 1:
+        raise SettingsError(f"--min-confidence {wanted.min_confidence:g}: expected a probability, 0 to 1.")
+    if wanted.min_confidence > 0 and wanted.submission is not None:
+        raise SettingsError(
+            "--min-confidence leaves labels empty, and a submission needs one for each image: leave one of them out."
+        )
 
 
 def _sample(source: Source) -> Sample | None:
@@ -148,20 +160,26 @@ def _answer_all(
     write: Write | None,
     kept: _Kept | None,
     say: Callable[[str, str], None],
-) -> None:
-    """Answer for every batch; rows are written as they come."""
+) -> int:
+    """Answer for every batch; rows are written as they come.
+
+    Returns:
+        How many images were left without a label.
+    """
     header, lines = FORMS[wanted.form or "csv"]
-    is_first = True
+    is_first, unsure = True, 0
     for source in sources:
         for answer in _answers(predictor, source, wanted.adapt, tally):
+            unsure += int((answer.predictions.confidence < wanted.min_confidence).sum())
             if write is not None:
-                text = (header(wanted.top_k) if is_first else "") + lines(answer, wanted.top_k)
+                text = (header(wanted.top_k) if is_first else "") + lines(answer, wanted.top_k, wanted.min_confidence)
                 write(text.encode("utf-8", "backslashreplace"))
                 is_first = False
             if kept is not None:
                 kept.add(source, answer)
         for note in source.notes:
             say("note", note)
+    return unsure
 
 
 def _answers(predictor: Predictor, source: Source, adapt: bool, tally: GuardTally) -> Iterator[Answer]:

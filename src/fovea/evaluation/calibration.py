@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,7 +219,29 @@ def calibration_as_json(predictions: dict[str, Predictions], temperature: Temper
     splits = {}
     for name, found in predictions.items():
         raw = replace(found, temperature=1.0)
-        before = {"ece": ece_of(raw), "loss": loss_of_probabilities(raw)}
+        bins = [dict(each.__dict__) for each in reliability(raw.confidence, raw.correct)]
+        before = {"ece": ece_of(raw), "loss": loss_of_probabilities(raw), "bins": bins}
         splits[name] = {**calibration_of(found).as_json(), "without_temperature": before}
     facts = {"temperature": temperature.value, "fitted_on": temperature.count, "reason": temperature.reason}
     return {**facts, "splits": splits}
+
+
+def ece_words(found: Mapping[str, Any]) -> str:
+    """ "ECE 0.45% (of perfectly calibrated answers 0.10% to 0.40%)".
+
+    Args:
+        found: what `Calibration.as_json` gave.
+    """
+    expected = found["expected"]
+    return f"ECE {found['ece']:.2%} (of perfectly calibrated answers {expected['low']:.2%} to {expected['high']:.2%})"
+
+
+def temperature_words(found: Mapping[str, Any]) -> str:
+    """ "temperature 0.73 from 1,200 validation images", or why there is none.
+
+    Args:
+        found: the content of calibration.json.
+    """
+    if found["fitted_on"]:
+        return f"temperature {found['temperature']:.3g} from {found['fitted_on']:,} validation images"
+    return f"no temperature: {found['reason']}"

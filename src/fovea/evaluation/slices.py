@@ -201,8 +201,8 @@ def sharpness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 def stroke_width(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean width of strokes on a plain background, in pixels: [N, H, W] -> [N]; 0 where nothing is shown.
 
-    A stroke of width w and length l has the area w l and two edges of length l. The area is the sum of the ink's levels,
-    the length of the edges that of the gradients' (the coarea formula), so that grey edges count in parts.
+    A stroke of width w and length l has the area w l and two edges of length l. The area is the sum of the levels of
+    ink, the length of the edges that of the gradients (the coarea formula), so that grey edges count in parts.
     """
     background = np.median(border_of(grey), axis=1)
     ink = np.abs(grey - background[:, None, None])

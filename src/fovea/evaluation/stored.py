@@ -308,9 +308,19 @@ class StoredRun:
             "val_accuracy": self.val_accuracy.as_json(),
             **mark_as_json(self.mark),
             **facts,
+            **self._trust_as_json(),
             "findings": self.findings,
             **({} if self.profile is None else {"profile": self.profile.as_json()}),
         }
+
+    def _trust_as_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.calibration is not None:
+            judged = self.calibration["splits"][self.judged_by]
+            found["ece"] = {"value": judged["ece"], "expected": judged["expected"], "count": judged["count"]}
+        if self.slices is not None:
+            found["weak_slices"] = self.slices["weak"]
+        return found
 
     @property
     def device(self) -> Device:

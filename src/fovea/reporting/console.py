@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
 from fovea.evaluation.findings import Finding
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.metrics import accuracy, cross_entropy
@@ -28,6 +29,7 @@ from fovea.training.plan import Plan
 from fovea.training.schedules import describe_length
 
 TOPIC_WIDTH = 11
+_WEAK_SHOWN = 3
 COMMANDS = {"to go on"}  # topics whose line is typed again, and therefore not wrapped
 WIPE = "\r\x1b[2K"  # back to the start of the line, and clear it
 
@@ -201,11 +203,27 @@ def _run_lines(run: StoredRun) -> str:
         chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
         lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += _views_line(run.views)
+    lines += _trust_lines(run)
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
         lines.append(str(run.profile))
     return "\n".join([*lines, *_report_line(run.path), str(run.path)])
+
+
+def _trust_lines(run: StoredRun) -> list[str]:
+    """How far the probabilities can be believed, and where the net is weak."""
+    lines = []
+    if run.calibration is not None:
+        judged = run.calibration["splits"][run.judged_by]
+        lines.append(f"{'calibration':<20} {ece_words(judged)}, {temperature_words(run.calibration)}")
+    weak = [] if run.slices is None else run.slices["weak"]
+    for number, found in enumerate(weak[:_WEAK_SHOWN]):
+        score, name = found["accuracy"], "weak on" if number == 0 else ""
+        lines.append(f"{name:<20} {found['words']}: {score['value']:.2%}, other images {found['others']:.2%}")
+    if len(weak) > _WEAK_SHOWN:
+        lines.append(f"{'':<20} and {len(weak) - _WEAK_SHOWN} more, in slices.json")
+    return lines
 
 
 def _study_lines(study: SeedStudy[AnyRun]) -> str:
@@ -234,10 +252,13 @@ def evaluation_lines(
 ) -> str:
     """The result of an evaluation of a run for stdout; `mark` says what the images had a part in."""
     score, views = accuracy(predictions), run.views
+    calibration = calibration_of(predictions)
     if as_json:
         loss = cross_entropy(predictions, run.recipe.training.loss_clip)
         facts = {"test_accuracy": score.as_json(), "test_loss": loss, **mark_as_json(mark)}
-        return json.dumps({**facts, "looks": looks, "tta": views.as_json()})
+        ece = {"value": calibration.ece, "expected": dict(calibration.expected.__dict__), "count": calibration.count}
+        return json.dumps({**facts, "ece": ece, "looks": looks, "tta": views.as_json()})
     seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
     words = f"\nmeasured with {views.words}" if views.words else ""
-    return f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}{words}{seen}"
+    sure = f"\ncalibration    {ece_words(calibration.as_json())}"
+    return f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}{words}{sure}{seen}"

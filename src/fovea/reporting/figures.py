@@ -14,6 +14,7 @@ from fovea.reporting.confusion import draw_confusion
 from fovea.reporting.curves import draw_curves, draw_curves_of_runs
 from fovea.reporting.pictures import draw_augmented, draw_mistakes, draw_sample_rows
 from fovea.reporting.style import save_figure
+from fovea.reporting.trust_figures import plot_calibration, plot_coverage, plot_saliency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,14 +93,19 @@ FIGURES: Registry[tuple[str, Callable[[StoredRun], Figure]]] = Registry(
         "class-counts": ("class_counts.png", plot_class_counts),
         "samples": ("samples.png", plot_samples),
         "augmented": ("augmented.png", plot_augmented),
+        "calibration": ("calibration.png", plot_calibration),
+        "coverage": ("coverage.png", plot_coverage),
+        "saliency": ("saliency.png", plot_saliency),
     },
 )
+ON_DEMAND = {"saliency"}  # drawn where it is asked for by name: it runs the net
 
 
 def write_figures(run: StoredRun) -> None:
-    """Draw every figure into the run folder."""
+    """Draw the figures that every run has into its folder."""
     for name in FIGURES:
-        write_figure(run, name, run.path)
+        if name not in ON_DEMAND:
+            write_figure(run, name, run.path)
 
 
 def write_figure(run: StoredRun, name: str, folder: Path, form: str = "png", normalize: bool = False) -> Path:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.data.imageset import ImageSet
-from fovea.data.mosaic import mosaic
+from fovea.data.mosaic import as_jpeg, as_png, mosaic
+from fovea.display import data_uri
 from fovea.evaluation.gallery import MAX_CLASSES, SAMPLES_A_CLASS, Gallery, spread_over_classes
 from fovea.evaluation.predictions import Predictions
 from fovea.reporting.style import new_figure, plain_labels, shortened
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MISTAKES_A_ROW = 6
+_JPEG_FROM_SIDE = 41  # larger images in colour are photos, for which PNG is wasteful
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def draw_mistakes(gallery: Gallery, found: Predictions) -> Figure:
 
 def mistakes_of(gallery: Gallery, found: Predictions) -> list[Mistake]:
     """The mistakes whose images a gallery holds."""
-    probability = found.probabilities.max(axis=1)
+    probability = found.confidence
     return [
         Mistake(
             shortened(found.classes[found.labels[row]], 12),
@@ -115,6 +117,13 @@ def mistakes_of(gallery: Gallery, found: Predictions) -> list[Mistake]:
         )
         for row in gallery.mistake_rows.tolist()
     ]
+
+
+def picture_source(image: NDArray[np.uint8]) -> str:
+    """An image [H, W, C] as a data: address."""
+    if image.shape[2] == 3 and max(image.shape[:2]) >= _JPEG_FROM_SIDE:
+        return data_uri(as_jpeg(image), "image/jpeg")
+    return data_uri(as_png(image))
 
 
 def _rows_of_images(rows: list[NDArray[np.uint8]], names: list[str], title: str) -> Figure:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fovea.data.mosaic import as_jpeg, as_png, mosaic
+from fovea.data.mosaic import mosaic
 from fovea.display import data_uri
 from fovea.errors import ModelError
 from fovea.evaluation.findings import Finding
@@ -38,16 +37,16 @@ from fovea.reporting.figures import (
     plot_confusion,
     plot_history,
 )
-from fovea.reporting.pictures import mistakes_of
+from fovea.reporting.pictures import mistakes_of, picture_source
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
+from fovea.reporting.trust_sections import neighbour_blocks, trust_sections
 from fovea.runfolder import LEDGER, ledger_folder
 from fovea.settings import LAST_EPOCH, SELECTED
 from fovea.training.schedules import describe_length
 
 MAX_MATRIX = 20  # classes, up to which the confusion matrix is a table
 _MAX_CONFUSIONS = 10
-_JPEG_FROM_SIDE = 41  # larger images in colour are photos, for which PNG is wasteful
 
 
 def run_report(run: StoredRun) -> Report:
@@ -70,6 +69,7 @@ def run_report(run: StoredRun) -> Report:
             Section("confusion", "Confusion matrix", _confusion(run, found)),
             Section("mistakes", "Worst mistakes", _mistakes(run, found)),
             Section("classes", "Classes", _classes(run, found)),
+            *trust_sections(run),
             Section("data", "Data", _data(run)),
             Section("model", "Model", _model(run)),
             Section("settings", "Settings", _settings(run)),
@@ -236,7 +236,7 @@ def _mistakes(run: StoredRun, found: Predictions) -> list[Block]:
         return [Paragraph(f"All {len(found):,} images were answered rightly.")]
     items = mistake_pictures(run, found)
     caption = f"The {len(items)} of {wrong:,} mistakes with the highest loss: true class → answer, probability, image."
-    return [Pictures("tiles", items, caption)]
+    return [Pictures("tiles", items, caption), *neighbour_blocks(run, found)]
 
 
 def mistake_pictures(run: StoredRun, found: Predictions) -> list[Picture]:
@@ -247,13 +247,6 @@ def mistake_pictures(run: StoredRun, found: Predictions) -> list[Picture]:
         caption = [mistake.pair, f"{mistake.probability:.0%}, {shortened(mistake.image, 30)}"]
         pictures.append(Picture(picture_source(image), alt, caption))
     return pictures
-
-
-def picture_source(image: NDArray[np.uint8]) -> str:
-    """An image [H, W, C] as a data: address."""
-    if image.shape[2] == 3 and max(image.shape[:2]) >= _JPEG_FROM_SIDE:
-        return data_uri(as_jpeg(image), "image/jpeg")
-    return data_uri(as_png(image))
 
 
 def _classes(run: StoredRun, found: Predictions) -> list[Block]:

@@ -1,0 +1,146 @@
+"""Sections of the report on how far to believe single answers: calibration, weak slices, nearest training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fovea.data.mosaic import mosaic
+from fovea.evaluation.calibration import ece_words, temperature_words
+from fovea.evaluation.intervals import percent
+from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.stored import StoredRun
+from fovea.reporting.blocks import Block, Chart, Details, Paragraph, Picture, Pictures, Section, Table
+from fovea.reporting.pictures import mistakes_of, picture_source
+from fovea.reporting.style import shortened
+from fovea.reporting.svg import inline_svg
+from fovea.reporting.trust_figures import plot_calibration, plot_coverage
+
+_SPLITS = {"val": "validation", "test": "test"}
+
+
+def trust_sections(run: StoredRun) -> list[Section]:
+    """Where the net is weak, if anywhere, and its calibration; nothing for what an older run has not measured."""
+    sections = []
+    if run.slices is not None and run.slices["weak"]:
+        sections.append(Section("weak", "Where it is weak", _weak(run.slices)))
+    if run.calibration is not None:
+        sections.append(Section("calibration", "Calibration", _calibration(run, run.calibration)))
+    return sections
+
+
+def _weak(found: Mapping[str, Any]) -> list[Block]:
+    weak, tested = found["weak"], len(found["tested"])
+    split = _SPLITS[found["split"]]
+    text = (
+        f"Of {tested} slices of the {split} images by what they look like, {len(weak)} "
+        f"{'is' if len(weak) == 1 else 'are'} answered rightly less often than all other images, and not by chance "
+        "(Fisher's exact test, Holm over all slices, 5 %)."
+    )
+    rows = [
+        [
+            each["words"],
+            f"{each['accuracy']['count']:,}",
+            f"{each['accuracy']['value']:.2%}",
+            f"{each['accuracy']['low']:.2%} to {each['accuracy']['high']:.2%}",
+            f"{each['others']:.2%}",
+            f"{each['expected']:.2%}",
+        ]
+        for each in weak
+    ]
+    head = ["slice", "images", "accuracy", "95% interval", "all others", "by its classes"]
+    note = (
+        "By its classes: what the accuracy of each class would make of the slice's mixture of classes. Where that is "
+        "as low, the classes are the reason, not the look."
+    )
+    return [Paragraph(text), Table("The weak slices, the surest first", head, rows), Paragraph(note, "note")]
+
+
+def _calibration(run: StoredRun, found: Mapping[str, Any]) -> list[Block]:
+    split, judged = _SPLITS[run.judged_by], found["splits"][run.judged_by]
+    before = judged["without_temperature"]
+    alt = (
+        f"Reliability diagram of {judged['count']:,} {split} images in 15 bins: {ece_words(judged)}, mean probability "
+        f"{judged['confidence']:.2%}, accuracy {judged['accuracy']:.2%}."
+    )
+    blocks: list[Block] = [Paragraph(_verdict(judged)), Chart(inline_svg(plot_calibration(run), "reliability", alt))]
+    if found["fitted_on"]:
+        text = (
+            f"The probabilities are those of logits over a {temperature_words(found)}: it changes no answer. Without "
+            f"it the ECE were {before['ece']:.2%} and the loss {before['loss']:.4f}, with it {judged['loss']:.4f}."
+        )
+    else:
+        text = f"Probabilities are as the net gives them; {temperature_words(found)}."
+    blocks.append(Paragraph(text, "note"))
+    return [*blocks, *_reject(run, found["reject"])]
+
+
+def _verdict(judged: Mapping[str, Any]) -> str:
+    ece, expected = judged["ece"], judged["expected"]
+    gap = judged["confidence"] - judged["accuracy"]
+    text = (
+        f"On average an answer's probability is {ece:.2%} away from how often such answers are right (ECE, 15 bins); "
+        f"of perfectly calibrated answers it would be {expected['low']:.2%} to {expected['high']:.2%}, by chance alone."
+    )
+    if ece <= expected["high"]:
+        return f"{text} The probabilities can be taken at their word."
+    return f"{text} The net is {'too sure of itself' if gap > 0 else 'less sure than it could be'}."
+
+
+def _reject(run: StoredRun, reject: Mapping[str, Any]) -> list[Block]:
+    """What is gained where unsure answers are left to a person."""
+    thresholds = reject["thresholds"]
+    alt = f"Accuracy against coverage; the mean share of mistakes over all coverages (AURC) is {reject['area']:.5f}."
+    chart = Chart(inline_svg(plot_coverage(run), "coverage", alt))
+    if not thresholds:
+        text = "Thresholds would have to be chosen on validation images, of which there are none."
+        return [Details("If unsure answers are left out", [chart, Paragraph(text, "note")])]
+    shown = next((each for each in thresholds if each["share"] == 0.95), thresholds[0])
+    rows = [
+        [
+            f"{each['threshold']:.6f}".rstrip("0").rstrip("."),
+            f"{each['coverage']['value']:.1%}",
+            "none answered" if each["accuracy"] is None else f"{each['accuracy']['value']:.2%}",
+            "" if each["accuracy"] is None else f"{each['accuracy']['low']:.2%} to {each['accuracy']['high']:.2%}",
+        ]
+        for each in thresholds
+    ]
+    level = percent(run.recipe.evaluation.confidence)
+    table = Table(
+        "Answering only from a probability on", ["probability", "answered", "of those right", f"{level} interval"], rows
+    )
+    measured = f"measured on {_SPLITS[reject['split']]}"
+    where = f"The thresholds were chosen on validation and {measured}."
+    if reject["chosen_on_the_same_images"]:
+        where = f"The thresholds were chosen and {measured}, on the same images, which flatters them."
+    note = f"{where} In use: fovea predict RUN INPUT --min-confidence P."
+    score = shown["accuracy"]
+    summary = "If unsure answers are left out"
+    if score is not None:
+        summary += f": {shown['coverage']['value']:.1%} answered, {score['value']:.2%} of them right"
+    return [Details(summary, [chart, table, Paragraph(note, "note")])]
+
+
+def neighbour_blocks(run: StoredRun, found: Predictions) -> list[Block]:
+    """The worst mistakes beside the training images that are nearest to them."""
+    gallery = run.gallery
+    if not len(gallery.neighbours):
+        return []
+    items, like_answer = [], 0
+    mistakes = mistakes_of(gallery, found)
+    rows = gallery.mistake_rows.tolist()
+    for number, (row, mistake) in enumerate(zip(rows, mistakes, strict=True)):
+        near = gallery.neighbour_labels[number]
+        like_answer += int((near == found.predicted[row]).sum() * 2 > len(near))
+        names = ", ".join(shortened(found.classes[label], 12) for label in near.tolist())
+        images = np.concatenate([gallery.mistakes[number : number + 1], gallery.neighbours[number]])
+        alt = f"The mistake {mistake.pair}, then its nearest training images: {names}"
+        items.append(Picture(picture_source(mosaic(images, len(images), gap=2)), alt, [mistake.pair, f"near: {names}"]))
+    text = (
+        f"Most of the nearest training images bear the answer's class, not the true one, in {like_answer} of "
+        f"these {len(rows)} mistakes: there the net answers as it was taught, and a label may be wrong."
+    )
+    caption = "The mistake, then the nearest of up to 5,000 training images, by what the net's last layer sees"
+    return [Details("The nearest training images of each mistake", [Paragraph(text), Pictures("near", items, caption)])]
