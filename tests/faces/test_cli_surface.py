@@ -21,7 +21,9 @@ SURFACE = {
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
-    "predict": {"--top-k", "--format", "--output", "--submission", "--adapt", "--skip-bad", "--help"},
+    "predict": {
+        "--top-k", "--format", "--output", "--submission", "--adapt", "--min-confidence", "--skip-bad", "--help",
+    },
     "import": {"--out", "--scale", "--offset", "--mean", "--std", "--classes", "--help"},
     "export": {"--without-preprocessing", "--help"},
     "list": {"--json", "--help"},

@@ -145,7 +145,7 @@ def test_writing_the_page_again_changes_the_manifest_for_it_alone(pair: tuple[Ru
 
 READ = (
     "config.yaml", "classes.json", "environment.json", "metrics.csv", "log.jsonl", "best.safetensors", "result.json",
-    "predictions-val.npz", "predictions-test.npz", "findings.json", "examples.npz",
+    "predictions-val.npz", "predictions-test.npz", "findings.json", "examples.npz", "calibration.json", "slices.json",
 )  # fmt: skip
 
 
