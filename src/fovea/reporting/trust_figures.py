@@ -66,9 +66,11 @@ def _draw_bins(axes: Axes, bins: list[dict[str, Any]], colour: str, label: str, 
     if not hollow:
         for place, each in zip(x, filled, strict=True):
             score = accuracy_score(round(each["accuracy"] * each["count"]), each["count"])
-            axes.plot([place, place], [score.low or 0.0, score.high or 1.0], color=colour, linewidth=2)
+            axes.plot([place, place], [score.low or 0.0, score.high or 1.0], color=colour, linewidth=2, clip_on=False)
     face = "none" if hollow else colour
-    axes.plot(x, y, color=colour, marker="o", markersize=5, linestyle="", markerfacecolor=face, label=label)
+    axes.plot(
+        x, y, color=colour, marker="o", markersize=5, linestyle="", markerfacecolor=face, label=label, clip_on=False
+    )
 
 
 def plot_coverage(run: StoredRun) -> Figure:
@@ -126,7 +128,7 @@ def plot_saliency(run: StoredRun) -> Figure:
         axes.set_title(f"{mistakes[number].pair}, {mistakes[number].probability:.0%}", fontsize=8)
         plain_labels([axes.title])
     kept = "; enlarged from the 64 pixels that the run keeps" if enlarged else ""
-    figure.suptitle(f"mistakes, and which pixels spoke for the answer against the truth (SmoothGrad){kept}", fontsize=9)
+    figure.suptitle(f"mistakes, and the pixels that answer against truth hangs on (SmoothGrad){kept}", fontsize=9)
     return figure
 
 

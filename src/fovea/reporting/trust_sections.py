@@ -68,8 +68,9 @@ def _calibration(run: StoredRun, found: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = [Paragraph(_verdict(judged)), Chart(inline_svg(plot_calibration(run), "reliability", alt))]
     if found["fitted_on"]:
         text = (
-            f"The probabilities are those of logits over a {temperature_words(found)}: it changes no answer. Without "
-            f"it the ECE were {before['ece']:.2%} and the loss {before['loss']:.4f}, with it {judged['loss']:.4f}."
+            f"The logits are divided by a {temperature_words(found)}, which changes no answer. Without it the ECE "
+            f"would be {before['ece']:.2%} instead of {judged['ece']:.2%}, the loss {before['loss']:.4f} instead of "
+            f"{judged['loss']:.4f}."
         )
     else:
         text = f"Probabilities are as the net gives them; {temperature_words(found)}."
@@ -81,8 +82,9 @@ def _verdict(judged: Mapping[str, Any]) -> str:
     ece, expected = judged["ece"], judged["expected"]
     gap = judged["confidence"] - judged["accuracy"]
     text = (
-        f"On average an answer's probability is {ece:.2%} away from how often such answers are right (ECE, 15 bins); "
-        f"of perfectly calibrated answers it would be {expected['low']:.2%} to {expected['high']:.2%}, by chance alone."
+        f"On average an answer's probability is {ece * 100:.2f} points away from how often such answers are right "
+        f"(ECE, 15 bins); of perfectly calibrated answers it would be {expected['low'] * 100:.2f} to "
+        f"{expected['high'] * 100:.2f} points, by chance alone."
     )
     if ece <= expected["high"]:
         return f"{text} The probabilities can be taken at their word."
@@ -109,7 +111,9 @@ def _reject(run: StoredRun, reject: Mapping[str, Any]) -> list[Block]:
     ]
     level = percent(run.recipe.evaluation.confidence)
     table = Table(
-        "Answering only from a probability on", ["probability", "answered", "of those right", f"{level} interval"], rows
+        "If only answers of at least this probability are given",
+        ["probability", "answered", "of those right", f"{level} interval"],
+        rows,
     )
     measured = f"measured on {_SPLITS[reject['split']]}"
     where = f"The thresholds were chosen on validation and {measured}."
@@ -128,19 +132,12 @@ def neighbour_blocks(run: StoredRun, found: Predictions) -> list[Block]:
     gallery = run.gallery
     if not len(gallery.neighbours):
         return []
-    items, like_answer = [], 0
-    mistakes = mistakes_of(gallery, found)
-    rows = gallery.mistake_rows.tolist()
-    for number, (row, mistake) in enumerate(zip(rows, mistakes, strict=True)):
-        near = gallery.neighbour_labels[number]
-        like_answer += int((near == found.predicted[row]).sum() * 2 > len(near))
-        names = ", ".join(shortened(found.classes[label], 12) for label in near.tolist())
+    items = []
+    for number, mistake in enumerate(mistakes_of(gallery, found)):
+        near = gallery.neighbour_labels[number].tolist()
+        names = ", ".join(shortened(found.classes[label], 12) for label in near)
         images = np.concatenate([gallery.mistakes[number : number + 1], gallery.neighbours[number]])
         alt = f"The mistake {mistake.pair}, then its nearest training images: {names}"
         items.append(Picture(picture_source(mosaic(images, len(images), gap=2)), alt, [mistake.pair, f"near: {names}"]))
-    text = (
-        f"Most of the nearest training images bear the answer's class, not the true one, in {like_answer} of "
-        f"these {len(rows)} mistakes: there the net answers as it was taught, and a label may be wrong."
-    )
-    caption = "The mistake, then the nearest of up to 5,000 training images, by what the net's last layer sees"
-    return [Details("The nearest training images of each mistake", [Paragraph(text), Pictures("near", items, caption)])]
+    caption = "The mistake, then the training images (of up to 5,000) that the net's last layer finds most like it"
+    return [Details("What the net was reminded of: the nearest training images", [Pictures("near", items, caption)])]
