@@ -20,7 +20,7 @@ from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
 from fovea.evaluation.neighbours import nearest_training_images
-from fovea.evaluation.slices import SLICES, find_slices, measure_images, slices_as_json
+from fovea.evaluation.slices import SLICES, slices_as_json, slices_of
 from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, remove_partial, write_bytes, write_json
@@ -340,8 +340,8 @@ def _keep_examples(plan: Plan, run: StoredRun) -> None:
 def _keep_slices(plan: Plan, run: StoredRun) -> None:
     """Look for kinds of images that are answered rightly less often than the others."""
     with stopwatch.phase("evaluation", "weak slices"):
-        measured = measure_images(plan.splits.sets[run.judged_by].images, plan.profile)
-        tested = find_slices(run.predictions(run.judged_by), measured, plan.recipe.evaluation.confidence)
+        images, confidence = plan.splits.sets[run.judged_by].images, plan.recipe.evaluation.confidence
+        tested = slices_of(run.predictions(run.judged_by), images, plan.profile, confidence)
         write_json(run.path / SLICES, slices_as_json(run.judged_by, tested))
 
 

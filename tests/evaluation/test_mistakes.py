@@ -108,3 +108,24 @@ def test_nets_of_the_zoo_have_saliency(name: str) -> None:
     assert found.shape == (1, 20, 20)
     assert np.isfinite(found).all()
     assert found.max() > 0
+
+
+def test_a_dense_layer_that_does_not_run_or_runs_on_something_else_leaves_the_pixels() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused, self.head = nn.Linear(9, 9), nn.Conv2d(1, 2, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.head(x).flatten(1)
+            return found
+
+    class Pixelwise(Odd):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.unused(x.reshape(-1, 9))
+            return super().forward(x)
+
+    train = image_set(noise(20))
+    for net in (Odd(), Pixelwise()):
+        found = nearest_training_images(net, plain(6), CPU, train, train.take(np.array([3])), 0)
+        assert found[0, 0] == 3

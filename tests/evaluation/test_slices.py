@@ -9,7 +9,15 @@ from scipy import ndimage, stats
 
 from fovea.data.guard import fit_profile
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.slices import find_slices, holm, measure_images, sharpness, slices_as_json, stroke_width
+from fovea.evaluation.slices import (
+    find_slices,
+    holm,
+    measure_images,
+    sharpness,
+    slices_as_json,
+    slices_of,
+    stroke_width,
+)
 
 
 def answers(right: NDArray[np.bool_], labels: NDArray[np.int64] | None = None) -> Predictions:
@@ -114,3 +122,15 @@ def test_shapes_and_strokes_are_measured_on_plain_backgrounds_and_colour_in_colo
         found = measure_images(images, profile)
         assert set(found) == expected
         assert all(each.shape == (30,) for each in found.values())
+
+
+def test_of_many_images_some_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (900, 6, 6, 1), dtype=np.uint8)
+    right = images.mean(axis=(1, 2, 3)) > np.quantile(images.mean(axis=(1, 2, 3)), 0.2)
+    profile = fit_profile(images, np.zeros(900, np.int64), 1, ((6, 6),))
+    monkeypatch.setattr("fovea.evaluation.slices.MAX_MEASURED", 300)
+    tested = slices_of(answers(right), images, profile)
+    darkest = next(each for each in tested if each.measure == "brightness" and each.part == 0)
+    assert darkest.is_weak
+    assert 55 <= darkest.accuracy.count <= 65

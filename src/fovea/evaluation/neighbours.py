@@ -42,22 +42,25 @@ def nearest_training_images(
 def _features(
     net: nn.Module, preprocessor: Preprocessor, device: Device, images: ImageSet, batch_size: int
 ) -> NDArray[np.float32]:
-    """What describes each image: float32 [N, F]."""
+    """What describes each image: float32 [N, F]; its pixels where no dense layer tells them apart one by one."""
     seen: list[torch.Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         seen[:] = [inputs[0].detach()]  # of the dense layers that run, the last one's stays
 
     hooks = [module.register_forward_pre_hook(keep) for module in net.modules() if isinstance(module, nn.Linear)]
-    parts, was_training = [], net.training
+    parts: list[NDArray[np.float32]] = []
+    was_training, by_pixels = net.training, not hooks
     net.eval()
     try:
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
                 pixels = gather(images.images, np.arange(start, min(start + batch_size, len(images))))
-                if hooks:
+                if not by_pixels:
                     with device.autocast():
                         net(device.place(preprocessor.to_input(pixels)))
+                    by_pixels = not seen or len(seen[0]) != len(pixels)  # a net of the user's own may do anything
+                if not by_pixels:
                     parts.append(seen[0].float().cpu().flatten(1).numpy())
                 else:
                     flat = pixels.flatten(1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.data.guard import InputProfile, border_of, measure
-from fovea.data.imageset import Pixels
+from fovea.data.imageset import Pixels, take_rows
 from fovea.data.imageset import slices as blocks_of
 from fovea.evaluation.intervals import Score, accuracy_score
 from fovea.evaluation.metrics import confusion_matrix
@@ -18,6 +18,7 @@ from fovea.evaluation.predictions import Predictions
 
 SLICES = "slices.json"
 ALPHA = 0.05
+MAX_MEASURED = 20_000  # images: of more, so many are spread evenly over all
 LEAST = 10  # images in a slice that is tested
 # From how many images on a measure is cut into so many slices of about equal size.
 _PARTS = ((250, 5), (60, 3))
@@ -163,6 +164,19 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[row]))
         adjusted[row] = highest
     return adjusted
+
+
+def slices_of(found: Predictions, images: Pixels, profile: InputProfile, confidence: float = 0.95) -> list[Slice]:
+    """Measure images and test every slice of them, see `find_slices`.
+
+    Args:
+        found: their predictions.
+        images: uint8 [N, H, W, C].
+        profile: of the training images, see `measure_images`.
+    """
+    rows = np.linspace(0, len(found) - 1, min(len(found), MAX_MEASURED)).astype(np.int64)
+    some = replace(found, logits=found.logits[rows], labels=found.labels[rows], ids=found.ids[rows])
+    return find_slices(some, measure_images(take_rows(images, rows), profile), confidence)
 
 
 def measure_images(images: Pixels, profile: InputProfile) -> dict[str, NDArray[np.float32]]:

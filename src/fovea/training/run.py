@@ -135,13 +135,13 @@ def train_run(
         with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions, views = _predict_splits(plan, folder, ledger_folder, run_id, say)
-        with phase("evaluation", "calibration"):
-            predictions, temperature = _with_temperature(plan, predictions)
     faults.reach("predicted")
     used_seconds = None if plan.pace is None else plan.pace.budget.elapsed()
     if plan.pace is not None and used_seconds is not None:
         asked = show_seconds(plan.pace.budget.seconds)
         say("budget", f"{asked}: the last prediction was made after {show_seconds(used_seconds)}")
+    with phase("evaluation", "calibration"):
+        predictions, temperature = _with_temperature(plan, predictions)
     with phase("saving", "metrics and results"):
         _write_results(plan, folder, result, predictions, (views, temperature), used_seconds)
     with phase("evaluation", "calibration"):
