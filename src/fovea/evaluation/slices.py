@@ -23,14 +23,14 @@ LEAST = 10  # images in a slice that is tested
 # From how many images on a measure is cut into so many slices of about equal size.
 _PARTS = ((250, 5), (60, 3))
 
-# Measure -> (its unit, the word for its lowest slice, for its highest, for those between).
+# Measure -> (its name, its unit, the word for its lowest slice, for its highest).
 MEASURES: dict[str, tuple[str, str, str, str]] = {
-    "brightness": ("levels", "darkest", "brightest", "medium bright"),
-    "contrast": ("levels", "lowest in contrast", "highest in contrast", "medium in contrast"),
-    "sharpness": ("", "most blurred", "sharpest", "medium sharp"),
-    "colour": ("levels", "least colourful", "most colourful", "medium colourful"),
-    "ink_size": ("of the side", "smallest shapes", "largest shapes", "medium shapes"),
-    "stroke_width": ("pixels", "thinnest strokes", "thickest strokes", "medium strokes"),
+    "brightness": ("brightness", "levels", "darkest", "brightest"),
+    "contrast": ("contrast", "levels", "lowest in contrast", "highest in contrast"),
+    "sharpness": ("sharpness", "", "most blurred", "sharpest"),
+    "colour": ("colour", "levels", "least colourful", "most colourful"),
+    "ink_size": ("size of the shape", "of the side", "smallest shapes", "largest shapes"),
+    "stroke_width": ("stroke width", "pixels", "thinnest strokes", "thickest strokes"),
 }
 
 
@@ -66,9 +66,10 @@ class Slice:
 
     @property
     def words(self) -> str:
-        """ "thinnest strokes (up to 1.9 pixels)"."""
-        unit, lowest, highest, middle = MEASURES[self.measure]
-        name = lowest if self.part == 0 else highest if self.part == self.parts - 1 else middle
+        """ "thinnest strokes (up to 1.9 pixels)", "contrast, part 2 of 5 (35.8 to 45.2 levels)"."""
+        name, unit, lowest, highest = MEASURES[self.measure]
+        name = lowest if self.part == 0 else highest if self.part == self.parts - 1 else name
+        name += "" if self.part in (0, self.parts - 1) else f", part {self.part + 1} of {self.parts}"
         low, high = number_text(self.low), number_text(self.high)
         ends = (
             f"up to {high}" if self.part == 0 else f"over {low}" if self.part == self.parts - 1 else f"{low} to {high}"

@@ -37,20 +37,20 @@ def _weak(found: Mapping[str, Any]) -> list[Block]:
     text = (
         f"Of {tested} slices of the {split} images by what they look like, {len(weak)} "
         f"{'is' if len(weak) == 1 else 'are'} answered rightly less often than all other images, and not by chance "
-        "(Fisher's exact test, Holm over all slices, 5 %)."
+        "(Fisher's exact test, Holm over all slices, 5%)."
     )
     rows = [
         [
             each["words"],
-            f"{each['accuracy']['count']:,}",
             f"{each['accuracy']['value']:.2%}",
-            f"{each['accuracy']['low']:.2%} to {each['accuracy']['high']:.2%}",
             f"{each['others']:.2%}",
             f"{each['expected']:.2%}",
+            f"{each['accuracy']['count']:,}",
+            f"{each['accuracy']['low']:.2%} to {each['accuracy']['high']:.2%}",
         ]
         for each in weak
     ]
-    head = ["slice", "images", "accuracy", "95% interval", "all others", "by its classes"]
+    head = ["slice", "accuracy", "all others", "by its classes", "images", "interval"]
     note = (
         "By its classes: what the accuracy of each class would make of the slice's mixture of classes. Where that is "
         "as low, the classes are the reason, not the look."
