@@ -177,7 +177,7 @@ def test_calibration_json_holds_each_split_before_and_after() -> None:
     assert test["without_temperature"]["ece"] == pytest.approx(brute_ece(raw.confidence, raw.correct))
     assert test["loss"] == pytest.approx(F.cross_entropy(*_torch(found["test"], 0.5)).item(), rel=1e-5)
     assert "300 validation images" in temperature_words(value)
-    assert ece_words(test).startswith(f"ECE {test['ece']:.2%} (of perfectly calibrated answers ")
+    assert ece_words(test).startswith(f"ECE {test['ece']:.2%}, if perfect ")
     assert "no validation images" in temperature_words(calibration_as_json(found, fit_temperature(None)))
 
 

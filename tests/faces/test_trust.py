@@ -176,7 +176,7 @@ def test_equal_runs_leave_equal_bytes(run: Run, tmp_path: Path) -> None:
 def test_the_page_says_how_far_to_believe_an_answer(run: Run, tmp_path: Path) -> None:
     page = run.write_report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<h2 id="calibration-title">Calibration</h2>' in page
-    assert "from 120 validation images" in page
+    assert "fitted on 120 validation images" in page
     assert "Reliability diagram of 120 test images" in page
     assert "If unsure answers are left out" in page
     assert "What the net was reminded of" in page
@@ -197,7 +197,7 @@ def test_a_weak_slice_stands_on_the_page_and_in_the_terminal(run: Run, tmp_path:
     assert "darkest (up to 9 levels)" in page
     from fovea.reporting.console import result_lines
 
-    assert "weak on              darkest (up to 9 levels): 90.00%, other images 99.00%" in result_lines(Run(folder))
+    assert "weak on              darkest (up to 9 levels): 90.00%, others 99.00%" in result_lines(Run(folder))
 
 
 @pytest.mark.pictures
@@ -267,7 +267,7 @@ def test_hard_cases_are_judged_and_shown(name: str, tmp_path: Path) -> None:
     judged = found.calibration["splits"][found.judged_by]
     assert 0 <= judged["ece"] <= 1
     assert found.temperature == 1
-    reason = "the validation images are the test images" if name == "validation on test" else "too few to fit it on"
+    reason = "the validation images are the test images" if name == "validation on test" else "too few, it takes 100"
     assert reason in found.calibration["reason"]
     assert found.calibration["reject"]["chosen_on_the_same_images"] == (name in ("validation on test", "no test"))
     assert found.slices is not None

@@ -52,9 +52,9 @@ def fit_temperature(validation: Predictions | None) -> Temperature:
 
     count = 0 if validation is None else len(validation)
     if validation is None or count == 0:
-        return Temperature(1.0, 0, "there are no validation images to fit it on")
+        return Temperature(1.0, 0, "there are no validation images")
     if count < MIN_IMAGES:
-        return Temperature(1.0, 0, f"{count} validation images are too few to fit it on, {MIN_IMAGES} are needed")
+        return Temperature(1.0, 0, f"{count} validation images are too few, it takes {MIN_IMAGES}")
     logits, labels = validation.logits.astype(np.float64), validation.labels
     second = np.argsort(-logits, axis=1, kind="stable")[:, 1]
 
@@ -230,21 +230,21 @@ def calibration_as_json(predictions: dict[str, Predictions], temperature: Temper
 
 
 def ece_words(found: Mapping[str, Any]) -> str:
-    """ "ECE 0.45% (of perfectly calibrated answers 0.10% to 0.40%)".
+    """ "ECE 0.45%, if perfect 0.10% to 0.40%".
 
     Args:
         found: what `Calibration.as_json` gave.
     """
     expected = found["expected"]
-    return f"ECE {found['ece']:.2%} (of perfectly calibrated answers {expected['low']:.2%} to {expected['high']:.2%})"
+    return f"ECE {found['ece']:.2%}, if perfect {expected['low']:.2%} to {expected['high']:.2%}"
 
 
 def temperature_words(found: Mapping[str, Any]) -> str:
-    """ "temperature 0.73 from 1,200 validation images", or why there is none.
+    """ "0.73, from 1,200 validation images", or 1 and why.
 
     Args:
         found: the content of calibration.json.
     """
     if found["fitted_on"]:
-        return f"temperature {found['temperature']:.3g} from {found['fitted_on']:,} validation images"
-    return f"no temperature: {found['reason']}"
+        return f"{found['temperature']:.3g}, from {found['fitted_on']:,} validation images"
+    return f"1: {found['reason']}"

@@ -216,11 +216,12 @@ def _trust_lines(run: StoredRun) -> list[str]:
     lines = []
     if run.calibration is not None:
         judged = run.calibration["splits"][run.judged_by]
-        lines.append(f"{'calibration':<20} {ece_words(judged)}, {temperature_words(run.calibration)}")
+        lines.append(f"{'calibration':<20} {ece_words(judged)}")
+        lines.append(f"{'temperature':<20} {temperature_words(run.calibration)}")
     weak = [] if run.slices is None else run.slices["weak"]
     for number, found in enumerate(weak[:_WEAK_SHOWN]):
         score, name = found["accuracy"], "weak on" if number == 0 else ""
-        lines.append(f"{name:<20} {found['words']}: {score['value']:.2%}, other images {found['others']:.2%}")
+        lines.append(f"{name:<20} {found['words']}: {score['value']:.2%}, others {found['others']:.2%}")
     if len(weak) > _WEAK_SHOWN:
         lines.append(f"{'':<20} and {len(weak) - _WEAK_SHOWN} more, in slices.json")
     return lines

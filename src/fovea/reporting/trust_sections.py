@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fovea.data.mosaic import mosaic
-from fovea.evaluation.calibration import ece_words, temperature_words
+from fovea.evaluation.calibration import ece_words
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
@@ -68,12 +68,12 @@ def _calibration(run: StoredRun, found: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = [Paragraph(_verdict(judged)), Chart(inline_svg(plot_calibration(run), "reliability", alt))]
     if found["fitted_on"]:
         text = (
-            f"The logits are divided by a {temperature_words(found)}, which changes no answer. Without it the ECE "
-            f"would be {before['ece']:.2%} instead of {judged['ece']:.2%}, the loss {before['loss']:.4f} instead of "
-            f"{judged['loss']:.4f}."
+            f"The logits are divided by a temperature of {found['temperature']:.3g}, fitted on {found['fitted_on']:,} "
+            f"validation images, which changes no answer. Without it the ECE would be {before['ece']:.2%} instead of "
+            f"{judged['ece']:.2%}, the loss {before['loss']:.4f} instead of {judged['loss']:.4f}."
         )
     else:
-        text = f"Probabilities are as the net gives them; {temperature_words(found)}."
+        text = f"Probabilities are as the net gives them, without a temperature: {found['reason']}."
     blocks.append(Paragraph(text, "note"))
     return [*blocks, *_reject(run, found["reject"])]
 
