@@ -10,9 +10,10 @@ from fovea.data.load import only_part
 from fovea.data.pixels import check_images
 from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
+from fovea.evaluation.ledger import record_look
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.runfolder import ledger_folder, record_test_look
+from fovea.runfolder import ledger_folder
 
 
 def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
@@ -32,7 +33,8 @@ def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
     images = splits.sets["test"]
     if images.fingerprint != run.record["fingerprints"]["test"]:
         raise DataError(f"The test images of {raw.name} have changed since the run {run.path} was trained.")
-    return run.evaluate(images), _look(run, images)
+    found = run.evaluate(images)
+    return found, _look(run, images, found)
 
 
 def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
@@ -49,9 +51,10 @@ def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
         labels = np.array(raw.classes)[labels]
     mapping = {name: name for name in run.classes}
     images = ImageSet(pixels, encode_labels(labels.astype(str), mapping, raw.name), run.classes, part.ids)
-    return run.evaluate(images), _look(run, images)
+    found = run.evaluate(images)
+    return found, _look(run, images, found)
 
 
-def _look(run: StoredRun, images: ImageSet) -> int:
-    entry = {"run": run.path.name, "purpose": "evaluate", "count": len(images)}
-    return record_test_look(ledger_folder(run.path), images.fingerprint, entry)
+def _look(run: StoredRun, images: ImageSet, found: Predictions) -> int:
+    ledger = ledger_folder(run.path)
+    return record_look(ledger, run.path, images.fingerprint, found, run.recipe, {"purpose": "evaluate"})
