@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fovea.errors import DataError
+from fovea.evaluation.ledger import Looks, read_looks, selection_warning
 from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import McNemarResult, holm, mcnemar, paired_bootstrap
 from fovea.evaluation.pairing import Pairing, pair_images
@@ -208,6 +209,17 @@ class RunComparison:
             lines.append(f"{len(self.pairs)} runs are held against the first: p is adjusted by Holm.")
         return lines
 
+    @property
+    def looks(self) -> Looks | None:
+        """All looks at this test set from the folder of the first run; None where the test stayed closed."""
+        return read_looks(next(iter(self.runs.values()))) if self.split == "test" else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Which of the figures may have been chosen by looking at them."""
+        found = {name: selection_warning(run) for name, run in self.runs.items()} if self.split == "test" else {}
+        return [f"{name}: {text}" for name, text in found.items() if text is not None]
+
     def as_json(self) -> dict[str, Any]:
         """The comparison as plain values."""
         return {
@@ -216,6 +228,8 @@ class RunComparison:
             "runs": {name: str(run.path) for name, run in self.runs.items()},
             "comparisons": [pair.as_json() for pair in self.pairs],
             "notes": self.notes,
+            "warnings": self.warnings,
+            "test_set": None if self.looks is None else self.looks.as_json(),
         }
 
 
