@@ -11,15 +11,16 @@ from typing import Any, overload
 from torch import nn
 
 from fovea.budget import Budget, clock, parse_seconds
-from fovea.comparisons import WantedComparison, arms_of, compare_recipes, kind_of, read_comparison
+from fovea.comparisons import read_comparison
 from fovea.data.audit import DataFacts, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.data.preprocess import ImageFunction
-from fovea.errors import DataError, SettingsError
+from fovea.errors import SettingsError
+from fovea.evaluation.ledger import Looks
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.runs_compared import RunComparison, compare_runs
 from fovea.evaluation.stored import StoredRun
+from fovea.files import make_out
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
@@ -30,21 +31,26 @@ from fovea.reporting.figures import FIGURES, named_runs, write_figure
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
 from fovea.reporting.write import (
-    write_compared,
     write_comparison,
     write_curves_of_runs,
     write_recipes_report,
     write_run_report,
     write_study_report,
 )
-from fovea.runfolder import COMPARISON, REPORT, SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
+from fovea.runfolder import (
+    COMPARISON,
+    SEEDS,
+    create_run_folder,
+    is_unfinished,
+    resume_command,
+    update_manifest,
+)
 from fovea.runs import Given, new_run, new_study, resume_run
-from fovea.runview import Run
+from fovea.runview import Run, finished_run
 from fovea.settings import ARRAYS, ModelSettings, with_settings
 from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.published import read_program
-from fovea.studies.recipes_compared import RecipeComparison, compare_studies
 from fovea.studies.reproduce import Reproduction
 from fovea.studies.seeds import SeedStudy, read_study, seeds_of
 from fovea.training.callbacks import Callback, as_callback
@@ -212,85 +218,6 @@ def reproduce(
     return reproduce_program(Wanted(read_program(str(program)), seeds, parent, settings, verbose))
 
 
-def compare(
-    *what: Any,
-    seeds: int = 5,
-    data: Any = None,
-    vary: Mapping[str, Sequence[Any]] | None = None,
-    jobs: int | None = None,
-    out: str | Path | None = None,
-    verbose: bool = True,
-    **settings: Any,
-) -> RunComparison | RecipeComparison:
-    """Hold runs against each other on the same test images, or recipes over paired seeds.
-
-    Args:
-        what: finished runs (or their folders); studies of several seeds; or recipes, each of which is trained with
-            every seed: the same validation split, initialisation, order and augmentation for both of a pair, all of
-            them others from seed to seed, the test images the same. The first is what the others are held against.
-        seeds: of recipes, how many trainings of each.
-        data: of recipes, the images in place of their own.
-        vary: setting -> its values: the one recipe (or data) in `what` is compared with itself so changed.
-        jobs: of recipes, how many trainings side by side; None: half as many as there are cores.
-        out: of recipes, the folder that the folder of the comparison is made in; None: runs. The same call goes on where
-            it was broken off.
-        verbose: write progress to stderr.
-        settings: of all recipes, as in `train`.
-
-    Returns:
-        `verdict` ("better", "worse", "cannot be told apart": the second against the first), `sentence`, and the figures.
-
-    Raises:
-        UserError: for what cannot be compared, with the reason.
-        RunFailedError: when a training broke off.
-    """
-    kind = kind_of(what)
-    if kind == "recipes":
-        parent = Path("runs" if out is None else out)
-        changes = settings if data is None else {**settings, "source": str(data)}
-        wanted = WantedComparison(arms_of(what, vary or {}), seeds, changes, parent, jobs, verbose)
-        return _with_page(compare_recipes(wanted))
-    given = {"data": data, "vary": vary, "jobs": jobs} | settings
-    needless = [name for name, value in given.items() if value is not None]
-    if needless:
-        raise SettingsError(f"Runs are compared as they are: {', '.join(needless)} belong to recipes.")
-    if kind == "comparison":
-        return read_comparison(Path(what[0]))
-    if kind == "studies":
-        studies = [one if isinstance(one, SeedStudy) else read_study(Path(one), _finished_run) for one in what]
-        return compare_studies({study.path.resolve().name: study for study in studies})
-    return compare_runs(named_runs([one if isinstance(one, StoredRun) else _finished_run(one) for one in what]))
-
-
-def compare_and_write(
-    what: Sequence[str], out: Path | None, seeds: int | None, options: Mapping[str, Any]
-) -> tuple[RunComparison | RecipeComparison, list[Path]]:
-    """Compare, and write what the shell was asked for.
-
-    Args:
-        out: of runs: the folder for the page and the table of changed images; of recipes as in `compare`.
-        options: of `compare`.
-
-    Returns:
-        The comparison, and the files that were written.
-    """
-    if kind_of(what) == "recipes":
-        found = compare(*what, seeds=5 if seeds is None else seeds, out=out, **options)
-        page = None if found.path is None else found.path / REPORT
-        return found, [page] if page is not None and page.is_file() else []
-    if seeds is not None:
-        raise SettingsError("Runs are compared as they are: --seeds belongs to recipes.")
-    found = compare(*what, **options)
-    return found, [] if out is None else write_compared(found, make_out(out))
-
-
-def _with_page(found: RecipeComparison) -> RecipeComparison:
-    """The same, once its page is written where its runs have one."""
-    if found.path is not None and found.arms[0].runs[0].recipe.evaluation.report:
-        write_recipes_report(found)
-    return found
-
-
 def load_data(data: Any, **settings: Any) -> ImageSets:
     """Read data as training would, without training.
 
@@ -352,20 +279,13 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None)
     """
     place = None if output is None else Path(output)
     if len(paths) > 1:
-        return write_comparison([_finished_run(path) for path in paths], place)
+        return write_comparison([finished_run(path) for path in paths], place)
     folder = Path(paths[0])
     if (folder / COMPARISON).is_file():
         return write_recipes_report(read_comparison(folder), place)
     if (folder / SEEDS).is_file():
-        return write_study_report(read_study(folder, _finished_run), place)
-    return write_run_report(_finished_run(folder), place)
-
-
-def _finished_run(path: str | Path) -> Run:
-    run = Run(path)
-    if not is_finished(run.path):
-        raise DataError(f"The run {path} was broken off before its end. To go on: {resume_command(run.path)}")
-    return run
+        return write_study_report(read_study(folder, finished_run), place)
+    return write_run_report(finished_run(folder), place)
 
 
 def write_run_figures(
@@ -387,7 +307,7 @@ def write_run_figures(
     Raises:
         SettingsError: for an unknown figure or form.
     """
-    runs = named_runs([_finished_run(path) for path in paths])
+    runs = named_runs([finished_run(path) for path in paths])
     wanted = list(FIGURES) if "all" in names else [name for name in names if FIGURES[name]]
     place = None if out is None else make_out(Path(out))
     written = []
@@ -403,23 +323,14 @@ def write_run_figures(
     return written
 
 
-def make_out(folder: Path) -> Path:
-    """Make the folder that a user named for what is written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
-    return folder
-
-
-def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, int]:
+def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, Looks]:
     """Evaluate a saved run on its own test images, or on other labelled data.
 
     Args:
         skip_bad: leave out images of `data` that cannot be decoded.
 
     Returns:
-        The predictions, and how often this test set has been looked at.
+        The predictions, and all looks at this test set.
 
     Raises:
         DataError: when the data is not there, has changed, or does not fit the run's classes.

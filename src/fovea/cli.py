@@ -192,9 +192,12 @@ def reproduce(
 @friendly
 def compare(
     what: Annotated[
-        list[str], typer.Argument(metavar="A B ...", help="Run folders, studies of seeds, or recipes; A is the measure.")
+        list[str],
+        typer.Argument(metavar="A B ...", help="Run folders, studies of seeds, or recipes; A is the measure."),
     ],
-    seeds: Annotated[int | None, typer.Option(help="Of recipes: train each so many times; 5 where none is given.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Of recipes: train each so many times; 5 where none is given.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Of recipes: the images in place of their own.")] = None,
     vary: Annotated[
         list[str] | None,
@@ -202,7 +205,8 @@ def compare(
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Trainings side by side; half as many as there are cores.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of runs: a folder for page and table. Of recipes: where theirs is made; else runs.")
+        Path | None,
+        typer.Option(help="Of runs: a folder for page and table. Of recipes: where theirs is made; else runs."),
     ] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
     as_json: AsJson = False,
@@ -211,14 +215,14 @@ def compare(
 
     The same command goes on where it was broken off, and adds seeds.
     """
-    from fovea import api
     from fovea.assignments import parse_assignments, parse_varied
+    from fovea.comparing import compare_and_write
     from fovea.reporting.compared import comparison_lines
     from fovea.reporting.console import terminal_width
 
     settings = parse_assignments(assignments or [], reserved=RESERVED | {"what", "vary", "jobs"})
     options = {"data": data, "vary": parse_varied(vary) if vary else None, "jobs": jobs}
-    found, written = api.compare_and_write(what, out, seeds, options | settings)
+    found, written = compare_and_write(what, out, seeds, options | settings)
     if as_json:
         typer.echo(json.dumps({**found.as_json(), "written": [str(path) for path in written]}))
     else:
@@ -262,7 +266,7 @@ def evaluate(
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
     judged = api.load_run(run)
-    typer.echo(evaluation_lines(predictions, looks, judged, as_json, None if data else judged.mark))
+    typer.echo(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None))
 
 
 @app.command()

@@ -15,23 +15,21 @@ from typing import Any
 
 from fovea.data.imageset import ImageSet, RawData
 from fovea.errors import DataError, RunFailedError, SettingsError
-from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, remove_partial, write_json
 from fovea.grades import Beginning, Request, begin
-from fovea.runfolder import COMPARISON, MANIFEST, SEEDS, create_run_folder, is_finished, is_husk, locked, write_manifest
+from fovea.runfolder import COMPARISON, MANIFEST, create_run_folder, is_finished, is_husk, locked, write_manifest
 from fovea.runs import Given, new_run, resume_run
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
 from fovea.sources import read_all
 from fovea.studies.recipes_compared import Arm, RecipeComparison, compare_arms
-from fovea.studies.seeds import SeedStudy
 from fovea.training.plan import plan_run
 from fovea.training.records import recipe_digest
 from fovea.training.resume import fingerprints
 
 VARIED = (
-    "Seed by seed both have the same validation split, initialisation, order and augmentation; from seed to seed all of "
-    "these differ. The test images stay the same."
+    "Seed by seed both have the same validation split, initialisation, order and augmentation; from seed to seed all "
+    "of these differ. The test images stay the same."
 )
 _OF_THE_COMPARISON = {"training.seed", "data.split_seed", "data.val_seed"}
 
@@ -102,7 +100,9 @@ def arms_of(recipes: Sequence[Any], vary: Mapping[str, Sequence[Any]]) -> tuple[
     arms = []
     for values in zip(*vary.values(), strict=True):
         changes = dict(zip(vary, values, strict=True))
-        arms.append(WantedArm(", ".join(f"{key}={_plain(value)}" for key, value in changes.items()), recipes[0], changes))
+        arms.append(
+            WantedArm(", ".join(f"{key}={_plain(value)}" for key, value in changes.items()), recipes[0], changes)
+        )
     if len({arm.name for arm in arms}) < len(arms):
         raise SettingsError("--vary names a value twice: a recipe cannot be compared with itself.")
     return tuple(arms)
@@ -110,42 +110,6 @@ def arms_of(recipes: Sequence[Any], vary: Mapping[str, Sequence[Any]]) -> tuple[
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def kind_of(what: Sequence[Any]) -> str:
-    """What is to be compared: "runs", "studies", "recipes", or the "comparison" that a folder holds.
-
-    Raises:
-        SettingsError: where there is nothing, a single run, the same run twice, or things of several kinds.
-    """
-    kinds = [_kind_of(one) for one in what]
-    if not kinds:
-        raise SettingsError("Nothing is named to compare: give two run folders, or two recipes.")
-    if len(set(kinds)) > 1:
-        named = "; ".join(f"{one} is a {kind}" for one, kind in zip(what, kinds, strict=True))
-        raise SettingsError(f"Only things of one kind are compared: {named}.")
-    kind = kinds[0]
-    if kind == "comparison" and len(what) > 1:
-        raise SettingsError("A comparison is shown by itself: name one folder of a comparison.")
-    if kind in ("run", "study"):
-        folders = [Path(getattr(one, "path", one)).resolve() for one in what]
-        if len(folders) < 2:
-            raise SettingsError(f"One {kind} has nothing to be compared with: name two.")
-        if len(set(folders)) < len(folders):
-            raise SettingsError(f"A {kind} is named twice: it cannot be compared with itself.")
-    return {"run": "runs", "study": "studies", "recipe": "recipes"}.get(kind, kind)
-
-
-def _kind_of(one: Any) -> str:
-    if isinstance(one, SeedStudy):
-        return "study"
-    if isinstance(one, StoredRun):
-        return "run"
-    if isinstance(one, str | Path):
-        for name, kind in ((COMPARISON, "comparison"), (SEEDS, "study"), ("config.yaml", "run")):
-            if (Path(one) / name).is_file():
-                return kind
-    return "recipe"
 
 
 def compare_recipes(wanted: WantedComparison) -> RecipeComparison:
@@ -210,9 +174,7 @@ def _shared(beginnings: list[Beginning]) -> list[Beginning]:
     """The same, with images that are alike held in memory once."""
     first = beginnings[0]
     alike = fingerprints(first.plan.splits)
-    return [
-        replace(each, raw=first.raw) if fingerprints(each.plan.splits) == alike else each for each in beginnings
-    ]
+    return [replace(each, raw=first.raw) if fingerprints(each.plan.splits) == alike else each for each in beginnings]
 
 
 def _check_same_test(arms: Sequence[WantedArm], beginnings: Sequence[Beginning]) -> None:
@@ -221,8 +183,8 @@ def _check_same_test(arms: Sequence[WantedArm], beginnings: Sequence[Beginning])
         if _test_images(beginning) != first:
             counts = [len(each.plan.splits.sets["test"]) for each in (beginnings[0], beginning)]
             raise SettingsError(
-                f"{arms[0].name} and {arm.name} have other test images or classes ({counts[0]:,} and {counts[1]:,} images): "
-                "recipes are compared on the same ones. Give both the same data (--data DATA)."
+                f"{arms[0].name} and {arm.name} have other test images or classes ({counts[0]:,} and {counts[1]:,} "
+                "images): recipes are compared on the same ones. Give both the same data (--data DATA)."
             )
 
 
@@ -282,16 +244,16 @@ def _read_back(folder: Path, arms: Sequence[WantedArm], seeds: Sequence[int]) ->
     return compare_arms(folder, seeds, found, VARIED)
 
 
-def _train_all(
-    wanted: WantedComparison, folder: Path, seeds: Sequence[int], beginnings: Sequence[Beginning]
-) -> None:
+def _train_all(wanted: WantedComparison, folder: Path, seeds: Sequence[int], beginnings: Sequence[Beginning]) -> None:
     """Train what is missing, seed by seed, so that a comparison that is broken off has pairs."""
     first = beginnings[0].recipe
     cells = []
     for seed, (number, beginning) in itertools.product(seeds, enumerate(beginnings)):
         values = {"seed": seed, "split_seed": first.data.split_seed}
         values["val_seed"] = first.data.split_seed + seed - first.training.seed
-        cells.append((Cell(with_settings(beginning.recipe, values), _cell_folder(folder, wanted.arms, number, seed)), number))
+        cells.append(
+            (Cell(with_settings(beginning.recipe, values), _cell_folder(folder, wanted.arms, number, seed)), number)
+        )
     missing = [(cell, number) for cell, number in cells if not is_finished(cell.folder)]
     jobs = min(wanted.jobs or default_jobs(), len(missing))
     if jobs > 1 and any(not isinstance(arm.data, str | Path | Recipe) for arm in wanted.arms):
@@ -301,7 +263,9 @@ def _train_all(
         return
     for done, (cell, number) in enumerate(missing):
         given = Given(verbose=wanted.verbose)
-        given.say("compare", f"{wanted.arms[number].name}, seed {cell.recipe.training.seed}: {len(missing) - done} left")
+        given.say(
+            "compare", f"{wanted.arms[number].name}, seed {cell.recipe.training.seed}: {len(missing) - done} left"
+        )
         _train_cell(cell, beginnings[number].raw, given, wanted.arms[number].data)
 
 
@@ -334,7 +298,9 @@ def _side_by_side(wanted: WantedComparison, cells: Sequence[Cell], jobs: int) ->
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     say = Given(verbose=wanted.verbose).say
-    say("compare", f"{len(cells)} trainings, {jobs} side by side with {threads} thread{'s' if threads > 1 else ''} each")
+    say(
+        "compare", f"{len(cells)} trainings, {jobs} side by side with {threads} thread{'s' if threads > 1 else ''} each"
+    )
     shared = [
         cell if cell.recipe.training.threads is not None else
         replace(cell, recipe=with_settings(cell.recipe, {"threads": threads}))

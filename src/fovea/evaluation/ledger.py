@@ -181,7 +181,7 @@ def selection_warning(run: StoredRun) -> str | None:
     if among < 2:
         return None
     return (
-        f"Of the {among} settings that looked at this test set from this folder this one has the highest accuracy. If it "
-        f"is reported for that, it was selected on test, and flattered by up to about "
+        f"Of the {among} settings that looked at this test set from this folder this one has the highest accuracy. If "
+        "it is reported for that, it was selected on test, and flattered by up to about "
         f"{flattery(right, score.count, among) * 100:.2f} points: choose by validation, and report what was chosen."
     )

@@ -34,7 +34,7 @@ def pair_images(first: Predictions, second: Predictions) -> Pairing:
     order, and are matched by name.
 
     Raises:
-        DataError: where classes have other names, images are not the same, or labels contradict each other; with counts.
+        DataError: where classes have other names, images are not the same, or labels contradict; with counts.
     """
     notes = []
     if first.classes != second.classes:
@@ -58,8 +58,8 @@ def _with_classes(predictions: Predictions, classes: tuple[str, ...]) -> Predict
     """The same predictions with the classes in another order."""
     if len(set(classes)) < len(classes) or set(classes) != set(predictions.classes):
         raise DataError(
-            f"The two have other classes: only the first has {_some(set(classes) - set(predictions.classes))}, only the "
-            f"second {_some(set(predictions.classes) - set(classes))}. Compare runs with the same classes."
+            f"The two have other classes: only the first has {_some(set(classes) - set(predictions.classes))}, only "
+            f"the second {_some(set(predictions.classes) - set(classes))}. Compare runs with the same classes."
         )
     column = {name: index for index, name in enumerate(predictions.classes)}
     order = np.array([column[name] for name in classes])

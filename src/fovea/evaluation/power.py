@@ -52,7 +52,7 @@ def mcnemar_power(num_images: float, only_first: float, only_second: float, leve
 def images_needed(only_first: float, only_second: float, power: float = POWER, level: float = LEVEL) -> int | None:
     """How many test images show a difference in so many of 100 tries; None where there is none to show.
 
-    n = (z(1 - level / 2) sqrt(share) + z(power) sqrt(share - gain^2))^2 / gain^2, with share = b + c and gain = |c - b|,
+    n = (z(1 - level / 2) sqrt(share) + z(power) sqrt(share - gain^2))^2 / gain^2, where share = b + c, gain = |c - b|,
     both as shares. Source: Connor, Biometrics 43 (1987); also Miettinen, Biometrics 24 (1968).
 
     Args:
@@ -93,15 +93,20 @@ class TestLimits:
     @property
     def words(self) -> str:
         """Both limits in a line."""
-        text = (
-            f"{self.num_images:,} test images cannot show a difference under {self.smallest_difference * 100:.2f} points"
+        least = f"{self.smallest_difference * 100:.2f} points"
+        text = f"{self.num_images:,} test images cannot show a difference under {least}"
+        return f"{text}; {self.label_words}" if self.label_words else text
+
+    @property
+    def label_words(self) -> str:
+        """What wrong labels hide; nothing where nothing is known of them."""
+        if self.wrong_labels is None:
+            return ""
+        hidden = self.wrong_labels / self.num_images * 100
+        return (
+            f"{self.wrong_labels:,} test labels are known to be wrong: accuracies within {hidden:.2f} points of 100% "
+            "cannot be told apart"
         )
-        if self.wrong_labels is not None:
-            text += (
-                f"; {self.wrong_labels:,} of their labels are known to be wrong: accuracies within "
-                f"{self.wrong_labels / self.num_images * 100:.2f} points of 100% cannot be told apart"
-            )
-        return text
 
     def as_json(self) -> dict[str, Any]:
         """The limits as plain values."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from fovea.errors import DataError
+from fovea.evaluation.intervals import Score
 from fovea.evaluation.ledger import Looks, read_looks, selection_warning
 from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import McNemarResult, holm, mcnemar, paired_bootstrap
 from fovea.evaluation.pairing import Pairing, pair_images
-from fovea.evaluation.intervals import Score
 from fovea.evaluation.power import LEVEL, images_needed, smallest_difference
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
@@ -119,7 +119,9 @@ class RunPair:
     def _verdict_words(self, first: str, second: str) -> str:
         images = f"{self.num_images:,} {SPLIT_WORDS[self.split]} images"
         if self.num_other_answers == 0:
-            return f"{second} and {first} give the same answer to each of the same {images}: nothing is to be told apart."
+            return (
+                f"{second} and {first} give the same answer to each of the same {images}: nothing is to be told apart."
+            )
         figures = (
             f"{accuracy(self.pairing.second).value:.2%} against {accuracy(self.pairing.first).value:.2%} of the same "
             f"{images}, {points(self.test.difference)}, exact McNemar p {p_text(self.test.p_value)}"
@@ -139,10 +141,12 @@ class RunPair:
             return "They get equally many right: no number of images shows a difference of 0."
         more = self.needed - self.num_images
         if more <= 0:
-            return f"{self.needed:,} images show a difference of this size in 8 of 10 tries: this was one of the others."
+            return (
+                f"{self.needed:,} images show a difference of this size in 8 of 10 tries: this was one of the others."
+            )
         return (
-            f"A difference of this size takes about {more:,} more such images ({self.needed:,} in all) to be told in 8 of "
-            "10 tries."
+            f"A difference of this size takes about {more:,} more such images ({self.needed:,} in all) to be told in "
+            "8 of 10 tries."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -193,6 +197,21 @@ class RunComparison:
     def sentence(self) -> str:
         """The verdicts in words."""
         return " ".join(pair.sentence() for pair in self.pairs)
+
+    @property
+    def limits(self) -> list[str]:
+        """What the images cannot show: under which difference nothing is told, and how far their labels are right."""
+        pair = self.pairs[0]
+        differing = pair.test.only_first + pair.test.only_second
+        lines = [
+            f"{pair.num_images:,} {SPLIT_WORDS[self.split]} images, on {differing:,} of which one alone is right, "
+            f"cannot show a difference under {pair.smallest_difference * 100:.2f} points."
+        ]
+        first = next(iter(self.runs.values()))
+        limits = first.test_limits if self.split == "test" else None
+        if limits is not None and limits.label_words:
+            lines.append(f"{limits.label_words}.")
+        return lines
 
     @property
     def notes(self) -> list[str]:
@@ -266,7 +285,9 @@ def _other_pixels(runs: Mapping[str, StoredRun], split: str) -> list[str]:
     classes = {run.classes for run in runs.values()}
     if len(found) < 2 or len(classes) > 1:
         return []
-    return ["The pixels or the number of the images differ (another size, another copy): they were matched by their ids."]
+    return [
+        "The pixels or the number of the images differ (another size, another copy): they were matched by their ids."
+    ]
 
 
 def _limits(found: Predictions) -> list[str]:

@@ -37,20 +37,11 @@ def _of_runs(found: RunComparison, width: int) -> list[str]:
     for pair in found.pairs:
         blocks += ["", *_changed(pair, width)]
     blocks.append("")
-    blocks += [_wrapped(line, width) for line in [*_smallest(found), *found.notes]]
+    blocks += [_wrapped(line, width) for line in [*found.limits, *found.notes]]
     blocks.append(
         _wrapped("Each run is one training. To compare settings, compare recipes: fovea compare A B --seeds 5.", width)
     )
     return [*blocks, *_ledger(found.looks, found.warnings, width)]
-
-
-def _smallest(found: RunComparison) -> list[str]:
-    pair = found.pairs[0]
-    least = pair.smallest_difference * 100
-    return [
-        f"{pair.num_images:,} images, on {pair.test.only_first + pair.test.only_second:,} of which one alone is right, "
-        f"cannot show a difference under {least:.2f} points."
-    ]
 
 
 def _changed(pair: RunPair, width: int) -> list[str]:
@@ -60,7 +51,7 @@ def _changed(pair: RunPair, width: int) -> list[str]:
     if not pair.changed:
         return [_wrapped(f"No image changed sides between {first} and {second}.", width)]
     head = f"{len(lost):,} images only {first} answers rightly, {len(gained):,} only {second}:"
-    rows = [("id", "true", first, second)]
+    rows: list[tuple[str, ...]] = [("id", "true", first, second)]
     rows += [
         tuple(shortened(text, 30) for text in (image.id, image.true, image.first, image.second))
         for image in [*lost[:_SHOWN], *gained[:_SHOWN]]

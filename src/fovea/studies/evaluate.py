@@ -10,20 +10,20 @@ from fovea.data.load import only_part
 from fovea.data.pixels import check_images
 from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
-from fovea.evaluation.ledger import record_look
+from fovea.evaluation.ledger import Looks, read_looks, record_look
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
 from fovea.runfolder import ledger_folder
 
 
-def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, Looks]:
     """Open the run's own test split once more.
 
     Args:
         raw: the data that the run was trained on, read again.
 
     Returns:
-        The predictions, and how often this test set has been opened so far.
+        The predictions, and all looks at this test set so far.
 
     Raises:
         DataError: when the data is not what it was.
@@ -37,7 +37,7 @@ def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
     return found, _look(run, images, found)
 
 
-def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, Looks]:
     """Evaluate on other labelled data: its test part, or all of it.
 
     Raises:
@@ -55,6 +55,7 @@ def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
     return found, _look(run, images, found)
 
 
-def _look(run: StoredRun, images: ImageSet, found: Predictions) -> int:
+def _look(run: StoredRun, images: ImageSet, found: Predictions) -> Looks:
     ledger = ledger_folder(run.path)
-    return record_look(ledger, run.path, images.fingerprint, found, run.recipe, {"purpose": "evaluate"})
+    record_look(ledger, run.path, images.fingerprint, found, run.recipe, {"purpose": "evaluate"})
+    return read_looks(run, images.fingerprint)

@@ -17,7 +17,7 @@ from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import McNemarResult, SeedsTest, holm, mcnemar, outperformance, paired_over_seeds
 from fovea.evaluation.pairing import pair_images
 from fovea.evaluation.power import LEVEL
-from fovea.evaluation.runs_compared import BETTER, SPLIT_WORDS, UNDECIDED, WORSE, p_text, points
+from fovea.evaluation.runs_compared import BETTER, UNDECIDED, WORSE, p_text, points
 from fovea.evaluation.stored import StoredRun
 from fovea.settings import mark_as_json
 from fovea.studies.seeds import AnyRun, SeedStudy
@@ -84,7 +84,8 @@ class ArmPair:
         if self.adjusted_p is not None and self.adjusted_p != self.test.p_value:
             p_value += f" (with Holm {p_text(self.adjusted_p)})"
         figures = (
-            f"{points(self.test.difference)} over {count} paired seeds, paired t test {p_value}, better in {wins} of {count}"
+            f"{points(self.test.difference)} over {count} paired seeds, paired t test {p_value}, better in {wins} of "
+            f"{count}"
         )
         if self.verdict == UNDECIDED:
             return f"{second} and {first} cannot be told apart: {figures}.{self._why()}"
@@ -171,13 +172,12 @@ class RecipeComparison:
             lines.append(f"Test images were the validation images of some runs: {self.mark}.")
         count = len(self.seeds)
         if count < FEWEST_SEEDS:
-            lines.append(f"{count} seeds can call no recipe better, whatever they show: {FEWEST_SEEDS} can, 5 or more should.")
-        elif count < 10:
             lines.append(
-                f"{count} pairs leave the share of wins wide: only if all {count} agree does its interval leave out 50%."
-                if count < 6
-                else f"{count} pairs leave the share of wins wide."
+                f"{count} seeds can call no recipe better, whatever they show: {FEWEST_SEEDS} can, 5 or more should."
             )
+        elif count < 10:
+            agree = f": only if all {count} agree does its interval leave out 50%." if count < 6 else "."
+            lines.append(f"{count} pairs leave the interval of the share of wins wide{agree}")
         if len(self.pairs) > 1:
             lines.append(f"{len(self.pairs)} recipes are held against the first: p is adjusted by Holm.")
         return lines
@@ -249,12 +249,10 @@ def compare_studies(studies: Mapping[str, SeedStudy[AnyRun]]) -> RecipeCompariso
     seeds = [seed for seed in first.seeds if all(seed in study.seeds for study in studies.values())]
     if len(seeds) < 2:
         raise SettingsError(
-            f"These studies have {len(seeds)} seed{'' if len(seeds) == 1 else 's'} in common: a paired comparison needs two "
+            f"These studies have {len(seeds) or 'no'} seed{'s' * (len(seeds) != 1)} in common: a paired comparison needs two "
             "or more. Train both with the same seed and --seeds."
         )
-    arms = [
-        Arm(name, tuple(study.runs[study.seeds.index(seed)] for seed in seeds)) for name, study in studies.items()
-    ]
+    arms = [Arm(name, tuple(study.runs[study.seeds.index(seed)] for seed in seeds)) for name, study in studies.items()]
     splits = {run.split.fingerprint for arm in arms for run in arm.runs}
     varied = "From seed to seed initialisation, order and augmentation differ"
     same = "; the validation split is the same in all, so that its share of the spread is not measured."

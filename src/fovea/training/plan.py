@@ -152,7 +152,7 @@ def plan_run(
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()
-    record = {"start": start.lineage} if start else {}
+    record: dict[str, Any] = {"start": start.lineage} if start else {}
     wrong = None if recipe.data.test_data else known_wrong_labels(raw, len(splits.sets["test"]))
     record |= {} if wrong is None else {"wrong_test_labels": wrong}
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)

@@ -207,9 +207,7 @@ def _predict_splits(
         else:
             predictions["test"] = predict(net, images, plan.preprocessor, target, size, views)
         identity = {"purpose": "train", "run_id": run_id, "weights": weights}
-        looks = record_look(
-            ledger_folder, folder, images.fingerprint, predictions["test"], plan.recipe, identity
-        )
+        looks = record_look(ledger_folder, folder, images.fingerprint, predictions["test"], plan.recipe, identity)
         if looks > 1:
             say(
                 "test",
