@@ -249,7 +249,7 @@ def compare_studies(studies: Mapping[str, SeedStudy[AnyRun]]) -> RecipeCompariso
     seeds = [seed for seed in first.seeds if all(seed in study.seeds for study in studies.values())]
     if len(seeds) < 2:
         raise SettingsError(
-            f"These studies have {len(seeds) or 'no'} seed{'s' * (len(seeds) != 1)} in common: a paired comparison needs two "
+            f"These studies have {len(seeds) or 'no'} seed{'s' * (len(seeds) != 1)} in common: a comparison needs two "
             "or more. Train both with the same seed and --seeds."
         )
     arms = [Arm(name, tuple(study.runs[study.seeds.index(seed)] for seed in seeds)) for name, study in studies.items()]
