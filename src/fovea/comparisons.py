@@ -84,7 +84,7 @@ def arms_of(recipes: Sequence[Any], vary: Mapping[str, Sequence[Any]]) -> tuple[
                 "One recipe has nothing to be compared with: name two, or vary a setting, such as "
                 "--vary augmentation=none,digits."
             )
-        named = [Path(str(one)).stem if str(one).endswith((".yaml", ".yml")) else str(one) for one in recipes]
+        named = [_name_of(one, number) for number, one in enumerate(recipes, 1)]
         names = [name if named.count(name) == 1 else str(one) for name, one in zip(named, recipes, strict=True)]
         if len(set(names)) < len(names):
             raise SettingsError("A recipe is named twice: a recipe cannot be compared with itself.")
@@ -106,6 +106,13 @@ def arms_of(recipes: Sequence[Any], vary: Mapping[str, Sequence[Any]]) -> tuple[
     if len({arm.name for arm in arms}) < len(arms):
         raise SettingsError("--vary names a value twice: a recipe cannot be compared with itself.")
     return tuple(arms)
+
+
+def _name_of(recipe: Any, number: int) -> str:
+    """The name of a recipe, without the folder and the ending of its file."""
+    if not isinstance(recipe, str | Path):
+        return f"recipe {number}"
+    return Path(recipe).stem if Path(recipe).suffix in (".yaml", ".yml") else str(recipe)
 
 
 def _plain(value: Any) -> str:

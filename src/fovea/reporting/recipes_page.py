@@ -83,7 +83,8 @@ def _recipes(found: RecipeComparison) -> list[Block]:
         p_value = "" if test.p_value is None else p_text(test.p_value).removeprefix("= ")
         adjusted = "" if pair.adjusted_p is None else p_text(pair.adjusted_p).removeprefix("= ")
         share = f"{chance.value:.0%} ({chance.low:.0%} to {chance.high:.0%})"
-        pairs.append([shortened(pair.second, _NAME), _ends(pair), p_value, adjusted, share, pair.verdict])
+        gain = f"{test.difference.value * 100:+.2f} ({_ends(pair)})"
+        pairs.append([shortened(pair.second, _NAME), gain, p_value, adjusted, share, pair.verdict])
     first = shortened(found.arms[0].name, _NAME)
     against = ["recipe", "difference, 95% interval", "p", "p, Holm", "P(better), 95% interval", "verdict"]
     return [
