@@ -12,6 +12,8 @@ from tests.conftest import bars
 
 import fovea
 from fovea.evaluation.ledger import Look, Looks, chosen_settings, flattery, read_looks, selection_warning
+from fovea.reporting.blocks import Paragraph
+from fovea.reporting.discipline import discipline_alerts, discipline_blocks
 from fovea.settings import Recipe, with_settings
 
 OPTIONS: dict[str, Any] = {"threads": 1, "verbose": False, "report": False, "model": "p4-dense"}
@@ -68,6 +70,12 @@ def test_runs_write_what_they_chose_and_the_best_of_them_is_warned_of(tmp_path: 
     assert selection_warning(bad) is None
     study = fovea.train(bars(150), epochs=6, seeds=2, name="s", out=tmp_path, **OPTIONS)
     assert [entry.run for entry in read_looks(study.runs[0]).entries][2:] == ["s/seed-0", "s/seed-1"]
+    alert = discipline_alerts(study.runs[1])[-1]
+    assert "One of the 2 seeds of the study s" in alert.text
+    assert "the figure to report is their mean" in alert.text
+    words = [block.text for block in discipline_blocks(good) if isinstance(block, Paragraph)]
+    assert "cannot show a difference under" in words[0]
+    assert "opened 4 times" in words[2]
     assert read_looks(study.runs[0]).num_choices == 2  # other seeds are no other choices
     lines = [json.loads(line) for line in (tmp_path / "test_ledger.jsonl").read_text().splitlines()]
     assert lines[1]["correct"] == good.predictions().correct.sum()

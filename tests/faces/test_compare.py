@@ -151,6 +151,18 @@ def test_several_runs_are_held_against_the_first_and_adjusted(pair: tuple[Run, R
     assert found.pairs[1].adjusted_p == 1.0
 
 
+def test_evaluate_says_who_has_looked_and_what_the_images_cannot_show(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", x=bars(150)[0], y=bars(150)[1])
+    for epochs in (1, 2):
+        fovea.train(tmp_path / "set.npz", epochs=epochs, out=tmp_path, name=f"e{epochs}", **OPTIONS)
+    value = json.loads(shell("evaluate", str(tmp_path / "e1"), "--json").stdout)
+    assert (value["looks"], value["settings"]) == (3, 2)
+    assert value["test_limits"]["smallest_difference"] > 0
+    text = shell("evaluate", str(tmp_path / "e1")).stdout
+    assert "was opened 4 times from this folder; 2 different settings looked at it" in text
+    assert "test images cannot show a difference under" in text
+
+
 def test_runs_whose_test_stayed_closed_are_compared_on_validation(tmp_path: Path) -> None:
     runs = [
         fovea.train(bars(150), epochs=1, seed=seed, test=False, out=tmp_path, name=f"r{seed}", **OPTIONS)

@@ -69,7 +69,7 @@ def images_needed(only_first: float, only_second: float, power: float = POWER, l
 
 
 @dataclass(frozen=True)
-class TestLimits:
+class SetLimits:
     """How far a figure of a test set can go at all.
 
     Attributes:
@@ -82,8 +82,6 @@ class TestLimits:
     num_images: int
     smallest_difference: float
     wrong_labels: int | None = None
-
-    __test__ = False  # for pytest, which takes the name for a test's
 
     @property
     def ceiling(self) -> float | None:
@@ -118,10 +116,10 @@ class TestLimits:
         }
 
 
-def limits_of(num_right: int, num_images: int, wrong_labels: int | None = None) -> TestLimits:
+def limits_of(num_right: int, num_images: int, wrong_labels: int | None = None) -> SetLimits:
     """The limits of a test set for a net that gets so many right.
 
     Args:
         wrong_labels: known of the set.
     """
-    return TestLimits(num_images, smallest_difference(num_images, num_images - num_right), wrong_labels)
+    return SetLimits(num_images, smallest_difference(num_images, num_images - num_right), wrong_labels)

@@ -23,7 +23,7 @@ from fovea.evaluation.gallery import GALLERY, Gallery, read_gallery
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model
-from fovea.evaluation.power import TestLimits, limits_of
+from fovea.evaluation.power import SetLimits, limits_of
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
 from fovea.evaluation.views import Views, views_from_json
@@ -242,7 +242,7 @@ class StoredRun:
         return accuracy(self.predictions("test"), self.recipe.evaluation.confidence) if self.has_test else None
 
     @property
-    def test_limits(self) -> TestLimits | None:
+    def test_limits(self) -> SetLimits | None:
         """What the run's test images cannot show; None where the test stayed closed."""
         if not self.has_test:
             return None

@@ -36,7 +36,7 @@ def discipline_alerts(run: StoredRun) -> list[Paragraph]:
     return [Paragraph(text, "warning") for text in found if text is not None]
 
 
-def test_set_blocks(run: StoredRun) -> list[Block]:
+def discipline_blocks(run: StoredRun) -> list[Block]:
     """What the test set can show, and the ledger of those who looked at it."""
     limits = run.test_limits
     if limits is None:

@@ -31,7 +31,7 @@ from fovea.reporting.blocks import (
     Table,
 )
 from fovea.reporting.classbars import worst_classes
-from fovea.reporting.discipline import discipline_alerts, test_set_blocks
+from fovea.reporting.discipline import discipline_alerts, discipline_blocks
 from fovea.reporting.figures import (
     SPLIT_WORDS,
     plot_class_accuracy,
@@ -71,7 +71,7 @@ def run_report(run: StoredRun) -> Report:
             Section("mistakes", "Worst mistakes", _mistakes(run, found)),
             Section("classes", "Classes", _classes(run, found)),
             Section("data", "Data", _data(run)),
-            Section("test-set", "The test set", test_set_blocks(run)),
+            Section("test-set", "The test set", discipline_blocks(run)),
             Section("model", "Model", _model(run)),
             Section("settings", "Settings", _settings(run)),
             Section("machine", "Machine and versions", machine_blocks(run)),
