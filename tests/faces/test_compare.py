@@ -20,6 +20,7 @@ from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.paired import mcnemar, paired_over_seeds
 from fovea.evaluation.predictions import predictions_as_npz
 from fovea.files import write_bytes
+from fovea.reporting.compared import comparison_lines
 from fovea.runfolder import write_manifest
 from fovea.runview import Run
 
@@ -202,6 +203,7 @@ def test_the_figures_are_those_of_the_runs(varied: Any) -> None:
     wins = sum(b > a for a, b in zip(*columns, strict=True))
     assert varied.pairs[0].probability.count == 4
     assert varied.verdict == ("better" if expected.is_sure and wins == 4 else "cannot be told apart")
+    assert all(len(line) <= 60 for line in comparison_lines(varied, 60).splitlines() if line != str(varied.path))
     value = json.loads(json.dumps(varied.as_json()))
     assert value["kind"] == "recipes"
     assert value["recipes"][1]["standard_deviation"] == pytest.approx(np.std(columns[1], ddof=1))
@@ -254,6 +256,7 @@ def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         fovea.compare(bars(90), out=tmp_path / "broken", **call)
     folder = tmp_path / "broken" / "compare-epochs=2-epochs=3"
+    assert "the command that began it goes on" in shell("train", "--resume", str(folder)).stderr
     with pytest.raises(fovea.DataError, match="was broken off before its end"):
         fovea.compare(folder)
     found = fovea.compare(bars(90), out=tmp_path / "broken", **call)
@@ -288,9 +291,22 @@ def test_studies_of_seeds_are_compared_over_the_seeds_that_both_have(tmp_path: P
     ]
     found = fovea.compare(*studies)
     assert found.seeds == (0, 1)
-    assert any("the validation split is the same in all" in note for note in found.notes)
+    assert any("The validation split is the same in all" in note for note in found.notes)
     assert any("2 seeds can call no recipe better" in note for note in found.notes)
     assert found.verdict == "cannot be told apart"
+
+
+def test_the_page_of_runs_on_images_in_another_order_shows_who_changed_sides(
+    pair: tuple[Run, Run], tmp_path: Path
+) -> None:
+    bad, found = pair[0], pair[1].predictions()
+    rows = np.arange(len(found))[::-1][:40]
+    part = changed(
+        pair[1], tmp_path / "part", logits=found.logits[rows], labels=found.labels[rows], ids=found.ids[rows]
+    )
+    result = shell("compare", str(bad.path), str(part.path), "--out", "o")
+    assert result.exit_code == 0, result.stderr
+    assert "the 40 that both have are compared" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,8 @@ def _disagreements(runs: Runs, found: Mapping[str, Predictions], split: str) -> 
         if run.judged_by != split:
             continue
         pictures = mistake_pictures(run, each)
-        right = [bool(found[other].correct[row]) for row in run.gallery.mistake_rows.tolist()]
+        answered = dict(zip(found[other].ids.astype(str).tolist(), found[other].correct.tolist(), strict=True))
+        right = [answered.get(str(each.ids[row]), False) for row in run.gallery.mistake_rows.tolist()]
         items = [picture for picture, is_right in zip(pictures, right, strict=True) if is_right]
         caption = (
             f"Of the {len(pictures)} worst mistakes of {shortened(name, 40)} these {len(items)} are right in "

@@ -208,7 +208,7 @@ class RecipeComparison:
         }
 
 
-def compare_arms(path: Path | None, seeds: Sequence[int], arms: Sequence[Arm], varied: str) -> RecipeComparison:
+def compare_arms(path: Path | None, seeds: Sequence[int], arms: Sequence[Arm]) -> RecipeComparison:
     """Hold recipes against the first of them, seed by seed.
 
     Raises:
@@ -224,7 +224,21 @@ def compare_arms(path: Path | None, seeds: Sequence[int], arms: Sequence[Arm], v
         ArmPair(first.name, arm.name, test, p_value, outperformance(test.differences), _on_images(first, arm, split))
         for arm, test, p_value in zip(others, tests, adjusted, strict=True)
     ]
-    return RecipeComparison(path, tuple(seeds), tuple(arms), split, tuple(pairs), varied)
+    return RecipeComparison(path, tuple(seeds), tuple(arms), split, tuple(pairs), _varied(first))
+
+
+def _varied(arm: Arm) -> str:
+    """What is not the same from seed to seed, in words."""
+    splits = {run.split.fingerprint for run in arm.runs}
+    if len(splits) == len(arm.runs):
+        return (
+            "Both runs of a seed share initialisation, order, augmentation and validation split; from seed to seed all "
+            "of these differ. The test images stay the same."
+        )
+    return (
+        "Both runs of a seed share initialisation, order and augmentation; from seed to seed these differ. The "
+        "validation split is the same in all, so that its share of the spread is not measured."
+    )
 
 
 def _on_images(first: Arm, second: Arm, split: str) -> tuple[McNemarResult, ...]:
@@ -253,7 +267,4 @@ def compare_studies(studies: Mapping[str, SeedStudy[AnyRun]]) -> RecipeCompariso
             "or more. Train both with the same seed and --seeds."
         )
     arms = [Arm(name, tuple(study.runs[study.seeds.index(seed)] for seed in seeds)) for name, study in studies.items()]
-    splits = {run.split.fingerprint for arm in arms for run in arm.runs}
-    varied = "From seed to seed initialisation, order and augmentation differ"
-    same = "; the validation split is the same in all, so that its share of the spread is not measured."
-    return compare_arms(None, seeds, arms, varied + (same if len(splits) == 1 else "."))
+    return compare_arms(None, seeds, arms)
