@@ -118,8 +118,8 @@ def _plain(value: Any) -> str:
 def compare_recipes(wanted: WantedComparison) -> RecipeComparison:
     """Train every recipe with every seed, or read back what is there, and hold them against the first.
 
-    The folder is <parent>/compare-<first>-<second>...; the same call goes on in it where it was broken off, and adds
-    seeds.
+    The folder is <parent>/compare-<first>-<second>..., or compare-<data>-<setting> where a setting is varied; the same
+    call goes on in it where it was broken off, and adds seeds.
 
     Raises:
         UserError: for settings or data that cannot be used, or recipes that cannot be compared.
@@ -208,7 +208,9 @@ def _identity(wanted: WantedComparison, beginnings: Sequence[Beginning]) -> str:
 
 def _folder(wanted: WantedComparison, beginnings: Sequence[Beginning]) -> tuple[Path, tuple[int, ...] | None]:
     """The folder of this very comparison with its seeds, or a new one."""
-    name = _file_name("compare-" + "-".join(arm.name for arm in wanted.arms))
+    varied = wanted.arms[0].changes
+    parts = [beginnings[0].raw.name, *varied] if varied else [arm.name for arm in wanted.arms]
+    name = _file_name("compare-" + "-".join(parts))
     identity = _identity(wanted, beginnings)
     for number in itertools.count(1):
         folder = wanted.parent / (name if number == 1 else f"{name}-{number}")

@@ -230,7 +230,7 @@ def test_the_same_call_reads_back_and_more_seeds_are_added(tmp_path: Path, monke
     assert fovea.compare(bars(90), seeds=2, **call).seeds == (0, 1)
     assert fovea.compare(three.path).seeds == (0, 1, 2)
     other = fovea.compare(bars(120), seeds=2, **call)
-    assert other.path == tmp_path / "compare-epochs=1-epochs=2-2"
+    assert other.path == tmp_path / "compare-arrays-epochs-2"
 
 
 class Stop(fovea.Callback):
@@ -255,7 +255,7 @@ def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, mo
     monkeypatch.setattr(comparisons, "new_run", third_breaks)
     with pytest.raises(KeyboardInterrupt):
         fovea.compare(bars(90), out=tmp_path / "broken", **call)
-    folder = tmp_path / "broken" / "compare-epochs=2-epochs=3"
+    folder = tmp_path / "broken" / "compare-arrays-epochs"
     assert "the command that began it goes on" in shell("train", "--resume", str(folder)).stderr
     with pytest.raises(fovea.DataError, match="was broken off before its end"):
         fovea.compare(folder)

@@ -17,7 +17,7 @@ from fovea.studies.recipes_compared import RULE, ArmPair, RecipeComparison
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAME = 40
+_NAME = 48
 
 
 def recipes_report(found: RecipeComparison) -> Report:
