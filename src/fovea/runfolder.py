@@ -99,7 +99,9 @@ def is_husk(folder: Path) -> bool:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with an unfinished run, or with the study that it belongs to."""
+    """What to type to go on with an unfinished run, or with the study or comparison that it belongs to."""
+    if (folder.parent / COMPARISON).is_file():
+        return "type the fovea compare command again"
     study = (folder.parent / SEEDS).is_file()
     return f"fovea train --resume {shlex.quote(str(folder.parent if study else folder))}"
 

@@ -256,6 +256,8 @@ def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         fovea.compare(bars(90), out=tmp_path / "broken", **call)
     folder = tmp_path / "broken" / "compare-arrays-epochs"
+    with pytest.raises(fovea.DataError, match="To go on: type the fovea compare command again"):
+        fovea.compare(folder / "epochs=2-seed-0", folder / "epochs=2-seed-1")
     assert "the command that began it goes on" in shell("train", "--resume", str(folder)).stderr
     with pytest.raises(fovea.DataError, match="was broken off before its end"):
         fovea.compare(folder)
