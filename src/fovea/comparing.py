@@ -53,6 +53,8 @@ def compare(
     """
     kind = kind_of(what)
     if kind == "recipes":
+        if data is not None and not isinstance(data, str | Path):
+            raise SettingsError("data is a name or a path; arrays are compared as fovea.compare((x, y), vary={...}).")
         parent = Path("runs" if out is None else out)
         changes = settings if data is None else {**settings, "source": str(data)}
         wanted = WantedComparison(arms_of(what, vary or {}), seeds, changes, parent, jobs, verbose)
@@ -65,7 +67,11 @@ def compare(
         return read_comparison(Path(what[0]))
     if kind == "studies":
         studies = [one if isinstance(one, SeedStudy) else read_study(Path(one), finished_run) for one in what]
-        return compare_studies({study.path.resolve().name: study for study in studies})
+        names = [study.path.resolve().name for study in studies]
+        unique = len(set(names)) == len(names)
+        return compare_studies(
+            {name if unique else str(each.path): each for name, each in zip(names, studies, strict=True)}
+        )
     return compare_runs(named_runs([one if isinstance(one, StoredRun) else finished_run(one) for one in what]))
 
 
