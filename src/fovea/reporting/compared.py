@@ -83,8 +83,7 @@ def _of_recipes(found: RecipeComparison, width: int) -> list[str]:
 
 
 def _seed_table(found: RecipeComparison, width: int) -> str:
-    names = [shortened(arm.name, 30) for arm in found.arms]
-    head = ["seed", *names]
+    head = ["seed", *(shortened(name, 30) for name in found.short_names)]
     two = len(found.pairs) == 1
     head += ["difference", "McNemar p"] if two else []
     columns = [arm.accuracies(found.split) for arm in found.arms]

@@ -97,7 +97,7 @@ def _recipes(found: RecipeComparison) -> list[Block]:
 
 def _seeds(found: RecipeComparison) -> list[Block]:
     columns = [arm.accuracies(found.split) for arm in found.arms]
-    head = ["seed", *(shortened(arm.name, 24) for arm in found.arms)]
+    head = ["seed", *(shortened(name, 24) for name in found.short_names)]
     head += [
         f"difference {number}" if len(found.pairs) > 1 else "difference" for number in range(1, len(found.pairs) + 1)
     ]
@@ -135,7 +135,7 @@ def _draw(found: RecipeComparison, columns: list[list[float]]) -> Figure:
         mean = sum(column) / len(column)
         axes.plot([place - 0.18, place + 0.18], [mean, mean], color=colour, linewidth=3, zorder=3)
     axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_xticks(list(places), [shortened(arm.name, 24) for arm in found.arms])
+    axes.set_xticks(list(places), [shortened(name, 24) for name in found.short_names])
     plain_labels(list(axes.get_xticklabels()))
     axes.set_ylabel(f"{SPLIT_WORDS[found.split]} accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

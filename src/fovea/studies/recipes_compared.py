@@ -141,6 +141,12 @@ class RecipeComparison:
         """The verdicts in words."""
         return " ".join(pair.sentence() for pair in self.pairs)
 
+    @property
+    def short_names(self) -> list[str]:
+        """The recipes' names for narrow places: of settings varied together the first, where it tells them apart."""
+        first = [arm.name.partition(", ")[0] for arm in self.arms]
+        return first if len(set(first)) == len(first) else [arm.name for arm in self.arms]
+
     @cached_property
     def means(self) -> tuple[Score, ...]:
         """The mean accuracy of each recipe with Student's t interval."""
