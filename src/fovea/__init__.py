@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fovea.api import load_data, load_run, reproduce, summary, train
+    from fovea.comparing import compare
     from fovea.data.imageset import ImageSet
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
@@ -54,6 +55,7 @@ _HOMES = {
     "SettingsError": "fovea.errors",
     "Split": "fovea.data.split",
     "UserError": "fovea.errors",
+    "compare": "fovea.comparing",
     "load_data": "fovea.api",
     "load_model": "fovea.delivery.predictor",
     "load_run": "fovea.api",
@@ -83,6 +85,7 @@ __all__ = [
     "SettingsError",
     "Split",
     "UserError",
+    "compare",
     "load_data",
     "load_model",
     "load_run",

@@ -11,13 +11,16 @@ from typing import Any, overload
 from torch import nn
 
 from fovea.budget import Budget, clock, parse_seconds
+from fovea.comparisons import read_comparison
 from fovea.data.audit import DataFacts, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.data.preprocess import ImageFunction
-from fovea.errors import DataError, SettingsError
+from fovea.errors import SettingsError
+from fovea.evaluation.ledger import Looks
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
+from fovea.files import make_out
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
@@ -27,10 +30,23 @@ from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, ON_DEMAND, named_runs, write_figure
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
-from fovea.reporting.write import write_comparison, write_curves_of_runs, write_run_report, write_study_report
-from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
+from fovea.reporting.write import (
+    write_comparison,
+    write_curves_of_runs,
+    write_recipes_report,
+    write_run_report,
+    write_study_report,
+)
+from fovea.runfolder import (
+    COMPARISON,
+    SEEDS,
+    create_run_folder,
+    is_unfinished,
+    resume_command,
+    update_manifest,
+)
 from fovea.runs import Given, new_run, new_study, resume_run
-from fovea.runview import Run
+from fovea.runview import Run, finished_run
 from fovea.settings import ARRAYS, ModelSettings, with_settings
 from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
@@ -263,18 +279,13 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None)
     """
     place = None if output is None else Path(output)
     if len(paths) > 1:
-        return write_comparison([_finished_run(path) for path in paths], place)
+        return write_comparison([finished_run(path) for path in paths], place)
     folder = Path(paths[0])
+    if (folder / COMPARISON).is_file():
+        return write_recipes_report(read_comparison(folder), place)
     if (folder / SEEDS).is_file():
-        return write_study_report(read_study(folder, _finished_run), place)
-    return write_run_report(_finished_run(folder), place)
-
-
-def _finished_run(path: str | Path) -> Run:
-    run = Run(path)
-    if not is_finished(run.path):
-        raise DataError(f"The run {path} was broken off before its end. To go on: {resume_command(run.path)}")
-    return run
+        return write_study_report(read_study(folder, finished_run), place)
+    return write_run_report(finished_run(folder), place)
 
 
 def write_run_figures(
@@ -296,7 +307,7 @@ def write_run_figures(
     Raises:
         SettingsError: for an unknown figure or form.
     """
-    runs = named_runs([_finished_run(path) for path in paths])
+    runs = named_runs([finished_run(path) for path in paths])
     wanted = [name for name in names if name != "all" and FIGURES[name]]
     if "all" in names:
         wanted = [name for name in FIGURES if name in wanted or name not in ON_DEMAND]
@@ -314,23 +325,14 @@ def write_run_figures(
     return written
 
 
-def make_out(folder: Path) -> Path:
-    """Make the folder that a user named for what is written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
-    return folder
-
-
-def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, int]:
+def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = False) -> tuple[Predictions, Looks]:
     """Evaluate a saved run on its own test images, or on other labelled data.
 
     Args:
         skip_bad: leave out images of `data` that cannot be decoded.
 
     Returns:
-        The predictions, and how often this test set has been looked at.
+        The predictions, and all looks at this test set.
 
     Raises:
         DataError: when the data is not there, has changed, or does not fit the run's classes.

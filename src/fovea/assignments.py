@@ -33,3 +33,22 @@ def parse_assignments(assignments: list[str], reserved: Collection[str] = ()) ->
         except yaml.YAMLError:
             changes[key.strip()] = text
     return changes
+
+
+def parse_varied(assignments: list[str]) -> dict[str, list[Any]]:
+    """["augmentation=none,digits"] -> {"augmentation": ["none", "digits"]}, the values read as a YAML list.
+
+    Raises:
+        SettingsError: for an entry that is not key=value,value.
+    """
+    varied: dict[str, list[Any]] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        try:
+            values = yaml.safe_load(f"[{text}]")
+        except yaml.YAMLError:
+            values = []
+        if not equals or not key.strip() or not isinstance(values, list) or len(values) < 2:
+            raise SettingsError(f"--vary {assignment!r} is not of the form key=value,value, for example lr=0.01,0.03.")
+        varied[key.strip()] = values
+    return varied

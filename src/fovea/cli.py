@@ -188,6 +188,47 @@ def reproduce(
     typer.echo(json.dumps(found.as_json()) if as_json else reproduction_lines(found, terminal_width(sys.stdout)))
 
 
+@app.command()
+@friendly
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="A B ...", help="Run folders, studies of seeds, or recipes; A is the measure."),
+    ],
+    seeds: Annotated[
+        int | None, typer.Option(help="Of recipes: train each so many times; 5 where none is given.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Of recipes: the images in place of their own.")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V,W", help="Compare one DATA or recipe with itself, this setting changed."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trainings side by side; half as many as there are cores.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Of runs: a folder for page and table. Of recipes: where theirs is made; else runs."),
+    ] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting of a recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold runs against each other on the same test images, or recipes over paired seeds.
+
+    The same command goes on where it was broken off, and adds seeds.
+    """
+    from fovea.assignments import parse_assignments, parse_varied
+    from fovea.comparing import compare_and_write
+    from fovea.reporting.compared import comparison_lines
+    from fovea.reporting.console import terminal_width
+
+    settings = parse_assignments(assignments or [], reserved=RESERVED | {"what", "vary", "jobs"})
+    options = {"data": data, "vary": parse_varied(vary) if vary else None, "jobs": jobs}
+    found, written = compare_and_write(what, out, seeds, options | settings)
+    if as_json:
+        typer.echo(json.dumps({**found.as_json(), "written": [str(path) for path in written]}))
+    else:
+        typer.echo("\n".join([comparison_lines(found, terminal_width(sys.stdout)), *map(str, written)]))
+
+
 @app.command("data")
 @friendly
 def show_data(
@@ -225,7 +266,7 @@ def evaluate(
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
     judged = api.load_run(run)
-    typer.echo(evaluation_lines(predictions, looks, judged, as_json, None if data else judged.mark))
+    typer.echo(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None))
 
 
 @app.command()

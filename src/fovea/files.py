@@ -140,6 +140,19 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def make_out(folder: Path) -> Path:
+    """Make the folder that a user named for what is written.
+
+    Raises:
+        SettingsError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
+    return folder
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder; only for who holds the lock of its run."""
     for left in folder.glob(".*.partial"):

@@ -23,6 +23,7 @@ REPORT = "report.html"
 FORMAT_VERSION = 1  # of the run folder; a later one is refused
 LEDGER = "test_ledger.jsonl"
 SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds
+COMPARISON = "comparison.json"  # what makes it a comparison of recipes
 INPUT_PROFILE = "input_profile.json"
 LOCK = ".lock"
 
@@ -98,15 +99,17 @@ def is_husk(folder: Path) -> bool:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with an unfinished run, or with the study that it belongs to."""
+    """What to type to go on with an unfinished run, or with the study or comparison that it belongs to."""
+    if (folder.parent / COMPARISON).is_file():
+        return "type the fovea compare command again"
     study = (folder.parent / SEEDS).is_file()
     return f"fovea train --resume {shlex.quote(str(folder.parent if study else folder))}"
 
 
 def ledger_folder(folder: Path) -> Path:
-    """The folder of test_ledger.jsonl: beside the run, or beside the study that the run belongs to."""
+    """The folder of test_ledger.jsonl: beside the run, or beside the study or comparison that the run belongs to."""
     parent = folder.resolve().parent
-    return parent.parent if (parent / SEEDS).exists() else parent
+    return parent.parent if (parent / SEEDS).exists() or (parent / COMPARISON).exists() else parent
 
 
 def write_manifest(folder: Path) -> None:
@@ -192,12 +195,15 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def record_test_look(parent: Path, test_fingerprint: str, entry: Mapping[str, Any]) -> int:
+def record_test_look(
+    parent: Path, test_fingerprint: str, entry: Mapping[str, Any], details: Mapping[str, Any] | None = None
+) -> int:
     """Write one look at a test split into the ledger beside the runs.
 
     Args:
         entry: what the line holds besides. Where it has a run_id and the same line is there already, a run that was
             killed while it looked looks again with the same weights: that is no second look.
+        details: what the line holds that has no part in telling looks apart.
 
     Returns:
         How often this test set had been looked at from this folder, this look included.
@@ -207,7 +213,7 @@ def record_test_look(parent: Path, test_fingerprint: str, entry: Mapping[str, An
     for number, line in enumerate(looks, 1):
         if "run_id" in entry and all(line.get(name) == value for name, value in entry.items()):
             return number
-    append_json_line(ledger, {"time": now_utc(), "test_fingerprint": test_fingerprint, **entry})
+    append_json_line(ledger, {"time": now_utc(), "test_fingerprint": test_fingerprint, **entry, **(details or {})})
     return len(looks) + 1
 
 

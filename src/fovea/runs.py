@@ -30,6 +30,7 @@ from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say
 from fovea.reporting.figures import write_figures
 from fovea.reporting.write import write_run_report, write_study_report
 from fovea.runfolder import (
+    COMPARISON,
     INPUT_PROFILE,
     SEEDS,
     create_run_folder,
@@ -187,6 +188,8 @@ def _check_folder(folder: Path) -> None:
         raise SettingsError(f"There is no run folder {folder} (looked for it from {Path.cwd()}).")
     if not (folder / "config.yaml").is_file():
         reason = "it has no config.yaml"
+        if (folder / COMPARISON).is_file():
+            reason = "it is a comparison: the command that began it goes on"
         if is_husk(folder):
             reason = "it was stopped before training began: train anew, nothing was lost"
         raise SettingsError(f"{folder} holds no run to go on with: {reason}.")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fovea.errors import DataError
 from fovea.evaluation.stored import StoredRun
 from fovea.reporting import figures, trust_figures
 from fovea.reporting.write import write_run_report
+from fovea.runfolder import is_finished, resume_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,3 +76,15 @@ class Run(StoredRun):
             RunFailedError: when it cannot be written.
         """
         return write_run_report(self, None if path is None else Path(path))
+
+
+def finished_run(path: str | Path) -> Run:
+    """Read a run folder back.
+
+    Raises:
+        DataError: when the folder is no run, or the run was broken off before its end.
+    """
+    run = Run(path)
+    if not is_finished(run.path):
+        raise DataError(f"The run {path} was broken off before its end. To go on: {resume_command(run.path)}")
+    return run

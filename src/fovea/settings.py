@@ -79,6 +79,7 @@ class DataSettings(Section):
     test_split: Fraction = 0.2  # used only where the data brings no test images
     first_images: tuple[Count, Count] | None = None  # only the first so many images of train and test; None: all
     split_seed: Seed = 0
+    val_seed: Seed | None = None  # cuts the validation images alone; None: split_seed does
     stratify: bool = True  # each split keeps the classes' shares; False draws as train_test_split does unasked
     validation: Literal["split", "test"] = "split"  # test: as some published programs do; marked wherever it shows
     label_column: str | int | None = None  # of a table, by name or number from 0; of CIFAR-100 fine or coarse

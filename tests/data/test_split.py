@@ -39,6 +39,16 @@ def test_the_split_depends_on_its_seed_alone() -> None:
     assert cut(seed=3)[0].fingerprint != cut(seed=4)[0].fingerprint
 
 
+def test_a_seed_of_its_own_cuts_other_validation_images_and_the_same_test_images() -> None:
+    splits = [
+        make_split(LABELS, DataSettings(val_split=0.1, test_split=0.2, split_seed=3, val_seed=seed))[0]
+        for seed in (None, 3, 4)
+    ]
+    assert splits[0].fingerprint == splits[1].fingerprint
+    assert np.array_equal(splits[0].indices["test"], splits[2].indices["test"])
+    assert not np.array_equal(splits[0].indices["val"], splits[2].indices["val"])
+
+
 def test_parts_that_are_given_are_taken_whole() -> None:
     split, notes = cut({**LABELS, "test": np.array([0, 1, 2, 3]), "val": np.array([1, 2])})
     assert split.sources == {"train": "train", "val": "val", "test": "test"}

@@ -18,6 +18,7 @@ SURFACE = {
         "--json", "--help",
     },
     "reproduce": {"--seeds", "--epochs", "--out", "--device", "--set", "--json", "--help"},
+    "compare": {"--seeds", "--data", "--vary", "--jobs", "--out", "--set", "--json", "--help"},
     "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},

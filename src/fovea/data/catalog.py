@@ -62,6 +62,8 @@ class CatalogEntry:
             test labels (as IDX) or of batches of records (CIFAR).
         file_digests: name -> digest (sha256 or md5) of other official files.
         idx_set: the prefix of the set's files among several.
+        wrong_test_labels: how many labels of the published test set are known to be wrong (Northcutt, Athalye and
+            Mueller, arXiv 2103.14749); None where nobody has counted.
     """
 
     classes: tuple[str, ...] | None
@@ -72,6 +74,7 @@ class CatalogEntry:
     contents: tuple[str, ...] = ()
     file_digests: Mapping[str, str] = field(default_factory=dict)
     idx_set: str | None = None
+    wrong_test_labels: int | None = None
 
 
 _EMNIST_ZIP = RemoteFile(
@@ -158,6 +161,7 @@ CATALOG: Registry[CatalogEntry] = Registry(
                 "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
                 "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
             ),
+            wrong_test_labels=15,
         ),
         "fashion-mnist": CatalogEntry(
             _FASHION,
@@ -220,6 +224,7 @@ CATALOG: Registry[CatalogEntry] = Registry(
                 "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
                 "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
             ),
+            wrong_test_labels=54,
         ),
         "cifar100": CatalogEntry(
             _CIFAR100,
@@ -232,6 +237,7 @@ CATALOG: Registry[CatalogEntry] = Registry(
                 "train": "16019d7e3df5f24257cddd939b257f8d",
                 "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
             },
+            wrong_test_labels=585,
         ),
         **{f"emnist-{name}": _emnist(name) for name in EMNIST_CLASSES},
         "digit-recognizer": CatalogEntry(
@@ -242,6 +248,17 @@ CATALOG: Registry[CatalogEntry] = Registry(
         ),
     },
 )
+
+
+def known_wrong_labels(raw: RawData, num_test_images: int) -> int | None:
+    """How many test labels of a published set are known to be wrong; None where it is no whole published test set.
+
+    Args:
+        num_test_images: of the test split that was made of it.
+    """
+    if raw.name not in CATALOG or not raw.known or "test" not in raw.parts:
+        return None
+    return CATALOG[raw.name].wrong_test_labels if len(raw.parts["test"].images) == num_test_images else None
 
 
 def read_named(name: str, options: ReadOptions) -> RawData:

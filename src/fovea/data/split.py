@@ -128,7 +128,8 @@ def _cut(
             f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "
             f"give more images, or {name}_data of its own."
         )
-    state = settings.split_seed % 2**32
+    seed = settings.split_seed if name == "test" or settings.val_seed is None else settings.val_seed
+    state = seed % 2**32
     if not settings.stratify:
         _, cut = train_test_split(rest, test_size=count, random_state=state)
         return np.setdiff1d(rest, cut), np.sort(cut), False

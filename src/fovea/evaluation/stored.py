@@ -25,6 +25,7 @@ from fovea.evaluation.gallery import GALLERY, Gallery, read_gallery
 from fovea.evaluation.intervals import Score
 from fovea.evaluation.metrics import accuracy, confusion_matrix
 from fovea.evaluation.modelfile import LoadedModel, read_model, temperature_from_json
+from fovea.evaluation.power import SetLimits, limits_of
 from fovea.evaluation.predictions import Device, Predictions, cpu_has_bf16, predict, read_predictions
 from fovea.evaluation.slices import SLICES
 from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile_from_json
@@ -271,6 +272,14 @@ class StoredRun:
         return accuracy(self.predictions("test"), self.recipe.evaluation.confidence) if self.has_test else None
 
     @property
+    def test_limits(self) -> SetLimits | None:
+        """What the run's test images cannot show; None where the test stayed closed."""
+        if not self.has_test:
+            return None
+        found = self.predictions("test")
+        return limits_of(int(found.correct.sum()), len(found), self.record.get("wrong_test_labels"))
+
+    @property
     def confusion_matrix(self) -> NDArray[np.int64]:
         """Counts [K, K] (true class, predicted class) of the test split, or of validation where test stayed closed."""
         return confusion_matrix(self.predictions(self.judged_by))
@@ -307,6 +316,7 @@ class StoredRun:
             "test_accuracy": None if test is None else test.as_json(),
             "val_accuracy": self.val_accuracy.as_json(),
             **mark_as_json(self.mark),
+            **({} if self.test_limits is None else {"test_limits": self.test_limits.as_json()}),
             **facts,
             **self._trust_as_json(),
             "findings": self.findings,

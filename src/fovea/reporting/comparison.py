@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
+from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
-from fovea.evaluation.paired import check_same_images, mcnemar
 from fovea.evaluation.predictions import Predictions
+from fovea.evaluation.runs_compared import RunComparison, RunPair, compare_runs, p_text
 from fovea.evaluation.stored import StoredRun
 from fovea.reporting.again import call_of, machine_blocks
 from fovea.reporting.blocks import Block, Chart, Code, Details, Paragraph, Pictures, Report, Section, Table
 from fovea.reporting.curves import draw_curves_of_runs
+from fovea.reporting.discipline import ledger_blocks
 from fovea.reporting.figures import SPLIT_WORDS
 from fovea.reporting.sections import (
     accuracy_text,
@@ -29,7 +31,7 @@ from fovea.settings import flat_settings
 from fovea.studies.seeds import AnyRun, SeedStudy
 
 Runs = Mapping[str, StoredRun]  # name -> run
-_SURE = 0.05
+_MOST_CHANGED = 200
 _FOOTER = "Made by Fovea. This page needs no network and no other file."
 
 
@@ -40,10 +42,9 @@ def comparison_report(runs: Runs) -> Report:
         DataError: when a file of a run is missing or damaged.
     """
     split, found = _judged(runs)
-    problem = _not_comparable(found)
-    alerts = [] if problem is None else [Paragraph(f"The runs cannot be held against each other: {problem}", "warning")]
-    if problem is None and len(runs) == 2:
-        headline, interval, sentence = _two(found, split)
+    comparison, alerts = _compared(runs)
+    if comparison is not None and len(runs) == 2:
+        headline, interval, sentence = _two(comparison)
     else:
         headline, interval, sentence = _many(found, split)
     return Report(
@@ -53,7 +54,7 @@ def comparison_report(runs: Runs) -> Report:
         sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
         facts=_facts(runs, found, full_names=False),
         alerts=[*alerts, *_alerts(runs)],
-        sections=_sections(runs, found, split, comparable=problem is None),
+        sections=_sections(runs, found, split, comparison),
         footer=_FOOTER,
     )
 
@@ -78,7 +79,7 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
         sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
         facts=_facts(runs, found, full_names=True),
         alerts=_alerts(runs),
-        sections=_sections(runs, found, split, comparable=False),
+        sections=_sections(runs, found, split),
         footer=_FOOTER,
     )
 
@@ -110,39 +111,24 @@ def _judged(runs: Runs) -> tuple[str, dict[str, Predictions]]:
     return split, {name: run.predictions(split) for name, run in runs.items()}
 
 
-def _not_comparable(found: Mapping[str, Predictions]) -> str | None:
-    first, *others = found.values()
+def _compared(runs: Runs) -> tuple[RunComparison | None, list[Paragraph]]:
+    """The runs held against the first, or why they cannot be; and what stands against their figures."""
     try:
-        for other in others:
-            check_same_images(first, other)
+        found = compare_runs(runs)
     except DataError as error:
-        return str(error)
-    return None
+        return None, [Paragraph(f"The runs cannot be held against each other: {error}", "warning")]
+    return found, [Paragraph(text, "warning") for text in found.warnings]
 
 
-def _two(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
-    (first_name, first), (second_name, second) = found.items()
-    test = mcnemar(first, second)
-    difference = test.difference
-    counts = [f"{shortened(name, 40)} {int(each.correct.sum()):,}" for name, each in found.items()]
+def _two(comparison: RunComparison) -> tuple[str, str, str]:
+    (pair,) = comparison.pairs
+    difference = pair.test.difference
+    first, second = (shortened(name, 40) for name in comparison.runs)
     text = (
-        f"Of the same {len(first):,} {SPLIT_WORDS[split]} images {' and '.join(counts)} are answered rightly; "
-        f"{test.only_second:,} only by {shortened(second_name, 40)}, {test.only_first:,} only by "
-        f"{shortened(first_name, 40)}. "
+        f"{pair.sentence(first, second)} {pair.test.only_second:,} images are answered rightly only by {second}, "
+        f"{pair.test.only_first:,} only by {first}."
     )
-    p_value = f"exact McNemar test, p {_p_text(test.p_value)}"
-    if test.p_value < _SURE:
-        better = second_name if difference.value > 0 else first_name
-        text += f"On such images {shortened(better, 40)} is better ({p_value})."
-    elif difference.low is not None and difference.high is not None and (difference.low > 0 or difference.high < 0):
-        text += f"Whether one is better is too close to call ({p_value}; the interval alone would tell them apart)."
-    else:
-        text += f"The two cannot be told apart: so small a difference can be chance ({p_value})."
     return f"{difference.value * 100:+.2f} points", _points(difference), text
-
-
-def _p_text(p_value: float) -> str:
-    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.3g}"
 
 
 def _points(difference: Score) -> str:
@@ -157,24 +143,30 @@ def _many(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
     return f"{len(found)} runs", span, f"Accuracy on the {SPLIT_WORDS[split]} images, each with its interval below."
 
 
-def _sections(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Section]:
+def _sections(
+    runs: Runs, found: Mapping[str, Predictions], split: str, comparison: RunComparison | None = None
+) -> list[Section]:
     sections = [
-        Section("scores", "Scores", _scores(runs, found, split, comparable)),
+        Section("scores", "Scores", _scores(runs, found, split, comparison)),
         Section("curves", "Learning curves", _curves(runs)),
-        Section("settings", "Settings that differ", _settings(runs)),
+        Section("settings", "Settings that differ", settings_blocks(runs)),
         Section("classes", "Classes", _classes(found, split)),
     ]
-    if comparable and len(runs) == 2:
-        sections.append(Section("images", "Where they differ", _disagreements(runs, found, split)))
+    if comparison is not None:
+        pictures = _disagreements(runs, found, split) if len(runs) == 2 else []
+        sections.append(Section("images", "Images that changed sides", [*_changed(comparison), *pictures]))
+    if split == "test":
+        sections.append(Section("test-set", "The test set", ledger_blocks(read_looks(next(iter(runs.values()))))))
     sections.append(Section("machine", "Machine and versions", _machines(runs)))
     again = [Code(call_of(run), f"What trains {name} again") for name, run in runs.items()]
     return [*sections, Section("again", "Make them again", again)]
 
 
-def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable: bool) -> list[Block]:
-    first = next(iter(found.values()))
+def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparison: RunComparison | None) -> list[Block]:
+    pairs = {} if comparison is None else {pair.second_name: pair for pair in comparison.pairs}
     head = ["run", "accuracy", "95% interval", "right", "loss"]
-    head += ["against the first", "95% interval", "p"] if comparable else []
+    head += ["against the first", "95% interval", "p", "mid-p"] if pairs else []
+    head += ["p, Holm"] if len(pairs) > 1 else []
     rows, trainings = [], []
     for name, each in found.items():
         run, score = runs[name], accuracy(each)
@@ -191,11 +183,9 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
             f"{run.result['parameters']:,}",
             duration(run.result["train_seconds"]),
         ]
-        if comparable:
-            test = mcnemar(first, each)
-            p_value = _p_text(test.p_value).removeprefix("= ")
-            figures = [f"{test.difference.value * 100:+.2f}", _points(test.difference), p_value]
-            row += ["", "", ""] if each is first else figures
+        if pairs:
+            figures = _against(pairs[name]) if name in pairs else [""] * 5
+            row += figures if len(pairs) > 1 else figures[:-1]
         rows.append(row)
         trainings.append(training)
     note = (
@@ -205,12 +195,39 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
     note += "".join(
         f" {shortened(name, 40)} answers with {run.views.words}." for name, run in runs.items() if run.views.words
     )
-    more = " With several runs against the first, the smallest p is smaller by luck." if len(runs) > 2 else ""
     return [
         Table(f"On the {SPLIT_WORDS[split]} images", head, rows),
-        Paragraph(note + more, "note"),
+        Paragraph(note, "note"),
+        *(Paragraph(line, "note") for line in ([] if comparison is None else [*comparison.limits, *comparison.notes])),
         Table("Trainings", ["run", "epoch kept", "parameters", "time"], trainings),
     ]
+
+
+def _against(pair: RunPair) -> list[str]:
+    test = pair.test
+    p_values = [p_text(p).removeprefix("= ") for p in (test.p_value, test.mid_p_value, pair.adjusted_p)]
+    return [f"{test.difference.value * 100:+.2f}", _points(test.difference), *p_values]
+
+
+def _changed(comparison: RunComparison) -> list[Block]:
+    """The images that one of two runs alone answers rightly, as tables."""
+    blocks: list[Block] = []
+    for pair in comparison.pairs:
+        first, second = (shortened(name, 24) for name in (pair.first_name, pair.second_name))
+        if not pair.changed:
+            blocks.append(Paragraph(f"Between {first} and {second} no image changed sides."))
+            continue
+        head = ["image", "true", first, second]
+        for is_gained, right in ((False, first), (True, second)):
+            images = [image for image in pair.changed if image.is_gained == is_gained]
+            rows = [
+                [shortened(text, 40) for text in (image.id, image.true, image.first, image.second)]
+                for image in images[:_MOST_CHANGED]
+            ]
+            shown = "" if len(images) <= _MOST_CHANGED else f"; the first {_MOST_CHANGED} are shown"
+            title = f"{len(images):,} images that only {right} answers rightly{shown}"
+            blocks.append(Details(title, [Table(title, head, rows, figures=False)]) if rows else Paragraph(f"{title}."))
+    return blocks
 
 
 def _curves(runs: Runs) -> list[Block]:
@@ -220,13 +237,18 @@ def _curves(runs: Runs) -> list[Block]:
     return [Chart(inline_svg(figure, "curves", alt), "Solid: validation. Dashed: training, measured alike.")]
 
 
-def _settings(runs: Runs) -> list[Block]:
+def settings_blocks(runs: Runs, left_out: Collection[str] = ()) -> list[Block]:
+    """The settings that are not the same in all runs, as a table.
+
+    Args:
+        left_out: full names of settings to pass over.
+    """
     every = {name: flat_settings(run.recipe) for name, run in runs.items()}
     keys = list(dict.fromkeys(key for settings in every.values() for key in settings))
     rows = [
         [key, *(shortened(str(settings.get(key)), 60) for settings in every.values())]
         for key in keys
-        if len({str(settings.get(key)) for settings in every.values()}) > 1
+        if key not in left_out and len({str(settings.get(key)) for settings in every.values()}) > 1
     ]
     if not rows:
         return [Paragraph("None: all settings are the same.")]
@@ -256,7 +278,8 @@ def _disagreements(runs: Runs, found: Mapping[str, Predictions], split: str) -> 
         if run.judged_by != split:
             continue
         pictures = mistake_pictures(run, each)
-        right = [bool(found[other].correct[row]) for row in run.gallery.mistake_rows.tolist()]
+        answered = dict(zip(found[other].ids.astype(str).tolist(), found[other].correct.tolist(), strict=True))
+        right = [answered.get(str(each.ids[row]), False) for row in run.gallery.mistake_rows.tolist()]
         items = [picture for picture, is_right in zip(pictures, right, strict=True) if is_right]
         caption = (
             f"Of the {len(pictures)} worst mistakes of {shortened(name, 40)} these {len(items)} are right in "

@@ -16,7 +16,9 @@ from typing import TextIO
 from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
 from fovea.evaluation.findings import Finding
 from fovea.evaluation.intervals import percent
+from fovea.evaluation.ledger import Looks
 from fovea.evaluation.metrics import accuracy, cross_entropy
+from fovea.evaluation.power import limits_of
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.views import Views
@@ -204,6 +206,7 @@ def _run_lines(run: StoredRun) -> str:
         lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
     lines += _views_line(run.views)
     lines += _trust_lines(run)
+    lines += [] if run.test_limits is None else [run.test_limits.words]
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
@@ -249,17 +252,21 @@ def _report_line(folder: Path) -> list[str]:
 
 
 def evaluation_lines(
-    predictions: Predictions, looks: int, run: StoredRun, as_json: bool, mark: str | None = None
+    predictions: Predictions, looks: Looks, run: StoredRun, as_json: bool, is_own_test: bool = True
 ) -> str:
-    """The result of an evaluation of a run for stdout; `mark` says what the images had a part in."""
+    """The result of an evaluation of a run, on its own test images or on others, for stdout."""
+    mark, wrong = (run.mark, run.record.get("wrong_test_labels")) if is_own_test else (None, None)
+    limits = limits_of(int(predictions.correct.sum()), len(predictions), wrong)
     score, views = accuracy(predictions), run.views
     calibration = calibration_of(predictions)
     if as_json:
         loss = cross_entropy(predictions, run.recipe.training.loss_clip)
         facts = {"test_accuracy": score.as_json(), "test_loss": loss, **mark_as_json(mark)}
         ece = {"value": calibration.ece, "expected": dict(calibration.expected.__dict__), "count": calibration.count}
-        return json.dumps({**facts, "ece": ece, "looks": looks, "tta": views.as_json()})
-    seen = "" if looks == 1 else f"\nlook number {looks} at this test set (test_ledger.jsonl): do not choose by it"
+        facts |= {"ece": ece, "test_limits": limits.as_json(), "looks": len(looks), "settings": looks.num_choices}
+        return json.dumps({**facts, "tta": views.as_json()})
+    seen = "" if len(looks) == 1 else f"\n{looks.words} (test_ledger.jsonl): do not choose by it"
     words = f"\nmeasured with {views.words}" if views.words else ""
     sure = f"\ncalibration    {ece_words(calibration.as_json())}"
-    return f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}{words}{sure}{seen}"
+    shown = f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}"
+    return f"{shown}{words}{sure}\n{limits.words}{seen}"

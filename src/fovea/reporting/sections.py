@@ -9,10 +9,10 @@ from fovea.display import data_uri
 from fovea.errors import ModelError
 from fovea.evaluation.findings import Finding
 from fovea.evaluation.intervals import Score, percent
+from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.files import read_json_lines
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.again import again_blocks, machine_blocks
 from fovea.reporting.blocks import (
@@ -30,6 +30,7 @@ from fovea.reporting.blocks import (
     Table,
 )
 from fovea.reporting.classbars import worst_classes
+from fovea.reporting.discipline import discipline_alerts, discipline_blocks
 from fovea.reporting.figures import (
     SPLIT_WORDS,
     plot_class_accuracy,
@@ -41,7 +42,6 @@ from fovea.reporting.pictures import mistakes_of, picture_source
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
 from fovea.reporting.trust_sections import neighbour_blocks, trust_sections
-from fovea.runfolder import LEDGER, ledger_folder
 from fovea.settings import LAST_EPOCH, SELECTED
 from fovea.training.schedules import describe_length
 
@@ -63,7 +63,7 @@ def run_report(run: StoredRun) -> Report:
         interval=interval_words(score),
         sentence=_sentence(run, score, found),
         facts=_facts(run),
-        alerts=alerts_of(run),
+        alerts=[*alerts_of(run), *discipline_alerts(run)],
         sections=[
             Section("curves", "Learning curves", _curves(run)),
             Section("confusion", "Confusion matrix", _confusion(run, found)),
@@ -71,6 +71,7 @@ def run_report(run: StoredRun) -> Report:
             Section("classes", "Classes", _classes(run, found)),
             *trust_sections(run),
             Section("data", "Data", _data(run)),
+            Section("test-set", "The test set", discipline_blocks(run)),
             Section("model", "Model", _model(run)),
             Section("settings", "Settings", _settings(run)),
             Section("machine", "Machine and versions", machine_blocks(run)),
@@ -114,9 +115,7 @@ def caveat_of(split: str, looks: int, mark: str | None = None) -> str:
 
 def looks_at_test(run: StoredRun) -> int:
     """How often the test set of a run has been opened from its folder of runs, by any run."""
-    fingerprint = run.record.get("fingerprints", {}).get("test")
-    lines = read_json_lines(ledger_folder(run.path) / LEDGER)
-    return sum(line.get("test_fingerprint") == fingerprint for line in lines)
+    return len(read_looks(run))
 
 
 def alerts_of(run: StoredRun) -> list[Paragraph]:

@@ -9,16 +9,20 @@ from typing import Any
 
 from fovea.data.tree import reason_of
 from fovea.errors import DataError, FoveaError, SettingsError
+from fovea.evaluation.runs_compared import RunComparison
 from fovea.evaluation.stored import StoredRun
 from fovea.files import write_text
 from fovea.reporting.blocks import Report
+from fovea.reporting.compared import changed_table
 from fovea.reporting.comparison import comparison_report, study_report
 from fovea.reporting.curves import draw_curves_of_runs
 from fovea.reporting.figures import named_runs
 from fovea.reporting.page import render
+from fovea.reporting.recipes_page import recipes_report
 from fovea.reporting.sections import run_report
 from fovea.reporting.style import save_figure
 from fovea.runfolder import REPORT, check_target, update_manifest
+from fovea.studies.recipes_compared import RecipeComparison
 from fovea.studies.seeds import AnyRun, SeedStudy
 
 _MAX_NAME_BYTES = 120
@@ -53,6 +57,31 @@ def write_comparison(runs: Sequence[StoredRun], path: Path | None = None) -> Pat
     path = _beside(runs, ".html") if path is None else check_target(path)
     write_text(path, render(_made(comparison_report, named)))
     return path
+
+
+def write_recipes_report(found: RecipeComparison, path: Path | None = None) -> Path:
+    """Write the page of recipes compared over seeds.
+
+    Args:
+        path: None: report.html in the folder of the comparison.
+
+    Raises:
+        SettingsError: when there is no such folder, and no path.
+    """
+    if found.path is None and path is None:
+        raise SettingsError("These studies have no folder in common: name the page.")
+    return _write(_made(recipes_report, found), found.path or Path(), path)
+
+
+def write_compared(found: RunComparison | RecipeComparison, folder: Path) -> list[Path]:
+    """Write the page of a comparison, and of runs the table of the images that changed sides, into a folder."""
+    if isinstance(found, RecipeComparison):
+        return [write_recipes_report(found, folder / REPORT)]
+    runs = list(found.runs.values())
+    page, table = (folder / _beside(runs, ending).name for ending in (".html", ".csv"))
+    write_comparison(runs, page)
+    write_text(check_target(table), changed_table(found))
+    return [page, table]
 
 
 def write_curves_of_runs(runs: Mapping[str, StoredRun], folder: Path | None, form: str) -> Path:

@@ -10,19 +10,20 @@ from fovea.data.load import only_part
 from fovea.data.pixels import check_images
 from fovea.data.prepare import labels_of, prepare_splits
 from fovea.errors import DataError
+from fovea.evaluation.ledger import Looks, read_looks, record_look
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.runfolder import ledger_folder, record_test_look
+from fovea.runfolder import ledger_folder
 
 
-def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, Looks]:
     """Open the run's own test split once more.
 
     Args:
         raw: the data that the run was trained on, read again.
 
     Returns:
-        The predictions, and how often this test set has been opened so far.
+        The predictions, and all looks at this test set so far.
 
     Raises:
         DataError: when the data is not what it was.
@@ -32,10 +33,11 @@ def evaluate_test_split(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
     images = splits.sets["test"]
     if images.fingerprint != run.record["fingerprints"]["test"]:
         raise DataError(f"The test images of {raw.name} have changed since the run {run.path} was trained.")
-    return run.evaluate(images), _look(run, images)
+    found = run.evaluate(images)
+    return found, _look(run, images, found)
 
 
-def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]:
+def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, Looks]:
     """Evaluate on other labelled data: its test part, or all of it.
 
     Raises:
@@ -49,9 +51,11 @@ def evaluate_other_data(run: StoredRun, raw: RawData) -> tuple[Predictions, int]
         labels = np.array(raw.classes)[labels]
     mapping = {name: name for name in run.classes}
     images = ImageSet(pixels, encode_labels(labels.astype(str), mapping, raw.name), run.classes, part.ids)
-    return run.evaluate(images), _look(run, images)
+    found = run.evaluate(images)
+    return found, _look(run, images, found)
 
 
-def _look(run: StoredRun, images: ImageSet) -> int:
-    entry = {"run": run.path.name, "purpose": "evaluate", "count": len(images)}
-    return record_test_look(ledger_folder(run.path), images.fingerprint, entry)
+def _look(run: StoredRun, images: ImageSet, found: Predictions) -> Looks:
+    ledger = ledger_folder(run.path)
+    record_look(ledger, run.path, images.fingerprint, found, run.recipe, {"purpose": "evaluate"})
+    return read_looks(run, images.fingerprint)

@@ -12,6 +12,7 @@ from torch import nn
 
 from fovea.budget import Budget
 from fovea.data.batches import TrainBatches, gather
+from fovea.data.catalog import known_wrong_labels
 from fovea.data.draws import random_order
 from fovea.data.guard import InputProfile, fit_profile
 from fovea.data.imageset import ImageSet, RawData
@@ -151,7 +152,9 @@ def plan_run(
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()
-    record = {"start": start.lineage} if start else {}
+    record: dict[str, Any] = {"start": start.lineage} if start else {}
+    wrong = None if recipe.data.test_data else known_wrong_labels(raw, len(splits.sets["test"]))
+    record |= {} if wrong is None else {"wrong_test_labels": wrong}
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
 
 

@@ -16,6 +16,7 @@ from fovea.data.draws import derived_seed
 from fovea.errors import DataError, RunFailedError
 from fovea.evaluation.calibration import CALIBRATION, Temperature, calibration_as_json, fit_temperature
 from fovea.evaluation.findings import Finding, find_in_predictions
+from fovea.evaluation.ledger import record_look
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import model_as_bytes, read_model, with_results
 from fovea.evaluation.predictions import Predictions, look_again, predict, predictions_as_npz, predictions_table
@@ -24,7 +25,7 @@ from fovea.evaluation.views import Views, fit_views
 from fovea.files import csv_table, file_digest, read_json, write_bytes, write_json, write_text
 from fovea.models.summary import count_parameters
 from fovea.recipefile import recipe_as_yaml
-from fovea.runfolder import INPUT_PROFILE, describe_environment, record_test_look
+from fovea.runfolder import INPUT_PROFILE, describe_environment
 from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, test_mark
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
@@ -212,8 +213,8 @@ def _predict_splits(
             predictions["test"] = predictions["val"]
         else:
             predictions["test"] = predict(net, images, plan.preprocessor, target, size, views)
-        entry = {"run": folder.name, "purpose": "train", "count": len(images), "run_id": run_id, "weights": weights}
-        looks = record_test_look(ledger_folder, images.fingerprint, entry)
+        identity = {"purpose": "train", "run_id": run_id, "weights": weights}
+        looks = record_look(ledger_folder, folder, images.fingerprint, predictions["test"], plan.recipe, identity)
         if looks > 1:
             say(
                 "test",
