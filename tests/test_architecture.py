@@ -16,6 +16,7 @@ RANKS = {
     "registry": 0,
     "faults": 0,
     "ranges": 0,
+    "single": 0,
     "budget": 1,
     "assignments": 1,
     "settings": 1,

@@ -208,7 +208,8 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beg
         check_start(budget)
     plan = plan_run(recipe, raw, request.own, autotune=request.autotune)
     model = recipe.model.model_copy(update={"weights_sha256": plan.recipe.model.weights_sha256})
-    recipe = recipe.model_copy(update={"model": model})  # every seed of a study starts from the same
+    data = recipe.data.model_copy(update={"label_fixes_sha256": plan.recipe.data.label_fixes_sha256})
+    recipe = recipe.model_copy(update={"model": model, "data": data})  # every seed of a study starts from the same
     if request.autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     if choice.scale != 1 and recipe.training.epochs is None:

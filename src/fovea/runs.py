@@ -368,7 +368,8 @@ def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given)
         recipe, changes = resumed_recipe(saved, record, study.given_settings)
         more, _ = environment_changes(run_folder)
         changes = list(dict.fromkeys([*study.changes, *changes, *more]))
-        recipe = recipe.model_copy(update={"data": study.recipe.data})  # where the images are now
+        here = study.recipe.data.model_copy(update={"fold": recipe.data.fold})  # where the images are now
+        recipe = recipe.model_copy(update={"data": here})
         check_changes(run_folder, changes, study.force)
         return _go_on(run_folder, recipe, lambda: raw, given, changes, study.force)
 

@@ -33,6 +33,9 @@ from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resum
 from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
 
+NO_VALIDATION = "none: val_split 0, all training images trained"
+
+
 class History(dict[str, list[float]]):
     """Metric name -> one value an epoch; Keras' names `loss`, `acc`, `accuracy`, `val_acc` are understood."""
 
@@ -231,9 +234,19 @@ class StoredRun:
             raise DataError(f"{self.path / 'result.json'} is damaged: its tta cannot be read ({error}).") from None
 
     @property
-    def val_accuracy(self) -> Score:
-        """Accuracy on the validation split, which chose the weights: slightly optimistic."""
-        return accuracy(self.predictions("val"), self.recipe.evaluation.confidence)
+    def has_val(self) -> bool:
+        """Whether there were validation images; none with val_split 0."""
+        return "val" in self.result["splits"]
+
+    @property
+    def val_accuracy(self) -> Score | None:
+        """Accuracy on the validation split, which chose the weights: slightly optimistic; None where there is none."""
+        return accuracy(self.predictions("val"), self.recipe.evaluation.confidence) if self.has_val else None
+
+    @property
+    def score(self) -> Score:
+        """The accuracy that the run is judged by: on test, or on validation where test stayed closed."""
+        return accuracy(self.predictions(self.judged_by), self.recipe.evaluation.confidence)
 
     @property
     def test_accuracy(self) -> Score | None:
@@ -269,12 +282,12 @@ class StoredRun:
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain values: what `fovea train --json` prints."""
-        test = self.test_accuracy
+        test, val = self.test_accuracy, self.val_accuracy
         facts = {name: value for name, value in self.result.items() if name != "splits"}
         return {
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
-            "val_accuracy": self.val_accuracy.as_json(),
+            "val_accuracy": None if val is None else val.as_json(),
             **mark_as_json(self.mark),
             **facts,
             "findings": self.findings,
@@ -296,7 +309,7 @@ class StoredRun:
 
     def _repr_html_(self) -> str:
         result = self.result
-        rows = [("validation accuracy", str(self.val_accuracy))]
+        rows = [("validation accuracy", str(self.val_accuracy or NO_VALIDATION))]
         if self.mark is not None:
             rows = [("test accuracy", f"{self.val_accuracy}, {self.mark}")]
         elif self.test_accuracy is not None:
@@ -313,6 +326,6 @@ class StoredRun:
         return table_html(rows, self.path.resolve().name)
 
     def __repr__(self) -> str:
-        score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
+        score = f"{'test' if self.has_test else 'validation'} accuracy {self.score}"
         words = "".join(f", {part}" for part in (self.views.words, self.mark) if part)
         return f"{type(self).__name__}({str(self.path)!r}: {score}{words})"

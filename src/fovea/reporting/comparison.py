@@ -107,6 +107,8 @@ def _alerts(runs: Runs) -> list[Paragraph]:
 def _judged(runs: Runs) -> tuple[str, dict[str, Predictions]]:
     """The split that all runs can be judged by, and their predictions of it."""
     split = "test" if all(run.has_test for run in runs.values()) else "val"
+    if split == "val" and not all(run.has_val for run in runs.values()):
+        raise DataError("Some of these runs have no validation images and others left their test split closed.")
     return split, {name: run.predictions(split) for name, run in runs.items()}
 
 
@@ -214,7 +216,8 @@ def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparable
 
 
 def _curves(runs: Runs) -> list[Block]:
-    last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in list(runs.items())[:8]]
+    validated = [(name, run) for name, run in runs.items() if run.has_val][:8]
+    last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in validated] or ["none"]
     alt = f"Loss and accuracy of {len(runs)} runs. Validation accuracy: {', '.join(last)}."
     figure = draw_curves_of_runs({name: run.history for name, run in runs.items()})
     return [Chart(inline_svg(figure, "curves", alt), "Solid: validation. Dashed: training, measured alike.")]

@@ -17,7 +17,7 @@ from fovea.evaluation.findings import Finding
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
@@ -91,7 +91,7 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     mark = test_mark(recipe)
     if mark is not None:
         names = {"train": "train", "test": "test"}
-    counts = ", ".join(f"{len(sets[name]):,} {shown}" for name, shown in names.items())
+    counts = ", ".join(f"{len(sets[name]) if name in sets else 0:,} {shown}" for name, shown in names.items())
     colour = "grey" if channels == 1 else "colour"
     lines = [
         (
@@ -150,12 +150,13 @@ class EpochLines(Callback):
         self.steps, self.since = 0, time.monotonic()
         done, total = (state.step, state.total_steps) if state.plan else (state.epoch, state.epochs)
         left = _left(state.seconds, done, total)
+        val = {name: metrics[name] for name in ("val_loss", "val_accuracy") if name in metrics}
         cells = {
             "epoch": f"{state.epoch}/{state.epochs}",
             "train loss": f"{metrics['train_loss']:.4f}",
             "train acc": f"{metrics['train_accuracy']:.2%}",
-            "val loss": f"{metrics['val_loss']:.4f}",
-            "val acc": f"{metrics['val_accuracy']:.2%}",
+            "val loss": f"{val['val_loss']:.4f}" if val else "-",
+            "val acc": f"{val['val_accuracy']:.2%}" if val else "-",
             "best": "*" if state.best_epoch == state.epoch else "",
             "lr": f"{metrics['lr']:.2g}",
             "images/s": f"{rate:,.0f}",
@@ -199,7 +200,7 @@ def _run_lines(run: StoredRun) -> str:
         if run.test_accuracy is not None:
             lines.append(f"test accuracy        {run.test_accuracy}, {level}")
         chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
-        lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
+        lines.append(f"validation accuracy  {run.val_accuracy or NO_VALIDATION}{chose}")
     lines += _views_line(run.views)
     lines += [str(Finding(**finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
@@ -215,7 +216,7 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
     else:
         if study.test_accuracy is not None:
             lines.append(f"test accuracy        {study.test_accuracy}, {words}")
-        lines.append(f"validation accuracy  {study.val_accuracy}")
+        lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}")
     lines += _views_line(study.views)
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
     return "\n".join([*lines, *_report_line(study.path), str(study.path)])

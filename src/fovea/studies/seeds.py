@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from fovea.display import table_html
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
-from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
@@ -38,9 +38,10 @@ class SeedStudy(Generic[AnyRun]):
         return [score.value for score in scores if score is not None]
 
     @property
-    def val_accuracy(self) -> Score:
-        """The mean over seeds with Student's t interval."""
-        return mean_score(self.accuracies("val"))
+    def val_accuracy(self) -> Score | None:
+        """The mean over seeds with Student's t interval; None where there are no validation images."""
+        values = self.accuracies("val")
+        return mean_score(values) if values else None
 
     @property
     def test_accuracy(self) -> Score | None:
@@ -64,7 +65,7 @@ class SeedStudy(Generic[AnyRun]):
         return standard_deviation(self.accuracies("test") or self.accuracies("val"))
 
     def _repr_html_(self) -> str:
-        rows = [("validation accuracy", str(self.val_accuracy))]
+        rows = [("validation accuracy", str(self.val_accuracy or NO_VALIDATION))]
         if self.mark is not None:
             rows = [("test accuracy, mean", f"{self.val_accuracy}, {self.mark}")]
         elif self.test_accuracy is not None:
@@ -76,11 +77,11 @@ class SeedStudy(Generic[AnyRun]):
         return table_html(rows, self.path.resolve().name)
 
     def as_json(self) -> dict[str, Any]:
-        test = self.test_accuracy
+        test, val = self.test_accuracy, self.val_accuracy
         return {
             "run": str(self.path),
-            "test_accuracy": None if test is None else test.as_json(),
-            "val_accuracy": self.val_accuracy.as_json(),
+            "test_accuracy": _json(test),
+            "val_accuracy": _json(val),
             **mark_as_json(self.mark),
             "tta": None
             if self.views.as_json() is None
@@ -90,16 +91,15 @@ class SeedStudy(Generic[AnyRun]):
                 {
                     "seed": seed,
                     "run": str(run.path),
-                    "val_accuracy": run.val_accuracy.as_json(),
-                    "test_accuracy": _json(run),
+                    "val_accuracy": _json(run.val_accuracy),
+                    "test_accuracy": _json(run.test_accuracy),
                 }
                 for seed, run in zip(self.seeds, self.runs, strict=True)
             ],
         }
 
 
-def _json(run: StoredRun) -> dict[str, Any] | None:
-    score = run.test_accuracy
+def _json(score: Score | None) -> dict[str, Any] | None:
     return None if score is None else score.as_json()
 
 
