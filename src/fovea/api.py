@@ -25,18 +25,21 @@ from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, named_runs, write_figure
+from fovea.reporting.labelview import write_label_errors
 from fovea.reporting.pictures import draw_samples
+from fovea.reporting.progress import ProgressBar
 from fovea.reporting.style import save_figure
 from fovea.reporting.write import write_comparison, write_curves_of_runs, write_run_report, write_study_report
 from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
-from fovea.settings import ARRAYS, ModelSettings, with_settings
+from fovea.settings import ARRAYS, ModelSettings, setting_path, with_settings
 from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
+from fovea.studies.label_errors import Judged, LabelErrors, find_label_errors
 from fovea.studies.published import read_program
 from fovea.studies.reproduce import Reproduction
-from fovea.studies.seeds import SeedStudy, read_study, seeds_of
+from fovea.studies.seeds import FoldStudy, SeedStudy, folds_of, read_study, seeds_of
 from fovea.training.callbacks import Callback, as_callback
 from fovea.training.checkpoint import plain_state
 from fovea.training.plan import Own
@@ -44,7 +47,11 @@ from fovea.training.stopwatch import Stopwatch, running
 
 
 @overload
-def train(data: Any = None, *, seeds: None = None, **options: Any) -> Run: ...
+def train(data: Any = None, *, seeds: None = None, folds: None = None, **options: Any) -> Run: ...
+
+
+@overload
+def train(data: Any = None, *, folds: int, **options: Any) -> FoldStudy[Run]: ...
 
 
 @overload
@@ -60,6 +67,7 @@ def train(
     preprocessing_function: ImageFunction | None = None,
     callbacks: Sequence[Any] = (),
     seeds: int | None = None,
+    folds: int | None = None,
     out: str | Path | None = None,
     name: str | None = None,
     start_from: str | Path | None = None,
@@ -82,6 +90,7 @@ def train(
         preprocessing_function: of each image, float32 [H, W, C] in 0..255, to one of its shape; before rescaling.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
+        folds: train so many times, each time with another fold of the training images for validation; a FoldStudy.
         out: the folder that run folders are made in; None: runs.
         name: of the run folder; None: <data>-<model>.
         start_from: a run folder or a model file whose net is trained on, from its weights; a new run, whose config.yaml
@@ -109,10 +118,19 @@ def train(
     source = find_net(model, start_from, settings)
     brought = Own(source.net, preprocessing_function, source.origin)
     own = Given(brought, _as_callbacks(callbacks), verbose, began)
-    if profile and (resume is not None or seeds is not None):
-        raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
+    several = seeds is not None or folds is not None
+    if profile and (resume is not None or several):
+        raise SettingsError("profile measures one run from its beginning: it goes with no seeds, folds or resume.")
     if resume is not None:
-        fresh = {"seeds": seeds, "out": out, "name": name, "from": start_from, "grade": grade, "budget": budget}
+        fresh = {
+            "seeds": seeds,
+            "folds": folds,
+            "out": out,
+            "name": name,
+            "from": start_from,
+            "grade": grade,
+            "budget": budget,
+        }
         fresh |= {"model": None if model is source.net else model, "autotune": autotune or None}
         _refuse_beside_resume(fresh)
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
@@ -120,18 +138,36 @@ def train(
         raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
     if force:
         raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
-    if seeds is not None and source.has_one_start:
+    if several and source.has_one_start:
         raise SettingsError("seeds needs a model that starts anew each time: a module or a Keras model has one start.")
+    members = _members(seeds, folds, settings, val_data)
     for note in source.notes:
         own.say("note", note)
     changes = dict(source.settings)
     parts = {role: given for role, given in (("val_data", val_data), ("test_data", test_data)) if given is not None}
+    changes |= {} if folds is None else {"fold": (1, folds)}
     changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
     if budget is not None and not isinstance(budget, Budget):
         budget = Budget(parse_seconds(budget), began)
-    request = Request(changes, parts, brought, budget, seeds is not None, autotune, began)
+    request = Request(changes, parts, brought, budget, several, autotune, began)
     with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
-        return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
+        return _train_fresh(begin(data, grade, request), members, Path("runs" if out is None else out), name, own)
+
+
+def _members(
+    seeds: int | None, folds: int | None, settings: Mapping[str, Any], val_data: Any
+) -> tuple[str, int] | None:
+    """What the runs of a study differ in ("seed" or "fold"), and how many there are; None for one run."""
+    if seeds is not None and folds is not None:
+        raise SettingsError("seeds and folds are two studies: give one of them.")
+    if folds is None:
+        return None if seeds is None else ("seed", seeds)
+    beside = [name for name in settings if setting_path(name) in ("data.val_split", "data.fold")]
+    beside += ["val_data"] if val_data is not None else []
+    if beside:
+        raise SettingsError(f"folds decides which images are for validation: leave {', '.join(beside)} out.")
+    folds_of(folds)
+    return "fold", folds
 
 
 def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
@@ -149,18 +185,19 @@ def _refuse_beside_resume(options: Mapping[str, Any]) -> None:
 
 
 def _train_fresh(
-    beginning: Beginning, num_seeds: int | None, parent: Path, name: str | None, own: Given
+    beginning: Beginning, members: tuple[str, int] | None, parent: Path, name: str | None, own: Given
 ) -> Run | SeedStudy[Run]:
     """A run or a study in a folder of its own, which is made once everything has been checked."""
     recipe, plan, raw = beginning.recipe, beginning.plan, beginning.raw
-    name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
-    seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
+    unit, count = members or ("", 0)
+    name = name or _folder_name(raw, plan.recipe.model.name) + (f"-{unit}s" if unit else "")
+    numbers = folds_of(count) if unit == "fold" else seeds_of(recipe, count) if unit else ()
     folder = create_run_folder(parent, name)
     if folder.name != name and is_unfinished(parent / name):
         own.say("note", f"{parent / name} is not finished; to go on with it instead: {resume_command(parent / name)}")
-    if seeds is None:
+    if not unit:
         return new_run(plan, raw, folder, own)
-    return new_study(recipe, seeds, plan, raw, folder, own)
+    return new_study(recipe, numbers, plan, raw, folder, own, unit)
 
 
 def _folder_name(raw: RawData, model: str) -> str:
@@ -226,6 +263,32 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
     recipe, source = resolve_data(data)
     recipe = with_settings(recipe, settings)
     return describe(read_raw(recipe.data.source if source is None else source, read_options(recipe)))
+
+
+def judge_labels(
+    data: Any, judged: Judged = "train", out: str | Path = ".", **settings: Any
+) -> tuple[LabelErrors, tuple[Path, Path] | None]:
+    """Labels that are probably wrong, by confident learning on answers of nets that have not seen the image.
+
+    Args:
+        judged: "train", or "test" by a net trained on the training images.
+        out: the folder for labels-<name>.csv, in which rows are marked for `label_fixes`, and the page beside it.
+        settings: as in a recipe; those of data, preprocessing and hardware count.
+
+    Returns:
+        What was found; the CSV and the page, None where nothing is suspect.
+
+    Raises:
+        UserError: for data that cannot be used.
+    """
+    recipe, source = resolve_data(data)
+    recipe = with_settings(recipe, settings)
+    raw = read_all(recipe, recipe.data.source if source is None else source)
+    bar = ProgressBar(progress_stream())
+    found = find_label_errors(recipe, raw, judged, lambda number, of: bar("judging labels", number - 1, of))
+    bar("judging labels", found.num_trainings, found.num_trainings)
+    files = write_label_errors(found, make_out(Path(out)), _file_name(raw.name)) if len(found) else None
+    return found, files
 
 
 def write_samples(facts: DataFacts, folder: Path) -> Path:

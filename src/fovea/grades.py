@@ -132,7 +132,7 @@ def check_budget(request: Request) -> None:
     if "training.epochs" in request.paths:
         raise SettingsError("--budget and --epochs contradict each other: a budget decides how many steps are trained.")
     if request.is_study:
-        raise SettingsError("--budget is for one run: leave out --seeds, or give --epochs, which every seed trains.")
+        raise SettingsError("--budget is for one run: leave out --seeds or --folds, or give --epochs.")
 
 
 def check_source(data: Any, request: Request) -> None:
@@ -194,7 +194,7 @@ def _with_source(choice: Choice, request: Request) -> tuple[Recipe, Any]:
     source = (recipe.data.source if "data.source" in request.paths else None) or choice.source
     training = recipe.training
     if training.plan is None and training.budget_seconds is not None and request.is_study:
-        raise SettingsError("This recipe has a budget of time, which is for one run: leave out --seeds.")
+        raise SettingsError("This recipe has a budget of time, which is for one run: leave out --seeds and --folds.")
     if training.plan is not None:  # it stands already: nothing is measured, and nothing planned anew
         recipe = recipe.model_copy(update={"training": training.model_copy(update={"budget_seconds": None})})
     return recipe, source

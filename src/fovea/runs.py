@@ -12,6 +12,7 @@ from typing import Any
 from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
 from fovea.data.imageset import RawData
+from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
@@ -37,7 +38,7 @@ from fovea.runfolder import (
 from fovea.runview import Run
 from fovea.settings import Recipe
 from fovea.sources import read_all, with_places
-from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
+from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan, study_unit
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
@@ -92,12 +93,18 @@ def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Seque
 
 
 def new_study(
-    recipe: Recipe, seeds: tuple[int, ...], plan: Plan, raw: RawData, folder: Path, given: Given
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+    plan: Plan,
+    raw: RawData,
+    folder: Path,
+    given: Given,
+    unit: str = "seed",
 ) -> SeedStudy[Run]:
-    """Train once for each seed, in run folders below an empty folder; `plan` is that of the first."""
+    """Train once for each seed (or fold), in run folders below an empty folder; `plan` is that of the first."""
     with locked(folder):
         # First: a folder with config.yaml and without seeds.json is a single run.
-        begin_study(folder, seeds, recipe_digest(plan.recipe))
+        begin_study(folder, seeds, recipe_digest(plan.recipe), unit)
         begin_run(plan, folder)
         return _carry_study(_Study(folder, recipe, seeds, {}, [], False), raw, given)
 
@@ -381,11 +388,14 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
         shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
         if run_folder.exists():
             raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
-    split = split_from_json(read_json(study.folder / "split.json"))
-    plan = plan_run(recipe, raw, Own(function=given.own.function), split)
+    first = split_from_json(read_json(study.folder / "split.json"))
+    by_fold = study_unit(study.folder) == "fold"
+    plan = plan_run(recipe, raw, Own(function=given.own.function), None if by_fold else first)
     record = read_record(study.folder / "config.yaml")
     plan = replace(plan, record={**plan.record, **{name: record[name] for name in ("grade",) if name in record}})
-    changed = data_changes(plan.splits, record)
+    size = plan.recipe.preprocessing.image_size
+    began_with = prepare_splits(raw, study.recipe.data, size, first) if by_fold else plan.splits
+    changed = data_changes(began_with, record)
     check_changes(study.folder, changed, study.force)
     _say_forced(study.changes + changed, given)
     return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)

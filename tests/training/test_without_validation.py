@@ -34,7 +34,7 @@ def test_all_images_train_and_nothing_is_measured_on_validation(data: tuple[Arra
     assert run.result["best_epoch"] == 2
     assert run.result["chosen_by"] == "being the last"
     assert not (run.path / "predictions-val.npz").exists()
-    assert [found["id"] for found in run.findings] == ["no-validation"]
+    assert run.findings[-1]["id"] == "no-validation"
     assert "none: val_split 0" in run._repr_html_()
     assert fovea.load_run(run.path).test_accuracy == run.test_accuracy
 
@@ -112,5 +112,5 @@ def test_without_validation_every_image_is_looked_at_again() -> None:
 
 def test_views_and_a_budget_work_without_it(data: tuple[Arrays, Arrays]) -> None:
     quick = {name: value for name, value in QUICK.items() if name != "epochs"}
-    run = fovea.train(data, **quick, tta="shift", tta_fraction=0.2, budget=60)
+    run = fovea.train(data, **quick, tta="shift", tta_fraction=0.2, budget=20)
     assert run.result["tta"] == {"views": "shift", "fraction": 1.0, "margin": None}

@@ -32,7 +32,6 @@ from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
 from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
-
 NO_VALIDATION = "none: val_split 0, all training images trained"
 
 
@@ -61,8 +60,10 @@ class StoredRun:
         self.path = Path(path)
         self._net, self._function = net, function
         if (self.path / SEEDS).is_file():
-            each = sorted(path.name for path in self.path.glob("seed-*"))
-            raise DataError(f"{self.path} holds one run a seed: name one of them ({', '.join(each) or 'none yet'}).")
+            each = sorted(path.name for path in self.path.glob("[sf]*-*"))
+            raise DataError(
+                f"{self.path} holds one run a seed or fold: name one of them ({', '.join(each) or 'none yet'})."
+            )
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if is_finished(self.path):

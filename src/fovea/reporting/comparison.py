@@ -26,7 +26,7 @@ from fovea.reporting.sections import (
 from fovea.reporting.style import shortened
 from fovea.reporting.svg import inline_svg
 from fovea.settings import flat_settings
-from fovea.studies.seeds import AnyRun, SeedStudy
+from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
 
 Runs = Mapping[str, StoredRun]  # name -> run
 _SURE = 0.05
@@ -60,10 +60,12 @@ def comparison_report(runs: Runs) -> Report:
 
 def study_report(study: SeedStudy[AnyRun]) -> Report:
     """The page of a study of seeds: mean, interval and spread first, then its runs."""
-    runs = {f"seed {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
+    runs = {f"{study.unit} {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
     split, found = _judged(runs)
     accuracies = [accuracy(each).value for each in found.values()]
     score, spread = mean_score(accuracies), standard_deviation(accuracies) * 100
+    if isinstance(study, FoldStudy):
+        return _fold_report(study, runs, found)
     sentence = (
         f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
         f"interval. From seed to seed the accuracy varies by {spread:.2f} points (standard deviation). The best of the "
@@ -79,6 +81,30 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
         facts=_facts(runs, found, full_names=True),
         alerts=_alerts(runs),
         sections=_sections(runs, found, split, comparable=False),
+        footer=_FOOTER,
+    )
+
+
+def _fold_report(study: FoldStudy[AnyRun], runs: Runs, found: Mapping[str, Predictions]) -> Report:
+    """The page of a study of folds: the pooled answers first, then each fold."""
+    score, test = study.out_of_fold, study.test_accuracy
+    chose = any(run.result["chosen_by"].startswith("val") for run in runs.values())
+    sentence = (
+        f"Each of {score.count:,} training images was answered by the one of {len(runs)} nets that was trained without "
+        f"it; the interval speaks of other images, answered by these nets. From fold to fold the accuracy varies by "
+        f"{study.standard_deviation * 100:.2f} points (standard deviation). The folds share most of their training "
+        "images: no error of their mean follows from that spread."
+    )
+    sentence += " Each fold chose the epoch of its net, which makes the figure slightly too good." if chose else ""
+    facts = [] if test is None else [("test accuracy, mean over folds", f"{test.value:.2%}")]
+    return Report(
+        title=study.path.resolve().name,
+        headline=f"{score.value:.2%}",
+        interval=interval_words(score),
+        sentence=sentence,
+        facts=[*facts, *_facts(runs, {name: run.predictions("val") for name, run in runs.items()}, full_names=True)],
+        alerts=_alerts(runs),
+        sections=_sections(runs, found, _judged(runs)[0], comparable=False),
         footer=_FOOTER,
     )
 

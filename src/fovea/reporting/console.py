@@ -22,7 +22,7 @@ from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
 from fovea.settings import mark_as_json, test_mark
-from fovea.studies.seeds import AnyRun, SeedStudy
+from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import Plan
 from fovea.training.schedules import describe_length
@@ -211,6 +211,9 @@ def _run_lines(run: StoredRun) -> str:
 
 def _study_lines(study: SeedStudy[AnyRun]) -> str:
     lines, words = [], "mean and 95% interval of the mean"
+    if isinstance(study, FoldStudy):
+        words = "mean over folds"
+        lines.append(f"out of fold          {study.out_of_fold}: each training image answered once, not trained on")
     if study.mark is not None:
         lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")
     else:
@@ -218,7 +221,7 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
             lines.append(f"test accuracy        {study.test_accuracy}, {words}")
         lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}")
     lines += _views_line(study.views)
-    lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
+    lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from {study.unit} to {study.unit}")
     return "\n".join([*lines, *_report_line(study.path), str(study.path)])
 
 

@@ -1,15 +1,17 @@
-"""The same recipe with several seeds: mean, standard deviation and interval. The best of k is never the figure."""
+"""The same recipe with several seeds or folds: mean, standard deviation. The best of k is never the figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
 
 from fovea.display import table_html
 from fovea.errors import DataError, SettingsError
-from fovea.evaluation.intervals import Score, mean_score, standard_deviation
+from fovea.evaluation.intervals import Score, accuracy_score, mean_score, standard_deviation
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
@@ -31,6 +33,7 @@ class SeedStudy(Generic[AnyRun]):
     path: Path
     seeds: tuple[int, ...]
     runs: tuple[AnyRun, ...]
+    unit: ClassVar[str] = "seed"
 
     def accuracies(self, split: str) -> list[float]:
         """One accuracy a seed, of "val" or "test"."""
@@ -40,13 +43,15 @@ class SeedStudy(Generic[AnyRun]):
     @property
     def val_accuracy(self) -> Score | None:
         """The mean over seeds with Student's t interval; None where there are no validation images."""
-        values = self.accuracies("val")
-        return mean_score(values) if values else None
+        return self.mean(self.accuracies("val"))
 
     @property
     def test_accuracy(self) -> Score | None:
         """The mean over seeds with Student's t interval; None where the test split stayed closed."""
-        values = self.accuracies("test")
+        return self.mean(self.accuracies("test"))
+
+    def mean(self, values: Sequence[float]) -> Score | None:
+        """The mean of one accuracy a run, with its interval; None where there are none."""
         return mean_score(values) if values else None
 
     @property
@@ -61,7 +66,7 @@ class SeedStudy(Generic[AnyRun]):
 
     @property
     def standard_deviation(self) -> float:
-        """Of one seed's accuracy (test where it was opened, else validation); nan for one seed."""
+        """Of one run's accuracy (test where it was opened, else validation); nan for one run."""
         return standard_deviation(self.accuracies("test") or self.accuracies("val"))
 
     def _repr_html_(self) -> str:
@@ -72,8 +77,10 @@ class SeedStudy(Generic[AnyRun]):
             rows.insert(0, ("test accuracy, mean", str(self.test_accuracy)))
         if self.views.words:
             rows.append(("with", self.views.words))
-        rows.append(("standard deviation", f"{self.standard_deviation * 100:.2f} points from seed to seed"))
-        rows += [(f"seed {seed}", repr(run)) for seed, run in zip(self.seeds, self.runs, strict=True)]
+        rows.append(
+            ("standard deviation", f"{self.standard_deviation * 100:.2f} points from {self.unit} to {self.unit}")
+        )
+        rows += [(f"{self.unit} {seed}", repr(run)) for seed, run in zip(self.seeds, self.runs, strict=True)]
         return table_html(rows, self.path.resolve().name)
 
     def as_json(self) -> dict[str, Any]:
@@ -87,9 +94,9 @@ class SeedStudy(Generic[AnyRun]):
             if self.views.as_json() is None
             else {"views": self.views.name, "fraction": self.views.fraction},
             "standard_deviation": self.standard_deviation if len(self.runs) > 1 else None,
-            "seeds": [
+            f"{self.unit}s": [
                 {
-                    "seed": seed,
+                    self.unit: seed,
                     "run": str(run.path),
                     "val_accuracy": _json(run.val_accuracy),
                     "test_accuracy": _json(run.test_accuracy),
@@ -97,6 +104,36 @@ class SeedStudy(Generic[AnyRun]):
                 for seed, run in zip(self.seeds, self.runs, strict=True)
             ],
         }
+
+
+class FoldStudy(SeedStudy[AnyRun]):
+    """Runs each of which has another fold of the training images for validation; `seeds` are the folds' numbers.
+
+    The folds share most of their training images: no estimator of the variance of their mean is unbiased (Bengio and
+    Grandvalet, JMLR 5, 2004), so that means over folds have no interval here.
+    """
+
+    unit: ClassVar[str] = "fold"
+
+    def mean(self, values: Sequence[float]) -> Score | None:
+        """The mean of one accuracy a fold, without an interval; None where there are none."""
+        return Score(float(np.mean(values)), None, None, len(values), "folds") if values else None
+
+    @property
+    def out_of_fold(self) -> Score:
+        """The share of the training images answered rightly, each by the net that was trained without it.
+
+        Its interval speaks of other images, answered by these nets.
+        """
+        found = [run.predictions("val") for run in self.runs]
+        right, count = sum(int(each.correct.sum()) for each in found), sum(map(len, found))
+        return accuracy_score(right, count, self.runs[0].recipe.evaluation.confidence)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**super().as_json(), "out_of_fold_accuracy": self.out_of_fold.as_json()}
+
+
+_KINDS: dict[str, type[SeedStudy[Any]]] = {"seed": SeedStudy, "fold": FoldStudy}
 
 
 def _json(score: Score | None) -> dict[str, Any] | None:
@@ -115,32 +152,63 @@ def seeds_of(recipe: Recipe, num_seeds: int) -> tuple[int, ...]:
     return tuple(range(first, first + num_seeds))
 
 
-def begin_study(folder: Path, seeds: tuple[int, ...], recipe_sha256: str) -> None:
+def folds_of(num_folds: int) -> tuple[int, ...]:
+    """The numbers of the folds, from 1.
+
+    Raises:
+        SettingsError: for fewer than two folds.
+    """
+    if num_folds < 2:
+        raise SettingsError(f"folds {num_folds}: two folds or more are needed; for one run use val_split.")
+    return tuple(range(1, num_folds + 1))
+
+
+def begin_study(folder: Path, seeds: tuple[int, ...], recipe_sha256: str, unit: str = "seed") -> None:
     """Write seeds.json with nothing but the seeds: what makes `folder` a study that can be gone on with.
 
     Args:
         recipe_sha256: of the settings that the study begins with.
+        unit: what the runs differ in, "seed" or "fold"; `seeds` are the folds' numbers then.
     """
-    planned = [{"seed": seed, "run": str(_run_folder(folder, seed))} for seed in seeds]
+    planned = [{unit: seed, "run": str(_run_folder(folder, seed, unit))} for seed in seeds]
     figures = {"run": str(folder), "test_accuracy": None, "val_accuracy": None}
-    write_json(folder / SEEDS, {**figures, "seeds": planned, "recipe_sha256": recipe_sha256})
+    write_json(folder / SEEDS, {**figures, f"{unit}s": planned, "recipe_sha256": recipe_sha256})
 
 
 def run_seeds(
     recipe: Recipe, seeds: tuple[int, ...], folder: Path, train_one: Callable[[Recipe, Path], AnyRun]
 ) -> SeedStudy[AnyRun]:
-    """Train with each of the seeds; the split stays the same.
+    """Train with each of the seeds, on the same split; or with each of the folds, with the same seed.
 
     Args:
         folder: of the study, see `begin_study`.
         train_one: (recipe, run folder) -> the finished run: trains, goes on with a run that was broken off, or reads
             a finished one.
     """
-    runs = tuple(train_one(with_settings(recipe, {"seed": seed}), _run_folder(folder, seed)) for seed in seeds)
-    study = SeedStudy(folder, seeds, runs)
+    unit = study_unit(folder)
+    runs = tuple(train_one(_recipe_of(recipe, seed, unit), _run_folder(folder, seed, unit)) for seed in seeds)
+    study = _KINDS[unit](folder, seeds, runs)
     _, recipe_sha256 = study_plan(folder)
     write_json(folder / SEEDS, {**study.as_json(), "recipe_sha256": recipe_sha256})
     return study
+
+
+def _recipe_of(recipe: Recipe, number: int, unit: str) -> Recipe:
+    if unit == "seed":
+        return with_settings(recipe, {"seed": number})
+    assert recipe.data.fold is not None
+    fold = (number, recipe.data.fold[1])  # with_settings would take back how long an epoch is
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"fold": fold})})
+
+
+def study_unit(folder: Path) -> str:
+    """What the runs of a study differ in: "seed" or "fold".
+
+    Raises:
+        DataError: when seeds.json is damaged.
+    """
+    values = read_json(folder / SEEDS)
+    return "fold" if isinstance(values, dict) and "folds" in values else "seed"
 
 
 def study_plan(folder: Path) -> tuple[tuple[int, ...], str]:
@@ -150,8 +218,8 @@ def study_plan(folder: Path) -> tuple[tuple[int, ...], str]:
         DataError: when seeds.json is damaged.
     """
     try:
-        values = read_json(folder / SEEDS)
-        return tuple(int(entry["seed"]) for entry in values["seeds"]), str(values["recipe_sha256"])
+        values, unit = read_json(folder / SEEDS), study_unit(folder)
+        return tuple(int(entry[unit]) for entry in values[f"{unit}s"]), str(values["recipe_sha256"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -164,9 +232,9 @@ def read_study(folder: Path, open_run: Callable[[Path], AnyRun]) -> SeedStudy[An
     Raises:
         DataError: when seeds.json or a run is damaged.
     """
-    seeds, _ = study_plan(folder)
-    return SeedStudy(folder, seeds, tuple(open_run(_run_folder(folder, seed)) for seed in seeds))
+    (seeds, _), unit = study_plan(folder), study_unit(folder)
+    return _KINDS[unit](folder, seeds, tuple(open_run(_run_folder(folder, seed, unit)) for seed in seeds))
 
 
-def _run_folder(folder: Path, seed: int) -> Path:
-    return folder / f"seed-{seed}"
+def _run_folder(folder: Path, seed: int, unit: str) -> Path:
+    return folder / f"{unit}-{seed}"

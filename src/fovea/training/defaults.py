@@ -77,8 +77,8 @@ def check_without_validation(recipe: Recipe) -> None:
     needing = [f"{name} {metric}" for name, metric in watched.items() if metric.startswith("val_")]
     if needing:
         raise SettingsError(
-            f"There are no validation images (val_split 0), which {', '.join(needing)} would need: leave that out, name "
-            "a train_ metric, or set val_split."
+            f"There are no validation images (val_split 0), which {', '.join(needing)} would need: leave that out, "
+            "name a train_ metric, or set val_split."
         )
     if not recipe.evaluation.test:
         raise SettingsError(

@@ -199,9 +199,7 @@ def _step_seconds(
     return max(statistics.median(times[slow:]), 1e-6)
 
 
-def _image_seconds(
-    net: nn.Module, batches: TrainBatches, recipe: Recipe, device: Device, budget: Budget
-) -> float:
+def _image_seconds(net: nn.Module, batches: TrainBatches, recipe: Recipe, device: Device, budget: Budget) -> float:
     """The time of one image in evaluation."""
     images = batches.images
     some = images.take(np.arange(min(len(images), batches.batch_size, recipe.evaluation.eval_batch_size)))

@@ -185,7 +185,7 @@ def _marked(recipe: Recipe) -> dict[str, bool]:
 def _predict_splits(
     plan: Plan, folder: Path, ledger_folder: Path, run_id: str | None, say: Say
 ) -> tuple[dict[str, Predictions], Views]:
-    """Predictions of validation, if there is one, and of test, if it may be opened, with the weights as they were saved.
+    """Predictions of validation (if there is one) and of test (if it may be opened), with the weights as saved.
 
     Returns:
         The predictions of each split, and the views that they were made with, fitted on validation.
