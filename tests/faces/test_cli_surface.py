@@ -14,8 +14,8 @@ SURFACE = {
     "train": {
         "--model", "--epochs", "--batch-size", "-b", "--lr", "--augmentation", "--val-split", "--val-data",
         "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--folds", "--device", "--precision", "--out",
-        "--name", "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile",
-        "--json", "--help",
+        "--name", "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune",
+        "--profile", "--json", "--help",
     },
     "reproduce": {"--seeds", "--epochs", "--out", "--device", "--set", "--json", "--help"},
     "data": {"--out", "--skip-bad", "--labels", "--test-labels", "--set", "--json", "--help"},

@@ -62,7 +62,7 @@ def _as_json(found: LabelErrors, files: tuple[Path, Path] | None) -> dict[str, A
     return {
         "judged": found.agreement.count,
         "agreement": found.agreement.as_json(),
-        "suspects": found.num_suspects,
+        "estimated": found.suspects.estimated_errors,
         "list": as_rows(found),
         "csv": None if files is None else str(files[0]),
         "page": None if files is None else str(files[1]),
@@ -133,7 +133,7 @@ def _report(found: LabelErrors, name: str, table: Path) -> Report:
         interval=f"of {found.agreement.count:,}",
         sentence="No label is suspect." if finding is None else f"{finding.cause} {finding.cure}",
         facts=[
-            ("suspects in all", f"{found.num_suspects:,}"),
+            ("wrong labels, estimated", f"{found.suspects.estimated_errors:,}"),
             ("the nets agree with", str(found.agreement)),
             ("judged", _judged_words(found)),
         ],

@@ -1,9 +1,10 @@
 """Labels that are probably wrong: confident learning on answers of nets that have not seen the image.
 
 Source: Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 70 (2021),
-arXiv 1911.00068. The threshold of a class is the mean probability of the class over the images that bear its label. An
-image is suspect where the probability of its own label lies below the threshold of that class, and that of another
-class reaches its own. The suspects are ordered by the log-odds of the given against the suggested label.
+arXiv 1911.00068. The threshold of a class is the mean probability of the class over the images that bear its label. The
+images whose own label lies below its threshold, while another class reaches its own, are counted: so many errors there
+are, by estimate. Listed are the images with the least probable labels ("self-confidence"), at most twice that number:
+nets that were trained for seconds are often right, but not sure enough to reach the other class's threshold.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from fovea.settings import Recipe, with_settings
 from fovea.studies.folds import held_out_logits, out_of_fold_logits
 
 NUM_FOLDS = 4
+LISTED_PER_ERROR = 2  # images listed for each error that is estimated
 MOST_LISTED = 0.02  # of the judged images: a longer list is not looked through
 _IMAGES_TO_SEE = 120_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 30
+_MANY = 10_000  # training images, from which on batches have 256
 _SMALLEST_SIDE, _LARGEST_SIDE = 12, 64
 _HARDWARE = ("device", "precision", "memory_format", "threads", "fast_ops", "allocator")
 Judged = Literal["train", "test"]
@@ -38,25 +41,34 @@ OnTraining = Callable[[int, int], None]  # (number of the training from 1, how m
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """Where the given label is improbable and another one is not, the least probable first.
+    """Where another class is more probable than the given one, the least probable label first.
 
     Attributes:
         rows: int64 [n], into what was judged.
-        suggested: int64 [n], the classes that they probably are.
+        suggested: int64 [n], the most probable classes.
         p_given, p_suggested: float64 [n], probabilities of the given and the suggested class.
+        estimated_errors: how many labels are wrong, as confident learning counts them.
     """
 
     rows: NDArray[np.int64]
     suggested: NDArray[np.int64]
     p_given: NDArray[np.float64]
     p_suggested: NDArray[np.float64]
+    estimated_errors: int
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, count: int) -> Suspects:
-        """The `count` that are most probably wrong."""
-        return Suspects(*(values[:count] for values in self.__dict__.values()))
+    def listed(self, num_judged: int) -> Suspects:
+        """Those that are worth a look: twice the estimated errors, at most 2 % of what was judged."""
+        count = min(LISTED_PER_ERROR * self.estimated_errors, max(1, round(MOST_LISTED * num_judged)))
+        return Suspects(
+            self.rows[:count],
+            self.suggested[:count],
+            self.p_given[:count],
+            self.p_suggested[:count],
+            self.estimated_errors,
+        )
 
 
 def confident_suspects(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Suspects:
@@ -76,12 +88,12 @@ def confident_suspects(logits: NDArray[np.float32], labels: NDArray[np.int64]) -
     thresholds[present] = [p[labels == label, label].mean() for label in np.flatnonzero(present)]
     others = np.where(p >= thresholds, p, -1.0)
     others[every, labels] = -1.0
-    suggested = others.argmax(axis=1)
-    suspect = (p[every, labels] < thresholds[labels]) & (others.max(axis=1) >= 0)
-    rows = np.flatnonzero(suspect)
-    odds = log_p[rows, labels[rows]] - log_p[rows, suggested[rows]]
-    rows = rows[np.argsort(odds, kind="stable")]
-    return Suspects(rows, suggested[rows], p[rows, labels[rows]], p[rows, suggested[rows]])
+    confident = (p[every, labels] < thresholds[labels]) & (others.max(axis=1) >= 0)
+    suggested = np.where(present, log_p, -np.inf).argmax(axis=1)
+    rows = np.flatnonzero((suggested != labels) & (p[every, labels] < thresholds[labels]))
+    rows = rows[np.argsort(log_p[rows, labels[rows]], kind="stable")]
+    shares = p[rows, labels[rows]], p[rows, suggested[rows]]
+    return Suspects(rows, suggested[rows], *shares, int(confident.sum()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +107,6 @@ class LabelErrors:
         images: uint8 [n, H, W, C], the listed images.
         given: int64 [n], their classes as labelled.
         suspects: the list, the most probably wrong first; its rows are those of `indices`.
-        num_suspects: how many there were before the list was cut.
         agreement: the share of the judged images whose label is the answer of a net that had not seen them.
         num_trainings: how many nets were trained for it.
     """
@@ -108,7 +119,6 @@ class LabelErrors:
     images: NDArray[np.uint8]
     given: NDArray[np.int64]
     suspects: Suspects
-    num_suspects: int
     agreement: Score
     num_trainings: int
 
@@ -119,11 +129,12 @@ class LabelErrors:
         """What `fovea data` says of it; None where no label is suspect."""
         if not len(self):
             return None
-        evidence: dict[str, Any] = {"split": self.judged, "judged": self.agreement.count, "suspects": self.num_suspects}
-        evidence |= {"listed": len(self), "agreement": self.agreement.as_json()}
+        errors, count = self.suspects.estimated_errors, self.agreement.count
+        evidence: dict[str, Any] = {"split": self.judged, "judged": count, "estimated": errors, "listed": len(self)}
+        evidence["agreement"] = self.agreement.as_json()
         cause = (
-            f"{self.num_suspects:,} of {self.agreement.count:,} {self.judged} labels are suspect: a net that had not "
-            f"seen the image is surer of another class. The {len(self):,} most probable errors are listed."
+            f"About {errors:,} of {count:,} {self.judged} labels seem to be wrong: nets that had not seen the image are "
+            f"sure of another class. Listed are the {len(self):,} least probable labels."
         )
         cure = (
             "Look at them, for many will be right; write fix or exclude into the column action, and train with "
@@ -165,7 +176,7 @@ def find_label_errors(
         rows, logits = _out_of_fold(quick, raw, labels["train"], train, groups, on_training)
     given = labels[part][rows]
     every = confident_suspects(logits, given)
-    listed = every.first(max(1, round(MOST_LISTED * len(rows))))
+    listed = every.listed(len(rows))
     agreement = accuracy_score(int((logits.argmax(axis=1) == given).sum()), len(rows))
     found = rows[listed.rows]
     return LabelErrors(
@@ -177,7 +188,6 @@ def find_label_errors(
         _pictures(raw, part, found),
         labels[part][found],
         replace(listed, rows=np.arange(len(listed))),
-        len(every),
         agreement,
         num_trainings,
     )
@@ -192,7 +202,7 @@ def quick_recipe(recipe: Recipe, raw: RawData, count: int) -> Recipe:
         "optimizer.name": "muon",
         "schedule.name": "linear",
         "augmentation.preset": "none",
-        "training.batch_size": 256,
+        "training.batch_size": 256 if count >= _MANY else None,
         "training.epochs": min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, epochs)),
         "callbacks.keep": "last",
         "data.val_split": 0,
