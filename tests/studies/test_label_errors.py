@@ -119,7 +119,7 @@ def test_the_command_writes_what_training_reads_back(tmp_path: Path) -> None:
     assert run.record["label_fixes"] == {"changed": len(rows), "excluded": 0}
     again = CliRunner().invoke(app, ["data", "bars.npz", "--labels", "--out", "found"])
     assert "found/labels-bars-2.csv" in again.stdout  # marks that someone made are not lost
-    assert "labels    300 train labels judged out of fold" in again.stdout
+    assert "labels    300 training labels judged out of fold" in again.stdout
 
 
 def test_labels_are_judged_as_they_come() -> None:

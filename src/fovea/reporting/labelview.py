@@ -97,9 +97,8 @@ def _judged_words(found: LabelErrors) -> str:
         if found.judged == "train"
         else "by a quick net trained on the training images; choose nothing by it"
     )
-    return (
-        f"{found.agreement.count:,} {found.judged} labels judged {how}, which agrees with {found.agreement.value:.2%}"
-    )
+    count, share = found.agreement.count, found.agreement.value
+    return f"{count:,} {WORDS[found.judged]} labels judged {how}, which agrees with {share:.2%}"
 
 
 def _report(found: LabelErrors, name: str, table: Path) -> Report:
@@ -115,7 +114,7 @@ def _report(found: LabelErrors, name: str, table: Path) -> Report:
             f"{row['id']}: labelled {row['given']}, suggested {row['suggested']}",
             [
                 f"{shortened(row['given'], 14)} → {shortened(row['suggested'], 14)}",
-                f"{row['p_given']:.1%} → {row['p_suggested']:.1%}",
+                f"{row['p_given']:.0%}, {row['p_suggested']:.0%}",
                 shortened(row["id"], 30),
             ],
         )
@@ -127,6 +126,8 @@ def _report(found: LabelErrors, name: str, table: Path) -> Report:
         Code(command, "Train with the marked rows"),
         Pictures("tiles", pictures, caption),
     ]
+    many = f"{found.num_trainings}, each without the images that it answers"
+    trained = many if found.judged == "train" else "1, on the training images"
     return Report(
         title=f"labels of {name}",
         headline=f"{len(found):,} labels",
@@ -135,7 +136,7 @@ def _report(found: LabelErrors, name: str, table: Path) -> Report:
         facts=[
             ("wrong labels, estimated", f"{found.suspects.estimated_errors:,}"),
             ("the nets agree with", str(found.agreement)),
-            ("judged", _judged_words(found)),
+            ("nets trained", trained),
         ],
         alerts=[],
         sections=[Section("labels", "Labels that are probably wrong", blocks)],

@@ -36,6 +36,7 @@ _MANY = 10_000  # training images, from which on batches have 256
 _SMALLEST_SIDE, _LARGEST_SIDE = 12, 64
 _HARDWARE = ("device", "precision", "memory_format", "threads", "fast_ops", "allocator")
 Judged = Literal["train", "test"]
+WORDS = {"train": "training", "test": "test"}
 OnTraining = Callable[[int, int], None]  # (number of the training from 1, how many)
 
 
@@ -133,8 +134,8 @@ class LabelErrors:
         evidence: dict[str, Any] = {"split": self.judged, "judged": count, "estimated": errors, "listed": len(self)}
         evidence["agreement"] = self.agreement.as_json()
         cause = (
-            f"About {errors:,} of {count:,} {self.judged} labels seem to be wrong: nets that had not seen the image are "
-            f"sure of another class. Listed are the {len(self):,} least probable labels."
+            f"About {errors:,} of {count:,} {WORDS[self.judged]} labels seem to be wrong: nets that had not seen the "
+            f"image are sure of another class. Listed are the {len(self):,} least probable labels."
         )
         cure = (
             "Look at them, for many will be right; write fix or exclude into the column action, and train with "
