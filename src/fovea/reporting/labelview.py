@@ -15,7 +15,7 @@ from fovea.reporting.page import render
 from fovea.reporting.sections import picture_source
 from fovea.reporting.style import shortened
 from fovea.runfolder import check_target
-from fovea.studies.label_errors import LabelErrors, as_rows
+from fovea.studies.label_errors import WORDS, LabelErrors, as_rows
 
 _MOST_PICTURES = 200
 _MOST_LINES = 10

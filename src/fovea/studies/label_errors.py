@@ -27,7 +27,7 @@ from fovea.evaluation.intervals import Score, accuracy_score
 from fovea.settings import Recipe, with_settings
 from fovea.studies.folds import held_out_logits, out_of_fold_logits
 
-NUM_FOLDS = 4
+NUM_FOLDS = 3
 LISTED_PER_ERROR = 2  # images listed for each error that is estimated
 MOST_LISTED = 0.02  # of the judged images: a longer list is not looked through
 _IMAGES_TO_SEE = 120_000
