@@ -25,21 +25,18 @@ from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.figures import FIGURES, named_runs, write_figure
-from fovea.reporting.labelview import write_label_errors
 from fovea.reporting.pictures import draw_samples
-from fovea.reporting.progress import ProgressBar
 from fovea.reporting.style import save_figure
 from fovea.reporting.write import write_comparison, write_curves_of_runs, write_run_report, write_study_report
 from fovea.runfolder import SEEDS, create_run_folder, is_finished, is_unfinished, resume_command, update_manifest
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
-from fovea.settings import ARRAYS, ModelSettings, setting_path, with_settings
+from fovea.settings import ARRAYS, ModelSettings, with_settings
 from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
-from fovea.studies.label_errors import Judged, LabelErrors, find_label_errors
 from fovea.studies.published import read_program
 from fovea.studies.reproduce import Reproduction
-from fovea.studies.seeds import FoldStudy, SeedStudy, folds_of, read_study, seeds_of
+from fovea.studies.seeds import FoldStudy, SeedStudy, members_of, read_study, seeds_of
 from fovea.training.callbacks import Callback, as_callback
 from fovea.training.checkpoint import plain_state
 from fovea.training.plan import Own
@@ -122,31 +119,19 @@ def train(
     if profile and (resume is not None or several):
         raise SettingsError("profile measures one run from its beginning: it goes with no seeds, folds or resume.")
     if resume is not None:
-        fresh = {
-            "seeds": seeds,
-            "folds": folds,
-            "out": out,
-            "name": name,
-            "from": start_from,
-            "grade": grade,
-            "budget": budget,
-        }
+        fresh: dict[str, Any] = {"seeds": seeds, "folds": folds, "out": out, "name": name, "from": start_from}
         fresh |= {"model": None if model is source.net else model, "autotune": autotune or None}
+        fresh |= {"grade": grade, "budget": budget}
         _refuse_beside_resume(fresh)
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
-    if data is None:
-        raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
-    if force:
-        raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
     if several and source.has_one_start:
         raise SettingsError("seeds needs a model that starts anew each time: a module or a Keras model has one start.")
-    members = _members(seeds, folds, settings, val_data)
+    _check_fresh(data, force)
+    members = members_of(seeds, folds, settings, val_data is not None)
     for note in source.notes:
         own.say("note", note)
-    changes = dict(source.settings)
     parts = {role: given for role, given in (("val_data", val_data), ("test_data", test_data)) if given is not None}
-    changes |= {} if folds is None else {"fold": (1, folds)}
-    changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
+    changes = _changes(source.settings, folds, parts)
     if budget is not None and not isinstance(budget, Budget):
         budget = Budget(parse_seconds(budget), began)
     request = Request(changes, parts, brought, budget, several, autotune, began)
@@ -154,20 +139,17 @@ def train(
         return _train_fresh(begin(data, grade, request), members, Path("runs" if out is None else out), name, own)
 
 
-def _members(
-    seeds: int | None, folds: int | None, settings: Mapping[str, Any], val_data: Any
-) -> tuple[str, int] | None:
-    """What the runs of a study differ in ("seed" or "fold"), and how many there are; None for one run."""
-    if seeds is not None and folds is not None:
-        raise SettingsError("seeds and folds are two studies: give one of them.")
-    if folds is None:
-        return None if seeds is None else ("seed", seeds)
-    beside = [name for name in settings if setting_path(name) in ("data.val_split", "data.fold")]
-    beside += ["val_data"] if val_data is not None else []
-    if beside:
-        raise SettingsError(f"folds decides which images are for validation: leave {', '.join(beside)} out.")
-    folds_of(folds)
-    return "fold", folds
+def _check_fresh(data: Any, force: bool) -> None:
+    if data is None:
+        raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
+    if force:
+        raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
+
+
+def _changes(given: Mapping[str, Any], folds: int | None, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, with those that arguments of their own stand for."""
+    changes = {**given, **({} if folds is None else {"fold": (1, folds)})}
+    return changes | {role: str(part) if isinstance(part, str | Path) else ARRAYS for role, part in parts.items()}
 
 
 def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
@@ -191,7 +173,7 @@ def _train_fresh(
     recipe, plan, raw = beginning.recipe, beginning.plan, beginning.raw
     unit, count = members or ("", 0)
     name = name or _folder_name(raw, plan.recipe.model.name) + (f"-{unit}s" if unit else "")
-    numbers = folds_of(count) if unit == "fold" else seeds_of(recipe, count) if unit else ()
+    numbers = seeds_of(recipe, count, unit) if unit else ()
     folder = create_run_folder(parent, name)
     if folder.name != name and is_unfinished(parent / name):
         own.say("note", f"{parent / name} is not finished; to go on with it instead: {resume_command(parent / name)}")
@@ -201,10 +183,11 @@ def _train_fresh(
 
 
 def _folder_name(raw: RawData, model: str) -> str:
-    return _file_name(f"{raw.name}-{model}")
+    return file_name(f"{raw.name}-{model}")
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder."""
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
@@ -265,35 +248,9 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
     return describe(read_raw(recipe.data.source if source is None else source, read_options(recipe)))
 
 
-def judge_labels(
-    data: Any, judged: Judged = "train", out: str | Path = ".", **settings: Any
-) -> tuple[LabelErrors, tuple[Path, Path] | None]:
-    """Labels that are probably wrong, by confident learning on answers of nets that have not seen the image.
-
-    Args:
-        judged: "train", or "test" by a net trained on the training images.
-        out: the folder for labels-<name>.csv, in which rows are marked for `label_fixes`, and the page beside it.
-        settings: as in a recipe; those of data, preprocessing and hardware count.
-
-    Returns:
-        What was found; the CSV and the page, None where nothing is suspect.
-
-    Raises:
-        UserError: for data that cannot be used.
-    """
-    recipe, source = resolve_data(data)
-    recipe = with_settings(recipe, settings)
-    raw = read_all(recipe, recipe.data.source if source is None else source)
-    bar = ProgressBar(progress_stream())
-    found = find_label_errors(recipe, raw, judged, lambda number, of: bar("judging labels", number - 1, of))
-    bar("judging labels", found.num_trainings, found.num_trainings)
-    files = write_label_errors(found, make_out(Path(out)), _file_name(raw.name)) if len(found) else None
-    return found, files
-
-
 def write_samples(facts: DataFacts, folder: Path) -> Path:
     """Draw some images of data as <folder>/<name>-samples.png."""
-    path = make_out(folder) / f"{_file_name(facts.name)}-samples.png"
+    path = make_out(folder) / f"{file_name(facts.name)}-samples.png"
     save_figure(draw_samples(facts.sets), path)
     return path
 
@@ -367,7 +324,7 @@ def write_run_figures(
         wanted.remove("curves")
         written.append(write_curves_of_runs(runs, place, form))
     for name, run in runs.items():
-        folder = run.path if place is None else place if len(runs) == 1 else make_out(place / _file_name(name))
+        folder = run.path if place is None else place if len(runs) == 1 else make_out(place / file_name(name))
         drawn = [write_figure(run, figure, folder, form, normalize) for figure in wanted]
         if place is None:
             update_manifest(folder, [file.name for file in drawn])

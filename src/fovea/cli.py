@@ -206,6 +206,7 @@ def show_data(
     """Show what is in DATA before any training; draw some of its images."""
     from fovea import api
     from fovea.assignments import parse_assignments
+    from fovea.labelcheck import judge_labels
     from fovea.reporting.console import terminal_width
     from fovea.reporting.dataview import data_as_json, data_lines
     from fovea.reporting.labelview import label_lines, with_labels
@@ -214,8 +215,8 @@ def show_data(
     settings |= {"skip_bad": True} if skip_bad else {}
     facts = api.describe_data(data, **settings)
     picture = api.write_samples(facts, out)
-    judged = [api.judge_labels(data, "train", out, **settings)] if labels else []
-    judged += [api.judge_labels(data, "test", out, **settings)] if test_labels else []
+    judged = [judge_labels(data, "train", out, **settings)] if labels else []
+    judged += [judge_labels(data, "test", out, **settings)] if test_labels else []
     width = terminal_width(sys.stdout)
     if as_json:
         typer.echo(json.dumps(with_labels(data_as_json(facts, picture), judged)))

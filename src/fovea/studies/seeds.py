@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -16,7 +16,7 @@ from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.files import read_json, write_json
 from fovea.runfolder import SEEDS
-from fovea.settings import Recipe, mark_as_json, with_settings
+from fovea.settings import Recipe, mark_as_json, setting_path, with_settings
 
 AnyRun = TypeVar("AnyRun", bound=StoredRun)
 
@@ -140,27 +140,42 @@ def _json(score: Score | None) -> dict[str, Any] | None:
     return None if score is None else score.as_json()
 
 
-def seeds_of(recipe: Recipe, num_seeds: int) -> tuple[int, ...]:
-    """The seeds of a study: s, s + 1, ... s + num_seeds - 1, s being the recipe's seed.
+def seeds_of(recipe: Recipe, num_seeds: int, unit: str = "seed") -> tuple[int, ...]:
+    """The seeds of a study: s, s + 1, ... s + num_seeds - 1, s being the recipe's seed; of folds their numbers from 1.
 
     Raises:
         SettingsError: for fewer than two seeds.
     """
+    if unit == "fold":
+        return tuple(range(1, num_seeds + 1))
     if num_seeds < 2:
         raise SettingsError(f"seeds {num_seeds}: a spread needs two seeds or more; for one run use seed.")
     first = recipe.training.seed
     return tuple(range(first, first + num_seeds))
 
 
-def folds_of(num_folds: int) -> tuple[int, ...]:
-    """The numbers of the folds, from 1.
+def members_of(
+    seeds: int | None, folds: int | None, given: Iterable[str], has_val_data: bool
+) -> tuple[str, int] | None:
+    """What the runs of a study differ in ("seed" or "fold"), and how many there are; None for one run.
+
+    Args:
+        given: the names of the settings that were given.
 
     Raises:
-        SettingsError: for fewer than two folds.
+        SettingsError: for seeds beside folds, and for what would choose other validation images than the folds.
     """
-    if num_folds < 2:
-        raise SettingsError(f"folds {num_folds}: two folds or more are needed; for one run use val_split.")
-    return tuple(range(1, num_folds + 1))
+    if seeds is not None and folds is not None:
+        raise SettingsError("seeds and folds are two studies: give one of them.")
+    if folds is None:
+        return None if seeds is None else ("seed", seeds)
+    beside = [name for name in given if setting_path(name) in ("data.val_split", "data.fold")]
+    beside += ["val_data"] if has_val_data else []
+    if beside:
+        raise SettingsError(f"folds decides which images are for validation: leave {', '.join(beside)} out.")
+    if folds < 2:
+        raise SettingsError(f"folds {folds}: two folds or more are needed; for one run use val_split.")
+    return "fold", folds
 
 
 def begin_study(folder: Path, seeds: tuple[int, ...], recipe_sha256: str, unit: str = "seed") -> None:
