@@ -38,7 +38,16 @@ from fovea.runfolder import (
 from fovea.runview import Run
 from fovea.settings import Recipe
 from fovea.sources import read_all, with_places
-from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan, study_unit
+from fovea.studies.seeds import (
+    SeedStudy,
+    alike_in_all_folds,
+    begin_study,
+    of_any_fold,
+    read_study,
+    run_seeds,
+    study_plan,
+    study_unit,
+)
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
@@ -102,6 +111,7 @@ def new_study(
     unit: str = "seed",
 ) -> SeedStudy[Run]:
     """Train once for each seed (or fold), in run folders below an empty folder; `plan` is that of the first."""
+    recipe = alike_in_all_folds(recipe, plan.recipe) if unit == "fold" else recipe
     with locked(folder):
         # First: a folder with config.yaml and without seeds.json is a single run.
         begin_study(folder, seeds, recipe_digest(plan.recipe), unit)
@@ -151,6 +161,8 @@ def resume_run(
             raise SettingsError(f"{folder} is a study of seeds, which has no module of your own: leave out model.")
         seeds, digest = study_plan(folder)
         check_settings(folder, digest, saved)
+        if study_unit(folder) == "fold":
+            recipe = of_any_fold(recipe, record["images"]["train"])
         remove_partial(folder)
         return _carry_study(_Study(folder, recipe, seeds, settings, changes, force), read(), given)
 

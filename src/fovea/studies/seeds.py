@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from fovea.data.batches import batch_bounds
 from fovea.display import table_html
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, accuracy_score, mean_score, standard_deviation
@@ -214,6 +215,26 @@ def _recipe_of(recipe: Recipe, number: int, unit: str) -> Recipe:
     assert recipe.data.fold is not None
     fold = (number, recipe.data.fold[1])  # with_settings would take back how long an epoch is
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"fold": fold})})
+
+
+def alike_in_all_folds(recipe: Recipe, planned: Recipe) -> Recipe:
+    """The settings of a study of folds, with what was derived from the number of images of the first fold."""
+    alike = {"batch_size": planned.training.batch_size, "epochs": planned.training.epochs}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=alike)})
+
+
+def of_any_fold(recipe: Recipe, num_images: int) -> Recipe:
+    """The settings that the first fold was trained with, without what belongs to it alone.
+
+    Folds differ in their number of images by one or two, and so may the length of an epoch.
+
+    Args:
+        num_images: that trained in the first fold.
+    """
+    training = recipe.training
+    if training.batch_size is None or training.steps_per_epoch != len(batch_bounds(num_images, training.batch_size)):
+        return recipe  # it was asked for
+    return recipe.model_copy(update={"training": training.model_copy(update={"steps_per_epoch": None})})
 
 
 def study_unit(folder: Path) -> str:
