@@ -91,18 +91,20 @@ def _fold_report(study: FoldStudy[AnyRun], runs: Runs, found: Mapping[str, Predi
     chose = any(run.result["chosen_by"].startswith("val") for run in runs.values())
     sentence = (
         f"Each of {score.count:,} training images was answered by the one of {len(runs)} nets that was trained without "
-        f"it; the interval speaks of other images, answered by these nets. From fold to fold the accuracy varies by "
+        f"it; the interval speaks of other images, answered by these nets. From fold to fold the "
+        f"{SPLIT_WORDS[_judged(runs)[0]]} accuracy varies by "
         f"{study.standard_deviation * 100:.2f} points (standard deviation). The folds share most of their training "
         "images: no error of their mean follows from that spread."
     )
     sentence += " Each fold chose the epoch of its net, which makes the figure slightly too good." if chose else ""
     facts = [] if test is None else [("test accuracy, mean over folds", f"{test.value:.2%}")]
+    held_out = [(name, accuracy(run.predictions("val"))) for name, run in list(runs.items())[:8]]
     return Report(
         title=study.path.resolve().name,
         headline=f"{score.value:.2%}",
         interval=interval_words(score),
         sentence=sentence,
-        facts=[*facts, *_facts(runs, {name: run.predictions("val") for name, run in runs.items()}, full_names=True)],
+        facts=[*facts, *((f"{name}, held out", accuracy_text(each)) for name, each in held_out)],
         alerts=_alerts(runs),
         sections=_sections(runs, found, _judged(runs)[0], comparable=False),
         footer=_FOOTER,

@@ -213,7 +213,7 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
     lines, words = [], "mean and 95% interval of the mean"
     if isinstance(study, FoldStudy):
         words = "mean over folds"
-        lines.append(f"out of fold          {study.out_of_fold}: each training image answered once, not trained on")
+        lines.append(f"out of fold          {study.out_of_fold}, each by a net not trained on it")
     if study.mark is not None:
         lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")
     else:
