@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fovea.runview import Run
     from fovea.settings import Recipe
     from fovea.studies.reproduce import Reproduction
-    from fovea.studies.seeds import SeedStudy
+    from fovea.studies.seeds import FoldStudy, SeedStudy
     from fovea.training.callbacks import Callback
 
 __version__ = "0.1.0"
@@ -51,6 +51,7 @@ _HOMES = {
     "Run": "fovea.runview",
     "RunFailedError": "fovea.errors",
     "Score": "fovea.evaluation.intervals",
+    "FoldStudy": "fovea.studies.seeds",
     "SeedStudy": "fovea.studies.seeds",
     "SettingsError": "fovea.errors",
     "Split": "fovea.data.split",
@@ -68,6 +69,7 @@ __all__ = [
     "Callback",
     "DataError",
     "Finding",
+    "FoldStudy",
     "FoveaError",
     "ImageSet",
     "InputWarning",

@@ -52,7 +52,7 @@ from fovea.sources import data_place, read_all, read_options, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.published import read_program
 from fovea.studies.reproduce import Reproduction
-from fovea.studies.seeds import SeedStudy, read_study, seeds_of
+from fovea.studies.seeds import FoldStudy, SeedStudy, members_of, read_study, seeds_of
 from fovea.training.callbacks import Callback, as_callback
 from fovea.training.checkpoint import plain_state
 from fovea.training.plan import Own
@@ -60,7 +60,11 @@ from fovea.training.stopwatch import Stopwatch, running
 
 
 @overload
-def train(data: Any = None, *, seeds: None = None, **options: Any) -> Run: ...
+def train(data: Any = None, *, seeds: None = None, folds: None = None, **options: Any) -> Run: ...
+
+
+@overload
+def train(data: Any = None, *, folds: int, **options: Any) -> FoldStudy[Run]: ...
 
 
 @overload
@@ -76,6 +80,7 @@ def train(
     preprocessing_function: ImageFunction | None = None,
     callbacks: Sequence[Any] = (),
     seeds: int | None = None,
+    folds: int | None = None,
     out: str | Path | None = None,
     name: str | None = None,
     start_from: str | Path | None = None,
@@ -98,6 +103,7 @@ def train(
         preprocessing_function: of each image, float32 [H, W, C] in 0..255, to one of its shape; before rescaling.
         callbacks: `fovea.Callback`s, or functions of (state, metrics) called after each epoch.
         seeds: train so many times, with seeds seed, seed + 1 ...; the result is a SeedStudy.
+        folds: train so many times, each time with another fold of the training images for validation; a FoldStudy.
         out: the folder that run folders are made in; None: runs.
         name: of the run folder; None: <data>-<model>.
         start_from: a run folder or a model file whose net is trained on, from its weights; a new run, whose config.yaml
@@ -125,29 +131,41 @@ def train(
     source = find_net(model, start_from, settings)
     brought = Own(source.net, preprocessing_function, source.origin)
     own = Given(brought, _as_callbacks(callbacks), verbose, began)
-    if profile and (resume is not None or seeds is not None):
-        raise SettingsError("profile measures one run from its beginning: it goes neither with seeds nor with resume.")
+    several = seeds is not None or folds is not None
+    if profile and (resume is not None or several):
+        raise SettingsError("profile measures one run from its beginning: it goes with no seeds, folds or resume.")
     if resume is not None:
-        fresh = {"seeds": seeds, "out": out, "name": name, "from": start_from, "grade": grade, "budget": budget}
+        fresh: dict[str, Any] = {"seeds": seeds, "folds": folds, "out": out, "name": name, "from": start_from}
         fresh |= {"model": None if model is source.net else model, "autotune": autotune or None}
+        fresh |= {"grade": grade, "budget": budget}
         _refuse_beside_resume(fresh)
         return resume_run(Path(resume), own, data, val_data, test_data, settings, force)
+    if several and source.has_one_start:
+        raise SettingsError("seeds needs a model that starts anew each time: a module or a Keras model has one start.")
+    _check_fresh(data, force)
+    members = members_of(seeds, folds, settings, val_data is not None)
+    for note in source.notes:
+        own.say("note", note)
+    parts = {role: given for role, given in (("val_data", val_data), ("test_data", test_data)) if given is not None}
+    changes = _changes(source.settings, folds, parts)
+    if budget is not None and not isinstance(budget, Budget):
+        budget = Budget(parse_seconds(budget), began)
+    request = Request(changes, parts, brought, budget, several, autotune, began)
+    with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
+        return _train_fresh(begin(data, grade, request), members, Path("runs" if out is None else out), name, own)
+
+
+def _check_fresh(data: Any, force: bool) -> None:
     if data is None:
         raise SettingsError("DATA is missing: name a data set, a path or a recipe; or a run with --resume.")
     if force:
         raise SettingsError("--force belongs to --resume: there is nothing to force in a new run.")
-    if seeds is not None and source.has_one_start:
-        raise SettingsError("seeds needs a model that starts anew each time: a module or a Keras model has one start.")
-    for note in source.notes:
-        own.say("note", note)
-    changes = dict(source.settings)
-    parts = {role: given for role, given in (("val_data", val_data), ("test_data", test_data)) if given is not None}
-    changes |= {role: str(given) if isinstance(given, str | Path) else ARRAYS for role, given in parts.items()}
-    if budget is not None and not isinstance(budget, Budget):
-        budget = Budget(parse_seconds(budget), began)
-    request = Request(changes, parts, brought, budget, seeds is not None, autotune, began)
-    with running(profile if isinstance(profile, Stopwatch) else Stopwatch() if profile else None):
-        return _train_fresh(begin(data, grade, request), seeds, Path("runs" if out is None else out), name, own)
+
+
+def _changes(given: Mapping[str, Any], folds: int | None, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, with those that arguments of their own stand for."""
+    changes = {**given, **({} if folds is None else {"fold": (1, folds)})}
+    return changes | {role: str(part) if isinstance(part, str | Path) else ARRAYS for role, part in parts.items()}
 
 
 def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
@@ -165,25 +183,27 @@ def _refuse_beside_resume(options: Mapping[str, Any]) -> None:
 
 
 def _train_fresh(
-    beginning: Beginning, num_seeds: int | None, parent: Path, name: str | None, own: Given
+    beginning: Beginning, members: tuple[str, int] | None, parent: Path, name: str | None, own: Given
 ) -> Run | SeedStudy[Run]:
     """A run or a study in a folder of its own, which is made once everything has been checked."""
     recipe, plan, raw = beginning.recipe, beginning.plan, beginning.raw
-    name = name or _folder_name(raw, plan.recipe.model.name) + ("" if num_seeds is None else "-seeds")
-    seeds = None if num_seeds is None else seeds_of(recipe, num_seeds)
+    unit, count = members or ("", 0)
+    name = name or _folder_name(raw, plan.recipe.model.name) + (f"-{unit}s" if unit else "")
+    numbers = seeds_of(recipe, count, unit) if unit else ()
     folder = create_run_folder(parent, name)
     if folder.name != name and is_unfinished(parent / name):
         own.say("note", f"{parent / name} is not finished; to go on with it instead: {resume_command(parent / name)}")
-    if seeds is None:
+    if not unit:
         return new_run(plan, raw, folder, own)
-    return new_study(recipe, seeds, plan, raw, folder, own)
+    return new_study(recipe, numbers, plan, raw, folder, own, unit)
 
 
 def _folder_name(raw: RawData, model: str) -> str:
-    return _file_name(f"{raw.name}-{model}")
+    return file_name(f"{raw.name}-{model}")
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder."""
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
@@ -246,7 +266,7 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
 
 def write_samples(facts: DataFacts, folder: Path) -> Path:
     """Draw some images of data as <folder>/<name>-samples.png."""
-    path = make_out(folder) / f"{_file_name(facts.name)}-samples.png"
+    path = make_out(folder) / f"{file_name(facts.name)}-samples.png"
     save_figure(draw_samples(facts.sets), path)
     return path
 
@@ -317,7 +337,7 @@ def write_run_figures(
         wanted.remove("curves")
         written.append(write_curves_of_runs(runs, place, form))
     for name, run in runs.items():
-        folder = run.path if place is None else place if len(runs) == 1 else make_out(place / _file_name(name))
+        folder = run.path if place is None else place if len(runs) == 1 else make_out(place / file_name(name))
         drawn = [write_figure(run, figure, folder, form, normalize) for figure in wanted]
         if place is None:
             update_manifest(folder, [file.name for file in drawn])

@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 # Not settings of a recipe but arguments of fovea.train, which have options of their own.
 RESERVED = {
-    "data", "out", "name", "seeds", "start_from", "callbacks", "verbose", "resume", "force", "grade", "budget",
+    "data", "out", "name", "seeds", "folds", "start_from", "callbacks", "verbose", "resume", "force", "grade", "budget",
     "autotune", "profile", "preprocessing_function",
 }  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
@@ -108,6 +108,9 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Train so many times; report mean and spread.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Train so many times, each with another fold for validation.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ..., mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for run folders; else runs.")] = None,
@@ -146,6 +149,7 @@ def train(
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
     options |= {
         "seeds": seeds,
+        "folds": folds,
         "out": out,
         "name": name,
         "start_from": start_from,
@@ -235,21 +239,30 @@ def show_data(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, a path, or a recipe.")],
     out: Annotated[Path, typer.Option(help="The folder for the picture of samples.")] = Path(),
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="List training labels that are probably wrong.")] = False,
+    test_labels: Annotated[bool, typer.Option("--test-labels", help="List such labels of the test images.")] = False,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of a recipe.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is in DATA before any training; draw some of its images."""
     from fovea import api
     from fovea.assignments import parse_assignments
+    from fovea.labelcheck import judge_labels
     from fovea.reporting.console import terminal_width
     from fovea.reporting.dataview import data_as_json, data_lines
+    from fovea.reporting.labelview import label_lines, with_labels
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
-    facts = api.describe_data(data, **(settings | ({"skip_bad": True} if skip_bad else {})))
+    settings |= {"skip_bad": True} if skip_bad else {}
+    facts = api.describe_data(data, **settings)
     picture = api.write_samples(facts, out)
-    typer.echo(
-        json.dumps(data_as_json(facts, picture)) if as_json else data_lines(facts, picture, terminal_width(sys.stdout))
-    )
+    judged = [judge_labels(data, "train", out, **settings)] if labels else []
+    judged += [judge_labels(data, "test", out, **settings)] if test_labels else []
+    width = terminal_width(sys.stdout)
+    if as_json:
+        typer.echo(json.dumps(with_labels(data_as_json(facts, picture), judged)))
+    else:
+        typer.echo("\n".join([data_lines(facts, picture, width), *label_lines(judged, width)]))
 
 
 @app.command()

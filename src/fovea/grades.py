@@ -132,7 +132,7 @@ def check_budget(request: Request) -> None:
     if "training.epochs" in request.paths:
         raise SettingsError("--budget and --epochs contradict each other: a budget decides how many steps are trained.")
     if request.is_study:
-        raise SettingsError("--budget is for one run: leave out --seeds, or give --epochs, which every seed trains.")
+        raise SettingsError("--budget is for one run: leave out --seeds or --folds, or give --epochs.")
 
 
 def check_source(data: Any, request: Request) -> None:
@@ -194,7 +194,7 @@ def _with_source(choice: Choice, request: Request) -> tuple[Recipe, Any]:
     source = (recipe.data.source if "data.source" in request.paths else None) or choice.source
     training = recipe.training
     if training.plan is None and training.budget_seconds is not None and request.is_study:
-        raise SettingsError("This recipe has a budget of time, which is for one run: leave out --seeds.")
+        raise SettingsError("This recipe has a budget of time, which is for one run: leave out --seeds and --folds.")
     if training.plan is not None:  # it stands already: nothing is measured, and nothing planned anew
         recipe = recipe.model_copy(update={"training": training.model_copy(update={"budget_seconds": None})})
     return recipe, source
@@ -208,7 +208,8 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beg
         check_start(budget)
     plan = plan_run(recipe, raw, request.own, autotune=request.autotune)
     model = recipe.model.model_copy(update={"weights_sha256": plan.recipe.model.weights_sha256})
-    recipe = recipe.model_copy(update={"model": model})  # every seed of a study starts from the same
+    data = recipe.data.model_copy(update={"label_fixes_sha256": plan.recipe.data.label_fixes_sha256})
+    recipe = recipe.model_copy(update={"model": model, "data": data})  # every seed of a study starts from the same
     if request.autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     if choice.scale != 1 and recipe.training.epochs is None:

@@ -9,26 +9,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
-from fovea.data.imageset import ImageSet, RawData
+from fovea.data.imageset import RawData
+from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
-from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
-from fovea.evaluation.neighbours import nearest_training_images
-from fovea.evaluation.slices import SLICES, slices_as_json, slices_of
-from fovea.evaluation.stored import StoredRun
 from fovea.evaluation.timeprofile import TIME_PROFILE
-from fovea.files import read_json, remove_partial, write_bytes, write_json
+from fovea.files import read_json, remove_partial, write_json
 from fovea.models.zoo import MODELS
 from fovea.recipefile import read_recipe, read_record
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
-from fovea.reporting.figures import write_figures
-from fovea.reporting.write import write_run_report, write_study_report
+from fovea.reporting.write import write_study_report
+from fovea.runextras import draw_run, keep_examples, keep_slices
 from fovea.runfolder import (
     COMPARISON,
     INPUT_PROFILE,
@@ -43,7 +37,16 @@ from fovea.runfolder import (
 from fovea.runview import Run
 from fovea.settings import Recipe
 from fovea.sources import read_all, with_places
-from fovea.studies.seeds import SeedStudy, begin_study, read_study, run_seeds, study_plan
+from fovea.studies.seeds import (
+    SeedStudy,
+    alike_in_all_folds,
+    begin_study,
+    of_any_fold,
+    read_study,
+    run_seeds,
+    study_plan,
+    study_unit,
+)
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
@@ -98,12 +101,19 @@ def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Seque
 
 
 def new_study(
-    recipe: Recipe, seeds: tuple[int, ...], plan: Plan, raw: RawData, folder: Path, given: Given
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+    plan: Plan,
+    raw: RawData,
+    folder: Path,
+    given: Given,
+    unit: str = "seed",
 ) -> SeedStudy[Run]:
-    """Train once for each seed, in run folders below an empty folder; `plan` is that of the first."""
+    """Train once for each seed (or fold), in run folders below an empty folder; `plan` is that of the first."""
+    recipe = alike_in_all_folds(recipe, plan.recipe) if unit == "fold" else recipe
     with locked(folder):
         # First: a folder with config.yaml and without seeds.json is a single run.
-        begin_study(folder, seeds, recipe_digest(plan.recipe))
+        begin_study(folder, seeds, recipe_digest(plan.recipe), unit)
         begin_run(plan, folder)
         return _carry_study(_Study(folder, recipe, seeds, {}, [], False), raw, given)
 
@@ -150,6 +160,8 @@ def resume_run(
             raise SettingsError(f"{folder} is a study of seeds, which has no module of your own: leave out model.")
         seeds, digest = study_plan(folder)
         check_settings(folder, digest, saved)
+        if study_unit(folder) == "fold":
+            recipe = of_any_fold(recipe, record["images"]["train"])
         remove_partial(folder)
         return _carry_study(_Study(folder, recipe, seeds, settings, changes, force), read(), given)
 
@@ -299,8 +311,8 @@ def _carry_through(
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
-            _keep_examples(plan, run)
-            _keep_slices(plan, run)
+            keep_examples(plan, run)
+            keep_slices(plan, run)
             if plan.recipe.evaluation.report:
                 draw_run(run)
         _write_time_profile(folder)
@@ -316,36 +328,6 @@ def _write_time_profile(folder: Path) -> None:
     running = stopwatch.current()
     if running is not None:
         write_json(folder / TIME_PROFILE, running.profile().as_json())
-
-
-def draw_run(run: StoredRun) -> None:
-    """Draw the figures and write the page of a run."""
-    write_figures(run)
-    write_run_report(run)
-
-
-def _keep_examples(plan: Plan, run: StoredRun) -> None:
-    """Write the few images that figures and report show: the folder alone has to be enough for both."""
-    sets = plan.splits.sets
-    found, recipe = run.predictions(run.judged_by), plan.recipe
-
-    def nearest(images: ImageSet) -> NDArray[np.int64]:
-        with stopwatch.phase("evaluation", "nearest training images"):
-            net, device = run.model.net.to(run.device.name), run.device
-            return nearest_training_images(
-                net, plan.preprocessor, device, sets["train"], images, recipe.data.split_seed
-            )
-
-    gallery = make_gallery(sets, recipe.augmentation, recipe.training.seed, sets[run.judged_by], found, nearest)
-    write_bytes(run.path / GALLERY, gallery_as_npz(gallery))
-
-
-def _keep_slices(plan: Plan, run: StoredRun) -> None:
-    """Look for kinds of images that are answered rightly less often than the others."""
-    with stopwatch.phase("evaluation", "weak slices"):
-        images, confidence = plan.splits.sets[run.judged_by].images, plan.recipe.evaluation.confidence
-        tested = slices_of(run.predictions(run.judged_by), images, plan.profile, confidence)
-        write_json(run.path / SLICES, slices_as_json(run.judged_by, tested))
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,7 +375,8 @@ def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given)
         recipe, changes = resumed_recipe(saved, record, study.given_settings)
         more, _ = environment_changes(run_folder)
         changes = list(dict.fromkeys([*study.changes, *changes, *more]))
-        recipe = recipe.model_copy(update={"data": study.recipe.data})  # where the images are now
+        here = study.recipe.data.model_copy(update={"fold": recipe.data.fold})  # where the images are now
+        recipe = recipe.model_copy(update={"data": here})
         check_changes(run_folder, changes, study.force)
         return _go_on(run_folder, recipe, lambda: raw, given, changes, study.force)
 
@@ -405,11 +388,14 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
         shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
         if run_folder.exists():
             raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
-    split = split_from_json(read_json(study.folder / "split.json"))
-    plan = plan_run(recipe, raw, Own(function=given.own.function), split)
+    first = split_from_json(read_json(study.folder / "split.json"))
+    by_fold = study_unit(study.folder) == "fold"
+    plan = plan_run(recipe, raw, Own(function=given.own.function), None if by_fold else first)
     record = read_record(study.folder / "config.yaml")
     plan = replace(plan, record={**plan.record, **{name: record[name] for name in ("grade",) if name in record}})
-    changed = data_changes(plan.splits, record)
+    size = plan.recipe.preprocessing.image_size
+    began_with = prepare_splits(raw, study.recipe.data, size, first) if by_fold else plan.splits
+    changed = data_changes(began_with, record)
     check_changes(study.folder, changed, study.force)
     _say_forced(study.changes + changed, given)
     return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)

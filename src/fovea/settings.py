@@ -15,8 +15,11 @@ from pydantic_core import PydanticCustomError
 from fovea.errors import SettingsError
 from fovea.ranges import as_factors, as_shift, as_zoom
 from fovea.registry import nearest_name, unknown_name
+from fovea.single import StepPlan as StepPlan
+from fovea.single import as_fold, as_groups, as_plan
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+FractionOrNone = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -44,18 +47,6 @@ def _as_size(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float | str) else value
 
 
-StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
-
-
-def _as_plan(plan: StepPlan) -> StepPlan:
-    starts = [at for at, _ in plan]
-    fits = starts[:1] == [0] and all(total > at for at, total in plan)
-    if not fits or any(not at < later < total for (at, total), later in zip(plan, starts[1:], strict=False)):
-        reason = "expected pairs of a step and a larger total, from step 0 on, each before the total of the last"
-        raise PydanticCustomError("plan", "{reason}", {"reason": reason})
-    return plan
-
-
 Size = Annotated[tuple[Count, Count], BeforeValidator(_as_size)]
 Factors = Annotated[tuple[float, float], BeforeValidator(as_factors)]
 Flip = bool | Literal["alternating"]
@@ -75,7 +66,9 @@ class DataSettings(Section):
     source: str | None = None  # a catalog name or a path; None where arrays were given
     val_data: str | None = None
     test_data: str | None = None
-    val_split: Fraction = 0.1  # of the training images
+    val_split: FractionOrNone = 0.1  # of the training images; 0: all train, and none choose the epoch
+    fold: Annotated[tuple[Count, Count], AfterValidator(as_fold)] | None = None  # [2, 5]: fold 2 of 5 validates
+    groups: Annotated[str, AfterValidator(as_groups)] | None = None  # column:NAME or regex:PATTERN; kept together
     test_split: Fraction = 0.2  # used only where the data brings no test images
     first_images: tuple[Count, Count] | None = None  # only the first so many images of train and test; None: all
     split_seed: Seed = 0
@@ -83,6 +76,8 @@ class DataSettings(Section):
     stratify: bool = True  # each split keeps the classes' shares; False draws as train_test_split does unasked
     validation: Literal["split", "test"] = "split"  # test: as some published programs do; marked wherever it shows
     label_column: str | int | None = None  # of a table, by name or number from 0; of CIFAR-100 fine or coarse
+    label_fixes: str | None = None  # a CSV of labels to change and images to leave out, see `fovea data --labels`
+    label_fixes_sha256: str | None = None  # of what was found there; derived
     skip_bad: bool = False  # leave images out that cannot be decoded
     outside_paths: bool = False  # let the paths in a table lead out of its folder
 
@@ -176,7 +171,7 @@ class TrainingSettings(Section):
     batch_size: Count | None = None
     steps_per_epoch: Count | None = None  # None: every image once
     budget_seconds: Positive | None = None  # of the whole run; with it steps are planned from measured throughput
-    plan: Annotated[StepPlan, AfterValidator(_as_plan)] | None = None  # overrules epochs; see docs/exactness.md
+    plan: Annotated[StepPlan, AfterValidator(as_plan)] | None = None  # overrules epochs; see docs/exactness.md
     seed: Seed = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss_clip: Annotated[float, Field(gt=0, lt=0.5)] | None = None  # Keras': probabilities within [c, 1 - c]
@@ -207,6 +202,11 @@ class CallbackSettings(Section):
     start_from_epoch: Annotated[int, Field(ge=0)] = 0
     stop_monitor: Metric = "train_accuracy"
     stop_at: float | None = None  # training stops once stop_monitor has reached it
+
+
+def keeps_last(callbacks: CallbackSettings, has_validation: bool) -> bool:
+    """Whether the last epoch's weights are kept: asked for, or because nothing is there that could choose."""
+    return callbacks.keep == "last" or (not has_validation and callbacks.monitor.startswith("val_"))
 
 
 ARRAYS = "<arrays>"  # what config.yaml says of val_data or test_data that were arrays
@@ -300,7 +300,10 @@ DEPENDENTS = {
     "training.steps_per_epoch": ("training.plan",),
     "training.epochs": ("training.plan", "training.budget_seconds"),
     "training.budget_seconds": ("training.plan",),
-    "data.val_split": _EPOCH_LENGTH,
+    "data.val_split": (*_EPOCH_LENGTH, "data.fold"),
+    "data.fold": _EPOCH_LENGTH,
+    "data.groups": _EPOCH_LENGTH,
+    "data.label_fixes": ("data.label_fixes_sha256", *_EPOCH_LENGTH),
     "data.test_split": _EPOCH_LENGTH,
     "data.val_data": _EPOCH_LENGTH,
     "data.test_data": _EPOCH_LENGTH,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.data.catalog import CATALOG
+from fovea.data.groups import group_column
 from fovea.data.imageset import RawData
 from fovea.data.load import is_known_data, read_raw, with_part
 from fovea.data.options import ReadOptions
@@ -86,6 +87,7 @@ def read_options(recipe: Recipe) -> ReadOptions:
         image_size=recipe.preprocessing.image_size,
         skip_bad=data.skip_bad,
         label_column=data.label_column,
+        group_column=group_column(data.groups),
         outside_paths=data.outside_paths,
         progress=ProgressBar(progress_stream()),
     )
@@ -95,7 +97,9 @@ def with_places(recipe: Recipe, source: Any) -> Recipe:
     """The recipe with its data's and weights' places absolute, so that config.yaml holds from any folder."""
     places = {"source": source, "val_data": recipe.data.val_data, "test_data": recipe.data.test_data}
     absolute = {name: data_place(place) for name, place in places.items() if isinstance(place, str | Path)}
-    weights = recipe.model.weights
+    fixes, weights = recipe.data.label_fixes, recipe.model.weights
+    if fixes is not None:
+        absolute["label_fixes"] = str(Path(fixes).expanduser().resolve())
     whole = None if weights is None else str(Path(weights).expanduser().resolve())
     data, model = recipe.data.model_copy(update=absolute), recipe.model.model_copy(update={"weights": whole})
     return recipe.model_copy(update={"data": data, "model": model})

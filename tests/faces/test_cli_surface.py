@@ -13,13 +13,13 @@ from fovea.cli import app
 SURFACE = {
     "train": {
         "--model", "--epochs", "--batch-size", "-b", "--lr", "--augmentation", "--val-split", "--val-data",
-        "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--device", "--precision", "--out", "--name",
-        "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune", "--profile",
-        "--json", "--help",
+        "--test-data", "--skip-bad", "--no-test", "--seed", "--seeds", "--folds", "--device", "--precision", "--out",
+        "--name", "--set", "--from", "--weights", "--resume", "--force", "--grade", "--budget", "--autotune",
+        "--profile", "--json", "--help",
     },
     "reproduce": {"--seeds", "--epochs", "--out", "--device", "--set", "--json", "--help"},
     "compare": {"--seeds", "--data", "--vary", "--jobs", "--out", "--set", "--json", "--help"},
-    "data": {"--out", "--skip-bad", "--set", "--json", "--help"},
+    "data": {"--out", "--skip-bad", "--labels", "--test-labels", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
     "predict": {

@@ -388,7 +388,7 @@ def test_a_recipe_whose_validation_was_an_array_asks_for_it_again() -> None:
 
 def test_a_folder_of_seeds_is_told_from_a_run(archive: str) -> None:
     study = fovea.train(archive, seeds=2, **FAST)
-    with pytest.raises(fovea.DataError, match="one run a seed: name one of them"):
+    with pytest.raises(fovea.DataError, match="one run a seed or fold: name one of them"):
         fovea.load_run(study.path)
 
 

@@ -119,7 +119,7 @@ def is_header(cells: tuple[str, ...]) -> bool:
     return counts_up or words > len(cells) / 2
 
 
-def chosen_column(head: Head, wanted: str | int, where: str) -> int:
+def chosen_column(head: Head, wanted: str | int, where: str, setting: str = "data.label_column") -> int:
     """The column that the user named, or numbered from 0 (-1: the last).
 
     Raises:
@@ -131,7 +131,19 @@ def chosen_column(head: Head, wanted: str | int, where: str) -> int:
     if isinstance(wanted, int) and -width <= wanted < width:
         return wanted % width
     names = ", ".join(head.header[:6]) + (" ..." if width > 6 else "") if head.header else f"0 to {width - 1}"
-    raise SettingsError(f"data.label_column is {wanted!r}, which is no column of {where}: its columns are {names}.")
+    raise SettingsError(f"{setting} is {wanted!r}, which is no column of {where}: its columns are {names}.")
+
+
+def group_column_of(head: Head, wanted: str | None, where: str) -> int | None:
+    """The column that says which images belong together; None where none was named.
+
+    Raises:
+        SettingsError: when there is no such column.
+    """
+    if wanted is None:
+        return None
+    named = head.header is not None and wanted in head.header
+    return chosen_column(head, wanted if named or not wanted.isdecimal() else int(wanted), where, "data.groups")
 
 
 def blocks(file: BinaryIO, where: str) -> Iterator[bytes]:

@@ -89,11 +89,13 @@ class RawSet:
         images: [N, H, W] or [N, H, W, C], any numeric dtype.
         labels: [N] integers or strings, [N, 1], or one-hot [N, K]; None: the source has none.
         ids: file names or row numbers, [N].
+        groups: which images belong together, [N] of any values; None: the source does not say.
     """
 
     images: Pixels
     labels: NDArray[Any] | None
     ids: NDArray[Any]
+    groups: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class ReadOptions:
         skip_bad: leave images out that cannot be decoded, instead of refusing the data.
         label_column: the column of a table that holds the labels, by name or number (from 0; -1 is the last); for
             CIFAR-100 "fine" or "coarse"; None: found by name and content.
+        group_column: the column of a table that says which images belong together, by name or number; None: none.
         outside_paths: whether the paths in a table may lead out of its folder.
         progress: called as work goes on.
     """
@@ -28,5 +29,6 @@ class ReadOptions:
     image_size: tuple[int, int] | None = None
     skip_bad: bool = False
     label_column: str | int | None = None
+    group_column: str | None = None
     outside_paths: bool = False
     progress: Progress = show_nothing

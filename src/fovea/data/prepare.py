@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.groups import groups_of
 from fovea.data.imageset import ImageSet, Pixels, RawData, RawSet, take_rows
+from fovea.data.label_fixes import LabelFixes, read_label_fixes
 from fovea.data.labels import class_map, encode_labels, flat_labels
 from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
-from fovea.data.split import Split, make_split
+from fovea.data.split import Groups, Split, make_split
+from fovea.data.tree import listed
 from fovea.errors import DataError, SettingsError
 from fovea.settings import DataSettings
 
@@ -30,13 +33,14 @@ class Splits:
     """What training needs to know of the data.
 
     Attributes:
-        sets: "train", "val" and "test" as ImageSets of one size and one class map.
+        sets: "train", "val" (unless val_split is 0) and "test" as ImageSets of one size and one class map.
         split: which raw images they are.
         input_range: how raw values were mapped to 0..255; None: they were 0..255.
         kind: "characters" or "photos" where known.
         sizes: the distinct (height, width) of the training images as they came, three at most.
         notes: lines to show.
         problems: what the figures of these splits cannot tell.
+        fixes: the changes of labels that were read from a file; None where there is none.
     """
 
     sets: dict[str, ImageSet]
@@ -46,6 +50,7 @@ class Splits:
     sizes: tuple[tuple[int, int], ...]
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    fixes: LabelFixes | None = None
 
 
 def prepare_splits(
@@ -68,11 +73,17 @@ def prepare_splits(
     images = {part: check_images(found.images, _where(raw, part)) for part, found in raw.parts.items()}
     _check_shapes(raw, images, image_size)
     labels, classes = encode_parts(raw)
+    groups = groups_of(raw, settings.groups)
     notes: list[str] = []
-    if split is None:
-        split, notes = make_split(labels, settings)
+    if split is None:  # by the labels as they came: fixes move no image from one split to another
+        split, notes = make_split(labels, settings, groups)
     else:
         _check_saved_split(raw, labels, split)
+    fixes = None
+    if settings.label_fixes is not None:
+        fixes = read_label_fixes(settings.label_fixes, raw, labels, classes, settings.label_fixes_sha256)
+        labels, split = fixes.labels(labels), fixes.without_excluded(split)
+        notes.append(_fixes_note(fixes, settings.label_fixes))
     train_rows = take_rows(images[split.sources["train"]], split.indices["train"])
     input_range = value_range(train_rows)
     sets = {}
@@ -84,10 +95,18 @@ def prepare_splits(
         sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
     if len(sets["train"]) < 2:
         raise SettingsError("Fewer than two training images are left.")
-    problems = [*check_class_presence(sets), *check_shared_images(sets)]
+    problems = [*check_class_presence(sets), *check_shared_images(sets), *check_shared_groups(groups, split)]
     height, width = train_rows.shape[1:3]
     sizes = raw.sizes or ((height, width),)
-    return Splits(sets, split, input_range, raw.kind, sizes, [*raw.notes, *notes], problems)
+    return Splits(sets, split, input_range, raw.kind, sizes, [*raw.notes, *notes], problems, fixes)
+
+
+def _fixes_note(fixes: LabelFixes, path: str) -> str:
+    counts = fixes.counts
+    return (
+        f"label fixes of {path}: {counts['changed']:,} labels changed, {counts['excluded']:,} images left out (sha256 "
+        f"{fixes.sha256[:12]}...)"
+    )
 
 
 def labels_of(found: RawSet, where: str) -> NDArray[Any]:
@@ -194,4 +213,22 @@ def check_shared_images(sets: dict[str, ImageSet]) -> list[Problem]:
                 f"is answered too well."
             )
             problems.append(Problem("shared-images", cause, f"Remove them from the {name} images."))
+    return problems
+
+
+def check_shared_groups(groups: Groups | None, split: Split) -> list[Problem]:
+    """Count the groups of validation and test that training images belong to as well: parts that came so."""
+    if groups is None:
+        return []
+    found = {name: np.unique(groups[split.sources[name]][rows]) for name, rows in split.indices.items()}
+    problems = []
+    for name in [name for name in ("val", "test") if name in found]:
+        shared = np.intersect1d(found[name], found["train"])
+        if len(shared):
+            cause = (
+                f"{len(shared):,} of the {len(found[name]):,} groups of {name} images are in the training images too "
+                f"({listed(shared, 3)}): who was seen in training is answered too well."
+            )
+            cure = "Leave the given parts out, so that Fovea cuts whole groups, or move these groups to one side."
+            problems.append(Problem("group-leak", cause, cure))
     return problems

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from fovea.settings import DataSettings
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Disjoint indices for training, validation and test.
+    """Disjoint indices for training, validation (if there are any) and test.
 
     Attributes:
         sources: split name -> the part of the data ("train", "val", "test") that its indices point into.
@@ -71,27 +73,33 @@ def split_from_json(value: dict[str, Any]) -> Split:
     return split
 
 
-def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> tuple[Split, list[str]]:
+Groups = Mapping[str, NDArray[Any]]  # part name -> which group each image belongs to, [N]
+_GROUP_DRAWS = 32  # of groups for a cut, of which the one with the best class shares is taken
+
+
+def make_split(
+    labels: dict[str, NDArray[np.int64]], settings: DataSettings, groups: Groups | None = None
+) -> tuple[Split, list[str]]:
     """Cut validation (and, where the data has none, test) images from the training part, by default class by class.
 
     Args:
         labels: part name -> class indices [N]; "train" must be there, "val" and "test" are taken as they are.
-        settings: val_split is a fraction of what is left after the test images are cut; with `validation: test` the
-            test images are the validation images too. `first_images` leaves out what comes later.
+        settings: val_split is a fraction of what is left after the test images are cut, 0 cuts none; with
+            `validation: test` the test images are the validation images too; with `fold` one fold of what is left
+            after the test images are cut. `first_images` leaves out what comes later.
+        groups: no group is cut in two; None: each image stands for itself.
 
     Returns:
-        The split, and lines to show the user.
+        The split, "val" left out where there is none, and lines to show the user.
 
     Raises:
-        SettingsError: when too few images are there to cut.
+        SettingsError: when too few images are there to cut, or settings contradict the parts.
     """
-    if settings.validation == "test" and "val" in labels:
-        raise SettingsError("validation: test would leave the validation images of this data unused: leave one out.")
-    if settings.first_images is not None and "test" not in labels:
-        raise SettingsError("first_images counts training and test images, but no test images come with this data.")
+    _check_parts(labels, settings)
     notes: list[str] = []
     first = dict(zip(("train", "test"), settings.first_images or (), strict=False))
     rest = np.arange(len(labels["train"]))[: first.get("train")]
+    of_train = None if groups is None else groups["train"]
     sources = {"train": "train"}
     indices: dict[str, NDArray[np.int64]] = {}
     for name, fraction in (("test", settings.test_split), ("val", settings.val_split)):
@@ -99,12 +107,69 @@ def make_split(labels: dict[str, NDArray[np.int64]], settings: DataSettings) -> 
             sources[name], indices[name] = sources["test"], indices["test"]
         elif name in labels:
             sources[name], indices[name] = name, np.arange(len(labels[name]))[: first.get(name)]
-        else:
-            rest, cut, stratified = _cut(rest, labels["train"], fraction, settings, name)
+        elif name == "val" and settings.fold is not None:
+            number, of = settings.fold
+            cut = cut_folds(rest, labels["train"], of, settings, of_train)[number - 1]
+            rest, sources[name], indices[name] = np.setdiff1d(rest, cut), "train", cut
+        elif fraction > 0:
+            rest, cut, stratified = _cut(rest, labels["train"], fraction, settings, name, of_train)
             sources[name], indices[name] = "train", cut
             notes += _cut_notes(name, fraction, len(cut), settings.stratify and not stratified)
     indices["train"] = rest
     return Split(sources, indices, settings.split_seed), notes
+
+
+def _check_parts(labels: Mapping[str, NDArray[np.int64]], settings: DataSettings) -> None:
+    for name, given in (("validation: test", settings.validation == "test"), ("fold", settings.fold is not None)):
+        if given and "val" in labels:
+            raise SettingsError(f"{name} would leave the validation images of this data unused: leave one out.")
+    if settings.validation == "test" and settings.fold is not None:
+        raise SettingsError("fold cuts validation from the training images, validation: test takes the test images.")
+    if settings.first_images is not None and "test" not in labels:
+        raise SettingsError("first_images counts training and test images, but no test images come with this data.")
+
+
+def cut_folds(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    num_folds: int,
+    settings: DataSettings,
+    groups: NDArray[Any] | None = None,
+) -> list[NDArray[np.int64]]:
+    """Cut rows into folds of about the same size, by default with the classes' shares, by `split_seed`.
+
+    An image that is alone in its class is in no fold: it trains in each of them.
+
+    Args:
+        rows: int64, which of the images.
+        labels: class indices of all images [N].
+        groups: of all images [N]: none is cut in two.
+
+    Returns:
+        The rows of each fold, ascending.
+
+    Raises:
+        SettingsError: when there are fewer images, or groups, than folds.
+    """
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    if groups is None and settings.stratify:
+        rows = rows[np.bincount(labels[rows])[labels[rows]] > 1]
+    of_rows = None if groups is None else groups[rows]
+    count, unit = (len(rows), "images") if of_rows is None else (len(np.unique(of_rows)), "groups")
+    if count < num_folds:
+        raise SettingsError(f"{count} {unit} are too few for {num_folds} folds.")
+    if of_rows is None:
+        kind: Any = StratifiedKFold if settings.stratify else KFold
+    else:
+        kind = StratifiedGroupKFold if settings.stratify else GroupKFold
+    cutter = kind(num_folds, shuffle=True, random_state=settings.split_seed % 2**32)
+    with warnings.catch_warnings():  # of a class with fewer images than folds
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return [np.sort(rows[held]) for _, held in cutter.split(rows, labels[rows], of_rows)]
+        except ValueError:  # every class is smaller than that
+            raise SettingsError(f"No class has {num_folds} images, so that {num_folds} folds cannot be cut.") from None
 
 
 def _cut_notes(name: str, fraction: float, count: int, shares_lost: bool) -> list[str]:
@@ -117,7 +182,12 @@ def _cut_notes(name: str, fraction: float, count: int, shares_lost: bool) -> lis
 
 
 def _cut(
-    rest: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, settings: DataSettings, name: str
+    rest: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    fraction: float,
+    settings: DataSettings,
+    name: str,
+    groups: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Cut about `fraction` of `rest` off: (what stays, what was cut, whether class shares were kept)."""
     from sklearn.model_selection import train_test_split
@@ -128,8 +198,10 @@ def _cut(
             f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "
             f"give more images, or {name}_data of its own."
         )
-    seed = settings.split_seed if name == "test" or settings.val_seed is None else settings.val_seed
-    state = seed % 2**32
+    state = _random_state(settings, name)
+    if groups is not None:
+        cut = _cut_groups(rest, labels, groups[rest], fraction, settings, name)
+        return np.setdiff1d(rest, cut), cut, True
     if not settings.stratify:
         _, cut = train_test_split(rest, test_size=count, random_state=state)
         return np.setdiff1d(rest, cut), np.sort(cut), False
@@ -143,3 +215,34 @@ def _cut(
         pool = np.delete(rest, first) if len(rest) - len(first) >= count + 1 else rest
     _, cut = train_test_split(pool, test_size=count, random_state=state, stratify=labels[pool] if stratified else None)
     return np.setdiff1d(rest, cut), np.sort(cut), stratified
+
+
+def _random_state(settings: DataSettings, name: str) -> int:
+    """What a cut is drawn by, as scikit-learn takes it."""
+    seed = settings.split_seed if name == "test" or settings.val_seed is None else settings.val_seed
+    return seed % 2**32
+
+
+def _cut_groups(
+    rest: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    groups: NDArray[Any],
+    fraction: float,
+    settings: DataSettings,
+    name: str,
+) -> NDArray[np.int64]:
+    """Whole groups with about `fraction` of the images: of several draws the one with the best class shares."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    if len(np.unique(groups)) < 2:
+        raise SettingsError(f"All images are of one group: no {name} split can be cut from them.")
+    _, classes = np.unique(labels[rest] if settings.stratify else np.zeros(len(rest)), return_inverse=True)
+    sizes = np.bincount(classes)
+    draws = GroupShuffleSplit(_GROUP_DRAWS, test_size=fraction, random_state=_random_state(settings, name))
+
+    def misfit(cut: NDArray[np.int64]) -> tuple[bool, float]:
+        counts = np.bincount(classes[cut], minlength=len(sizes))
+        return bool((counts == sizes).any()), float(np.abs(counts - fraction * sizes).sum())
+
+    best = min((cut for _, cut in draws.split(rest, groups=groups)), key=misfit)
+    return np.sort(rest[best])

@@ -107,8 +107,8 @@ def model_file(path: Path) -> Path:
 
 def _model_in(folder: Path) -> Path:
     if (folder / SEEDS).is_file():
-        runs = ", ".join(sorted(path.name for path in folder.glob("seed-*")))
-        raise DataError(f"{folder} holds one run a seed: name one of them ({runs or 'none yet'}).")
+        runs = ", ".join(sorted(path.name for path in folder.glob("[sf]*-*")))
+        raise DataError(f"{folder} holds one run a seed or fold: name one of them ({runs or 'none yet'}).")
     file = folder / MODEL_FILE
     if not file.is_file():
         raise DataError(f"{folder} is no run folder with a model: it has no {MODEL_FILE}.")

@@ -63,7 +63,7 @@ def make_gallery(
     """Choose and shrink the images that a run keeps.
 
     Args:
-        sets: "train", "val" and "test".
+        sets: "train", "val" if there is one, and "test".
         augmentation, seed: of the training.
         judged: the set that the run is judged by, test or validation.
         found: its predictions.
@@ -74,7 +74,7 @@ def make_gallery(
     mistaken = worst_mistakes(found)[:MISTAKES]
     near = np.empty((0, 0), np.int64) if nearest is None or not len(mistaken) else nearest(judged.take(mistaken))
     return Gallery(
-        class_counts=np.array([list(sets[name].class_counts().values()) for name in SPLITS], np.int64),
+        class_counts=_class_counts(sets),
         samples=shrink(train.images[rows]),
         sample_labels=train.labels[rows],
         augmented=_augmented(train, augmentation, seed),
@@ -88,6 +88,11 @@ def make_gallery(
 def _neighbours(train: ImageSet, near: NDArray[np.int64]) -> NDArray[np.uint8]:
     small = shrink(train.images[near.ravel()])
     return small.reshape(*near.shape, *small.shape[1:])
+
+
+def _class_counts(sets: dict[str, ImageSet]) -> NDArray[np.int64]:
+    none = [0] * len(sets["train"].classes)  # there may be no validation images
+    return np.array([list(sets[n].class_counts().values()) if n in sets else none for n in SPLITS], np.int64)
 
 
 def worst_mistakes(found: Predictions) -> NDArray[np.int64]:

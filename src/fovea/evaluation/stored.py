@@ -36,6 +36,8 @@ from fovea.registry import unknown_name
 from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
 from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
+NO_VALIDATION = "none: val_split 0, all training images trained"
+
 
 class History(dict[str, list[float]]):
     """Metric name -> one value an epoch; Keras' names `loss`, `acc`, `accuracy`, `val_acc` are understood."""
@@ -62,8 +64,10 @@ class StoredRun:
         self.path = Path(path)
         self._net, self._function = net, function
         if (self.path / SEEDS).is_file():
-            each = sorted(path.name for path in self.path.glob("seed-*"))
-            raise DataError(f"{self.path} holds one run a seed: name one of them ({', '.join(each) or 'none yet'}).")
+            each = sorted(path.name for path in self.path.glob("[sf]*-*"))
+            raise DataError(
+                f"{self.path} holds one run a seed or fold: name one of them ({', '.join(each) or 'none yet'})."
+            )
         if not (self.path / "config.yaml").is_file():
             raise DataError(f"{self.path} is no run folder: it has no config.yaml.")
         if is_finished(self.path):
@@ -262,9 +266,19 @@ class StoredRun:
         return dict(read_json(self.file(name))) if listed or (self.path / name).is_file() else None
 
     @property
-    def val_accuracy(self) -> Score:
-        """Accuracy on the validation split, which chose the weights: slightly optimistic."""
-        return accuracy(self.predictions("val"), self.recipe.evaluation.confidence)
+    def has_val(self) -> bool:
+        """Whether there were validation images; none with val_split 0."""
+        return "val" in self.result["splits"]
+
+    @property
+    def val_accuracy(self) -> Score | None:
+        """Accuracy on the validation split, which chose the weights: slightly optimistic; None where there is none."""
+        return accuracy(self.predictions("val"), self.recipe.evaluation.confidence) if self.has_val else None
+
+    @property
+    def score(self) -> Score:
+        """The accuracy that the run is judged by: on test, or on validation where test stayed closed."""
+        return accuracy(self.predictions(self.judged_by), self.recipe.evaluation.confidence)
 
     @property
     def test_accuracy(self) -> Score | None:
@@ -309,12 +323,12 @@ class StoredRun:
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain values: what `fovea train --json` prints."""
-        test = self.test_accuracy
+        test, val = self.test_accuracy, self.val_accuracy
         facts = {name: value for name, value in self.result.items() if name != "splits"}
         return {
             "run": str(self.path),
             "test_accuracy": None if test is None else test.as_json(),
-            "val_accuracy": self.val_accuracy.as_json(),
+            "val_accuracy": None if val is None else val.as_json(),
             **mark_as_json(self.mark),
             **({} if self.test_limits is None else {"test_limits": self.test_limits.as_json()}),
             **facts,
@@ -347,7 +361,7 @@ class StoredRun:
 
     def _repr_html_(self) -> str:
         result = self.result
-        rows = [("validation accuracy", str(self.val_accuracy))]
+        rows = [("validation accuracy", str(self.val_accuracy or NO_VALIDATION))]
         if self.mark is not None:
             rows = [("test accuracy", f"{self.val_accuracy}, {self.mark}")]
         elif self.test_accuracy is not None:
@@ -364,6 +378,6 @@ class StoredRun:
         return table_html(rows, self.path.resolve().name)
 
     def __repr__(self) -> str:
-        score = f"test accuracy {self.test_accuracy}" if self.has_test else f"validation accuracy {self.val_accuracy}"
+        score = f"{'test' if self.has_test else 'validation'} accuracy {self.score}"
         words = "".join(f", {part}" for part in (self.views.words, self.mark) if part)
         return f"{type(self).__name__}({str(self.path)!r}: {score}{words})"

@@ -142,22 +142,25 @@ def margins(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return lead
 
 
-def looks_per_image(settings: EvaluationSettings) -> float:
+def looks_per_image(settings: EvaluationSettings, has_validation: bool = True) -> float:
     """How often an image is looked at in the final predictions, on average; test images are taken for validation's."""
-    return 1 + settings.tta_fraction * (len(VIEWS[settings.tta]) - 1)
+    fraction = settings.tta_fraction if has_validation else 1.0
+    return 1 + fraction * (len(VIEWS[settings.tta]) - 1)
 
 
-def fit_views(settings: EvaluationSettings, plain_logits: NDArray[np.float32]) -> Views:
+def fit_views(settings: EvaluationSettings, plain_logits: NDArray[np.float32] | None) -> Views:
     """The views of the settings, their threshold fitted to the plain answers for the validation images, [N, K].
+
+    Without validation images (None) there is no threshold: every image is looked at in all views.
 
     `tta_fraction` of them, rounded up, lie below it, with those of the same margin. It stands half way to the next
     margin, so that the last bits of a logit do not decide about them.
     """
     if settings.tta == "none":
         return PLAIN
+    if settings.tta_fraction == 1 or plain_logits is None:
+        return Views(settings.tta)
     views = Views(settings.tta, settings.tta_fraction)
-    if settings.tta_fraction == 1:
-        return views
     ordered = np.sort(margins(plain_logits))
     last = ordered[max(math.ceil(settings.tta_fraction * len(ordered)), 1) - 1]
     larger = ordered[ordered > last]

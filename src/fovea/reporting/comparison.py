@@ -28,7 +28,7 @@ from fovea.reporting.sections import (
 from fovea.reporting.style import shortened
 from fovea.reporting.svg import inline_svg
 from fovea.settings import flat_settings
-from fovea.studies.seeds import AnyRun, SeedStudy
+from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
 
 Runs = Mapping[str, StoredRun]  # name -> run
 _MOST_CHANGED = 200
@@ -61,10 +61,12 @@ def comparison_report(runs: Runs) -> Report:
 
 def study_report(study: SeedStudy[AnyRun]) -> Report:
     """The page of a study of seeds: mean, interval and spread first, then its runs."""
-    runs = {f"seed {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
+    runs = {f"{study.unit} {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
     split, found = _judged(runs)
     accuracies = [accuracy(each).value for each in found.values()]
     score, spread = mean_score(accuracies), standard_deviation(accuracies) * 100
+    if isinstance(study, FoldStudy):
+        return _fold_report(study, runs, found)
     sentence = (
         f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
         f"interval. From seed to seed the accuracy varies by {spread:.2f} points (standard deviation). The best of the "
@@ -80,6 +82,32 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
         facts=_facts(runs, found, full_names=True),
         alerts=_alerts(runs),
         sections=_sections(runs, found, split),
+        footer=_FOOTER,
+    )
+
+
+def _fold_report(study: FoldStudy[AnyRun], runs: Runs, found: Mapping[str, Predictions]) -> Report:
+    """The page of a study of folds: the pooled answers first, then each fold."""
+    score, test = study.out_of_fold, study.test_accuracy
+    chose = any(run.result["chosen_by"].startswith("val") for run in runs.values())
+    sentence = (
+        f"Each of {score.count:,} training images was answered by the one of {len(runs)} nets that was trained without "
+        f"it; the interval speaks of other images, answered by these nets. From fold to fold the "
+        f"{SPLIT_WORDS[_judged(runs)[0]]} accuracy varies by "
+        f"{study.standard_deviation * 100:.2f} points (standard deviation). The folds share most of their training "
+        "images: no error of their mean follows from that spread."
+    )
+    sentence += " Each fold chose the epoch of its net, which makes the figure slightly too good." if chose else ""
+    facts = [] if test is None else [("test accuracy, mean over folds", f"{test.value:.2%}")]
+    held_out = [(name, accuracy(run.predictions("val"))) for name, run in list(runs.items())[:8]]
+    return Report(
+        title=study.path.resolve().name,
+        headline=f"{score.value:.2%}",
+        interval=interval_words(score),
+        sentence=sentence,
+        facts=[*facts, *((f"{name}, held out", accuracy_text(each)) for name, each in held_out)],
+        alerts=_alerts(runs),
+        sections=_sections(runs, found, _judged(runs)[0]),
         footer=_FOOTER,
     )
 
@@ -108,6 +136,8 @@ def _alerts(runs: Runs) -> list[Paragraph]:
 def _judged(runs: Runs) -> tuple[str, dict[str, Predictions]]:
     """The split that all runs can be judged by, and their predictions of it."""
     split = "test" if all(run.has_test for run in runs.values()) else "val"
+    if split == "val" and not all(run.has_val for run in runs.values()):
+        raise DataError("Some of these runs have no validation images and others left their test split closed.")
     return split, {name: run.predictions(split) for name, run in runs.items()}
 
 
@@ -231,7 +261,8 @@ def _changed(comparison: RunComparison) -> list[Block]:
 
 
 def _curves(runs: Runs) -> list[Block]:
-    last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in list(runs.items())[:8]]
+    validated = [(name, run) for name, run in runs.items() if run.has_val][:8]
+    last = [f"{name} ends at {run.history['val_accuracy'][-1]:.2%}" for name, run in validated] or ["none"]
     alt = f"Loss and accuracy of {len(runs)} runs. Validation accuracy: {', '.join(last)}."
     figure = draw_curves_of_runs({name: run.history for name, run in runs.items()})
     return [Chart(inline_svg(figure, "curves", alt), "Solid: validation. Dashed: training, measured alike.")]

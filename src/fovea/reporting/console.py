@@ -20,12 +20,12 @@ from fovea.evaluation.ledger import Looks
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.power import limits_of
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
 from fovea.runfolder import REPORT
 from fovea.settings import mark_as_json, test_mark
-from fovea.studies.seeds import AnyRun, SeedStudy
+from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
 from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import Plan
 from fovea.training.schedules import describe_length
@@ -95,7 +95,7 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
     mark = test_mark(recipe)
     if mark is not None:
         names = {"train": "train", "test": "test"}
-    counts = ", ".join(f"{len(sets[name]):,} {shown}" for name, shown in names.items())
+    counts = ", ".join(f"{len(sets[name]) if name in sets else 0:,} {shown}" for name, shown in names.items())
     colour = "grey" if channels == 1 else "colour"
     lines = [
         (
@@ -154,12 +154,13 @@ class EpochLines(Callback):
         self.steps, self.since = 0, time.monotonic()
         done, total = (state.step, state.total_steps) if state.plan else (state.epoch, state.epochs)
         left = _left(state.seconds, done, total)
+        val = {name: metrics[name] for name in ("val_loss", "val_accuracy") if name in metrics}
         cells = {
             "epoch": f"{state.epoch}/{state.epochs}",
             "train loss": f"{metrics['train_loss']:.4f}",
             "train acc": f"{metrics['train_accuracy']:.2%}",
-            "val loss": f"{metrics['val_loss']:.4f}",
-            "val acc": f"{metrics['val_accuracy']:.2%}",
+            "val loss": f"{val['val_loss']:.4f}" if val else "-",
+            "val acc": f"{val['val_accuracy']:.2%}" if val else "-",
             "best": "*" if state.best_epoch == state.epoch else "",
             "lr": f"{metrics['lr']:.2g}",
             "images/s": f"{rate:,.0f}",
@@ -203,7 +204,7 @@ def _run_lines(run: StoredRun) -> str:
         if run.test_accuracy is not None:
             lines.append(f"test accuracy        {run.test_accuracy}, {level}")
         chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
-        lines.append(f"validation accuracy  {run.val_accuracy}{chose}")
+        lines.append(f"validation accuracy  {run.val_accuracy or NO_VALIDATION}{chose}")
     lines += _views_line(run.views)
     lines += _trust_lines(run)
     lines += [] if run.test_limits is None else [run.test_limits.words]
@@ -232,14 +233,17 @@ def _trust_lines(run: StoredRun) -> list[str]:
 
 def _study_lines(study: SeedStudy[AnyRun]) -> str:
     lines, words = [], "mean and 95% interval of the mean"
+    if isinstance(study, FoldStudy):
+        words = "mean over folds"
+        lines.append(f"out of fold          {study.out_of_fold}, each by a net not trained on it")
     if study.mark is not None:
         lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")
     else:
         if study.test_accuracy is not None:
             lines.append(f"test accuracy        {study.test_accuracy}, {words}")
-        lines.append(f"validation accuracy  {study.val_accuracy}")
+        lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}")
     lines += _views_line(study.views)
-    lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from seed to seed")
+    lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from {study.unit} to {study.unit}")
     return "\n".join([*lines, *_report_line(study.path), str(study.path)])
 
 

@@ -17,7 +17,7 @@ _MARKED_EPOCHS = 30  # more of them and marks would run into each other
 
 def draw_curves(history: History, best_epoch: int) -> Figure:
     """Loss above accuracy, training and validation, with the chosen epoch marked."""
-    figure, above, below = _two_panels(len(history["val_loss"]))
+    figure, above, below = _two_panels(len(history["train_loss"]))
     for axes, metric in ((above, "loss"), (below, "accuracy")):
         _draw_metric(axes, history, metric, best_epoch)
     figure.legend(*above.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper center", ncols=2)
@@ -30,16 +30,17 @@ def draw_curves_of_runs(histories: Mapping[str, History]) -> Figure:
     Args:
         histories: name of the run -> its history.
     """
-    figure, above, below = _two_panels(max(len(history["val_loss"]) for history in histories.values()))
+    figure, above, below = _two_panels(max(len(history["train_loss"]) for history in histories.values()))
     for number, (name, history) in enumerate(histories.items()):
-        epochs = range(1, len(history["val_loss"]) + 1)
+        epochs = range(1, len(history["train_loss"]) + 1)
         style: dict[str, Any] = {"color": CYCLE[number % len(CYCLE)]}
         if number >= len(CYCLE):
             style["alpha"] = 0.5
         marker = "o" if len(epochs) == 1 else ""
         for axes, metric in ((above, "loss"), (below, "accuracy")):
             label = shortened(name, 40)
-            axes.plot(epochs, history[f"val_{metric}"], label=f"{label}, validation", marker=marker, **style)
+            if f"val_{metric}" in history:
+                axes.plot(epochs, history[f"val_{metric}"], label=f"{label}, validation", marker=marker, **style)
             axes.plot(
                 epochs,
                 history[f"train_{metric}"],
@@ -77,7 +78,7 @@ def _two_panels(num_epochs: int) -> tuple[Figure, Axes, Axes]:
 
 
 def _draw_metric(axes: Axes, history: History, metric: str, best_epoch: int) -> None:
-    epochs = range(1, len(history["val_loss"]) + 1)
+    epochs = range(1, len(history["train_loss"]) + 1)
     marker = "o" if len(epochs) <= _MARKED_EPOCHS else ""
     axes.plot(
         epochs,
@@ -89,5 +90,6 @@ def _draw_metric(axes: Axes, history: History, metric: str, best_epoch: int) -> 
         label="training, augmented (running)",
     )
     axes.plot(epochs, history[f"train_{metric}"], color=BLUE, marker=marker, markersize=3.5, label="training")
-    axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=marker, markersize=3.5, label="validation")
+    if f"val_{metric}" in history:
+        axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=marker, markersize=3.5, label="validation")
     axes.axvline(best_epoch, color=GREY, linewidth=0.8, zorder=0, label=f"epoch {best_epoch}, whose weights are kept")

@@ -12,7 +12,7 @@ from fovea.evaluation.intervals import Score, percent
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.predictions import Predictions
-from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.again import again_blocks, machine_blocks
 from fovea.reporting.blocks import (
@@ -56,7 +56,7 @@ def run_report(run: StoredRun) -> Report:
         DataError: when a file of the run is missing or damaged.
     """
     found = run.predictions(run.judged_by)
-    score = run.test_accuracy or run.val_accuracy
+    score = run.score
     return Report(
         title=run.path.resolve().name,
         headline=f"{score.value:.2%}",
@@ -121,7 +121,7 @@ def looks_at_test(run: StoredRun) -> int:
 def alerts_of(run: StoredRun) -> list[Paragraph]:
     """What was found wrong with a run, and what had changed when it was gone on with by force."""
     alerts = [
-        Paragraph(f"{finding.cause} {finding.cure}", "severe" if finding.severity == "severe" else "warning")
+        Paragraph(f"{finding.cause} {finding.cure}", finding.severity)
         for finding in (Finding(**found) for found in run.findings)
     ]
     if run.mark == SELECTED:
@@ -135,7 +135,8 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
     result = run.result
     facts = []
     if run.has_test and run.mark is None:  # else it is the headline
-        facts.append(("validation accuracy", accuracy_text(run.val_accuracy)))
+        val = run.val_accuracy
+        facts.append(("validation accuracy", NO_VALIDATION if val is None else accuracy_text(val)))
     facts.append(("epoch kept", f"{result['best_epoch']} of {result['epochs']}, by {result['chosen_by']}"))
     train = run.history["train_accuracy"][result["best_epoch"] - 1]
     facts.append(("training accuracy", f"{train:.2%} in that epoch"))
@@ -161,18 +162,25 @@ def _curves(run: StoredRun) -> list[Block]:
     last = [
         f"{word} accuracy {history[f'{split}_accuracy'][-1]:.2%} and loss {history[f'{split}_loss'][-1]:.3f}"
         for split, word in (("train", "training"), ("val", "validation" if run.mark is None else "test"))
+        if f"{split}_loss" in history
     ]
     alt = f"Loss and accuracy over {result['epochs']} epochs. In the last epoch {', '.join(last)}."
     reason = "the last" if result["chosen_by"] == LAST_EPOCH else f"the best {result['chosen_by']}"
     chosen = f"The weights of epoch {best} were kept: {reason}."
     stopped = f" Training stopped early: {result['stop_reason']}." if result["stop_reason"] else ""
-    epochs = range(1, len(history["val_loss"]) + 1)
+    epochs = range(1, len(history["train_loss"]) + 1)
     names = [name for name in history if name not in ("epoch", "time")]
     rows = [[str(epoch), *(_metric(name, history[name][epoch - 1]) for name in names)] for epoch in epochs]
     measured = (
         "Training is measured as validation is: without augmentation, in evaluation mode, on as many images; the "
         "dotted running figures come from the batches as they were trained on."
     )
+    if not run.has_val:
+        measured = (
+            "There were no validation images: these figures are of images that were trained on, so that they cannot "
+            "tell overfitting. Training is measured without augmentation, in evaluation mode; the dotted running "
+            "figures come from the batches as they were trained on."
+        )
     if run.mark is not None:
         measured += " What the curves call validation is the test images."
     if run.views.words:

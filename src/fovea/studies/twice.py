@@ -9,6 +9,7 @@ from typing import Any
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.prepare import prepare_splits
 from fovea.evaluation.intervals import Score, accuracy_score
+from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import paired_over_seeds
 from fovea.evaluation.stored import StoredRun
 from fovea.settings import Recipe
@@ -54,8 +55,8 @@ def answer_twice(twice: Twice, besides: Sequence[Beside], everything: ImageSet |
     Args:
         everything: all test images, on which the saved weights are evaluated once more.
     """
-    few = {name: [run.val_accuracy.value for run in runs] for name, runs in twice.fits.items()}
-    count = twice.first[0].val_accuracy.count
+    few = {name: [accuracy(run.predictions("val")).value for run in runs] for name, runs in twice.fits.items()}
+    count = len(twice.first[0].predictions("val"))
     lines = [_line(f"{count:,} test images", few)]
     facts: dict[str, Any] = {"count": count, "few": few}
     judged, where = few, f"the {count:,}"

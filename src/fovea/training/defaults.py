@@ -12,7 +12,14 @@ from fovea.errors import SettingsError
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.views import VIEWS
 from fovea.models.build import complete_model
-from fovea.settings import EvaluationSettings, OptimizerSettings, Recipe, TrainingSettings
+from fovea.settings import (
+    EvaluationSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+    TrainingSettings,
+    keeps_last,
+)
 from fovea.training.optimizers import OPTIMIZERS
 from fovea.training.schedules import complete_schedule
 
@@ -36,6 +43,9 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
         lines.append(f"augmentation {preset}: {reason}")
     augmentation = complete_augmentation(recipe.augmentation, preset)
     lines += _view_lines(recipe.evaluation, bool(augmentation.horizontal_flip))
+    if "val" not in splits.sets:
+        check_without_validation(recipe)
+        lines += _lost_lines(recipe)
     model = complete_model(recipe.model, train.image_shape)
     training, more = _complete_training(recipe.training, len(train))
     height, width, _ = train.image_shape
@@ -52,6 +62,42 @@ def complete_recipe(recipe: Recipe, splits: Splits) -> tuple[Recipe, list[str]]:
         }
     )
     return complete, lines + more
+
+
+def check_without_validation(recipe: Recipe) -> None:
+    """Refuse what needs validation images, where there are none.
+
+    Raises:
+        SettingsError: names every such setting.
+    """
+    callbacks, schedule = recipe.callbacks, recipe.schedule
+    watched = {"patience with callbacks.monitor": callbacks.monitor} if callbacks.patience is not None else {}
+    watched |= {"stop_at with callbacks.stop_monitor": callbacks.stop_monitor} if callbacks.stop_at is not None else {}
+    watched |= {"the schedule plateau with plateau_monitor": schedule.plateau_monitor} if _is_plateau(schedule) else {}
+    needing = [f"{name} {metric}" for name, metric in watched.items() if metric.startswith("val_")]
+    if needing:
+        raise SettingsError(
+            f"There are no validation images (val_split 0), which {', '.join(needing)} would need: leave that out, "
+            "name a train_ metric, or set val_split."
+        )
+    if not recipe.evaluation.test:
+        raise SettingsError(
+            "Without validation images (val_split 0) and with the test split closed (test false, --no-test) nothing "
+            "would be measured: open one of them."
+        )
+
+
+def _is_plateau(schedule: ScheduleSettings) -> bool:
+    return schedule.name == "plateau"
+
+
+def _lost_lines(recipe: Recipe) -> list[str]:
+    """What is lost without validation images."""
+    chosen = "the last epoch's weights are kept" if keeps_last(recipe.callbacks, False) else "training figures choose"
+    lost = f"no validation images (val_split 0): {chosen}, no curve can tell overfitting, nothing is fitted on them"
+    if recipe.evaluation.tta != "none" and recipe.evaluation.tta_fraction < 1:
+        lost += "; tta_fraction has no effect, every image is looked at in all views"
+    return [lost]
 
 
 def _view_lines(settings: EvaluationSettings, training_mirrors: bool) -> list[str]:

@@ -18,7 +18,7 @@ from fovea.data.imageset import ImageSet
 from fovea.errors import NonFiniteLossError
 from fovea.evaluation.metrics import cross_entropy
 from fovea.evaluation.predictions import Device, predict
-from fovea.settings import Recipe, ScheduleSettings
+from fovea.settings import Recipe, ScheduleSettings, keeps_last
 from fovea.training.callbacks import Callback, Running, TrainingState, is_gain
 from fovea.training.checkpoint import Checkpoint, restore
 from fovea.training.layertimes import timed_backward, timed_forward
@@ -49,7 +49,7 @@ def fit(
     net: nn.Module,
     batches: TrainBatches,
     train_sample: ImageSet,
-    val: ImageSet,
+    val: ImageSet | None,
     recipe: Recipe,
     device: Device,
     callbacks: Sequence[Callback] = (),
@@ -61,7 +61,7 @@ def fit(
 
     Args:
         train_sample: the fixed training images that train_loss and train_accuracy are measured on.
-        val: the validation images, which choose the epoch whose weights are kept.
+        val: the validation images, which choose the epoch whose weights are kept; None: the last epoch's are.
         recipe: complete settings: nothing left to derive.
         callbacks: may change the state; what they count is part of a checkpoint.
         watchers: called after them; they show and save, and change nothing but the plan.
@@ -98,13 +98,13 @@ def fit(
             metrics = {
                 **_measure(judged, train_sample, batches, recipe, device, "train"),
                 **_running_figures(state.running),
-                **_measure(judged, val, batches, recipe, device, "val"),
+                **({} if val is None else _measure(judged, val, batches, recipe, device, "val")),
                 "lr": optimizers[0].param_groups[0]["lr"],
             }
             _check_measured(metrics, state)
             state.running = None
             state.history.append(metrics)
-            if recipe.callbacks.keep == "last" or _is_best(state, recipe.callbacks.monitor):
+            if keeps_last(recipe.callbacks, val is not None) or _is_best(state, recipe.callbacks.monitor):
                 state.best_epoch = state.epoch
                 state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
             with phase("rest", "callbacks"):
@@ -214,19 +214,20 @@ def _measure(
 
 
 def _is_best(state: TrainingState, monitor: str) -> bool:
-    """Whether the last epoch is the best so far; between equals the one with the lower validation loss."""
+    """Whether the last epoch is the best so far; between equals the one with the lower validation (or train) loss."""
     last = state.history[-1]
     if state.best_epoch == 0:
         return True
     best = state.history[state.best_epoch - 1]
     if last[monitor] == best[monitor]:
-        return last["val_loss"] < best["val_loss"]
+        loss = "val_loss" if "val_loss" in last else "train_loss"
+        return last[loss] < best[loss]
     return is_gain(monitor, last[monitor], best[monitor], 0.0)
 
 
 def _check_measured(metrics: Mapping[str, float], state: TrainingState) -> None:
     for name, words in (("train_loss", "training"), ("val_loss", "validation")):
-        if not math.isfinite(metrics[name]):
+        if not math.isfinite(metrics.get(name, 0.0)):
             raise NonFiniteLossError(
                 f"The {words} loss, measured after step {state.step} (epoch {state.epoch}), became {metrics[name]}. "
                 f"Likely cause: {_rate_too_high(state)}."

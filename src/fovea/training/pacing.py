@@ -144,7 +144,7 @@ def describe_plan(pace: Pace, total: int, step: int = 0) -> str:
 def measure_costs(
     net: nn.Module,
     batches: TrainBatches,
-    val: ImageSet,
+    val: ImageSet | None,
     num_test: int,
     recipe: Recipe,
     device: Device,
@@ -153,6 +153,7 @@ def measure_costs(
     """Time a few steps and an evaluation on a copy of the net; nothing of it reaches the training.
 
     Args:
+        val: None: there are no validation images.
         num_test: test images to predict at the end.
 
     Raises:
@@ -166,11 +167,12 @@ def measure_costs(
         ) from None
     with torch.random.fork_rng(devices=[]):
         step = _step_seconds(scratch, batches, recipe, device, budget)
-        image = _image_seconds(scratch, batches, val, recipe, device, budget)
-    sample = min(len(val), len(batches.images))
-    looks = looks_per_image(recipe.evaluation)
-    end = image * looks * (len(val) + num_test) + _READING_SECONDS
-    return Costs(step, image * (len(val) + sample) + _SAVING_SECONDS, end)
+        image = _image_seconds(scratch, batches, recipe, device, budget)
+    train, num_val = len(batches.images), 0 if val is None else len(val)
+    sample = train // 10 if val is None else min(num_val, train)
+    looks = looks_per_image(recipe.evaluation, val is not None)
+    end = image * looks * (num_val + num_test) + _READING_SECONDS
+    return Costs(step, image * (num_val + sample) + _SAVING_SECONDS, end)
 
 
 def _step_seconds(
@@ -197,11 +199,10 @@ def _step_seconds(
     return max(statistics.median(times[slow:]), 1e-6)
 
 
-def _image_seconds(
-    net: nn.Module, batches: TrainBatches, val: ImageSet, recipe: Recipe, device: Device, budget: Budget
-) -> float:
+def _image_seconds(net: nn.Module, batches: TrainBatches, recipe: Recipe, device: Device, budget: Budget) -> float:
     """The time of one image in evaluation."""
-    some = val.take(np.arange(min(len(val), batches.batch_size, recipe.evaluation.eval_batch_size)))
+    images = batches.images
+    some = images.take(np.arange(min(len(images), batches.batch_size, recipe.evaluation.eval_batch_size)))
     seconds = 0.0
     for _ in range(2):  # the first call makes its kernels
         before = budget.elapsed()

@@ -120,6 +120,9 @@ def plan_run(
         recipe = recipe.model_copy(update={"model": ModelSettings()})
     complete, lines = complete_recipe(recipe, splits)
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
+    if splits.fixes is not None:
+        fixed = complete.data.model_copy(update={"label_fixes_sha256": splits.fixes.sha256})
+        complete = complete.model_copy(update={"data": fixed})
     train = splits.sets["train"]
     num_classes = len(train.classes)
     if origin is not None:
@@ -152,10 +155,15 @@ def plan_run(
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()
-    record: dict[str, Any] = {"start": start.lineage} if start else {}
-    wrong = None if recipe.data.test_data else known_wrong_labels(raw, len(splits.sets["test"]))
-    record |= {} if wrong is None else {"wrong_test_labels": wrong}
+    record = _data_record(raw, recipe, splits) | ({"start": start.lineage} if start else {})
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
+
+
+def _data_record(raw: RawData, recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    """What is known of the labels: how many of a published test set are wrong, how many of these were changed."""
+    wrong = None if recipe.data.test_data else known_wrong_labels(raw, len(splits.sets["test"]))
+    record: dict[str, Any] = {} if wrong is None else {"wrong_test_labels": wrong}
+    return record | ({} if splits.fixes is None else {"label_fixes": splits.fixes.counts})
 
 
 def _find_start(recipe: Recipe, own: Own, splits: Splits) -> Start | None:
@@ -243,7 +251,7 @@ def with_pace(plan: Plan, budget: Budget) -> Plan:
     num_test = len(sets["test"]) if plan.recipe.evaluation.test else 0
     target = plan.hardware.target
     with applied(plan.hardware):
-        costs = measure_costs(plan.net, train_batches(plan), sets["val"], num_test, plan.recipe, target, budget)
+        costs = measure_costs(plan.net, train_batches(plan), sets.get("val"), num_test, plan.recipe, target, budget)
     steps_per_epoch = training.steps_per_epoch or 1
     full_steps = (training.epochs or 1) * steps_per_epoch
     return replace(plan, pace=Pace(budget, costs, steps_per_epoch, full_steps))
@@ -284,8 +292,9 @@ def train_batches(plan: Plan) -> TrainBatches:
 
 
 def train_sample(plan: Plan) -> ImageSet:
-    """The fixed training images, as many as validation has, that train accuracy is measured on."""
-    train, count = plan.splits.sets["train"], len(plan.splits.sets["val"])
+    """The fixed training images that train accuracy is measured on: as many as validation has, or a tenth."""
+    train, val = plan.splits.sets["train"], plan.splits.sets.get("val")
+    count = max(len(train) // 10, 1) if val is None else len(val)
     order = random_order(len(train), plan.recipe.data.split_seed, "train sample")
     return train.take(order[: min(count, len(train))])
 

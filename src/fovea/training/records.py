@@ -27,7 +27,7 @@ LOG = "log.jsonl"
 # Where the data lies, how often the state is saved, and what is drawn have no part in what is computed.
 _WITHOUT_EFFECT: Any = {
     "description": True,
-    "data": {"source": True, "val_data": True, "test_data": True},
+    "data": {"source": True, "val_data": True, "test_data": True, "label_fixes": True},  # the sha256 of fixes counts
     "model": {"weights": True},  # their sha256 counts
     "training": {"save_seconds": True, "budget_seconds": True, "plan": True},  # the plan grows: see check_plan
     "evaluation": {"report": True},

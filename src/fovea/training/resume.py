@@ -93,7 +93,7 @@ def data_changes(splits: Splits, record: Mapping[str, Any]) -> list[str]:
     """Which splits are not those that the run began with."""
     before, now = _mapping(record, "fingerprints"), fingerprints(splits)
     names = {"train": "training", "val": "validation", "test": "test"}
-    changed = [words for name, words in names.items() if before.get(name) != now[name]]
+    changed = [words for name, words in names.items() if before.get(name) != now.get(name)]
     return [f"the {', '.join(changed)} images have changed"] if changed else []
 
 

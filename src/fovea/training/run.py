@@ -26,7 +26,7 @@ from fovea.files import csv_table, file_digest, read_json, write_bytes, write_js
 from fovea.models.summary import count_parameters
 from fovea.recipefile import recipe_as_yaml
 from fovea.runfolder import INPUT_PROFILE, describe_environment
-from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, test_mark
+from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, keeps_last, test_mark
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.hardware import applied
@@ -124,7 +124,7 @@ def train_run(
                 plan.net,
                 train_batches(plan),
                 train_sample(plan),
-                plan.splits.sets["val"],
+                plan.splits.sets.get("val"),
                 recipe,
                 plan.hardware.target,
                 counted,
@@ -132,7 +132,7 @@ def train_run(
                 start,
                 lambda state: _begin(plan, state, saver),
             )
-        say("weights", _chosen_line(result, recipe))
+        say("weights", _chosen_line(result, plan))
         with torch.random.fork_rng(devices=[]), phase("evaluation", "final predictions"):
             torch.manual_seed(derived_seed(recipe.training.seed, "predict"))
             predictions, views = _predict_splits(plan, folder, ledger_folder, run_id, say)
@@ -168,17 +168,20 @@ def _pacers(plan: Plan, folder: Path, say: Say) -> list[Callback]:
     return [] if plan.pace is None else [Pacer(plan.pace, take)]
 
 
-def _chosen_line(result: FitResult, recipe: Recipe) -> str:
-    monitor = recipe.callbacks.monitor
+def _chosen_line(result: FitResult, plan: Plan) -> str:
+    monitor, is_last = plan.recipe.callbacks.monitor, _chosen_by(plan) == LAST_EPOCH
+    if monitor not in result.history[-1]:  # there are no validation images
+        monitor = "train_accuracy"
     value = result.history[result.best_epoch - 1][monitor]
     shown = f"{value:.2%}" if monitor.endswith("accuracy") else f"{value:.4f}"
     stopped = f"stopped after epoch {len(result.history)}: {result.stop_reason}; " if result.stop_reason else ""
-    reason = f"the last epoch's, {monitor}" if recipe.callbacks.keep == "last" else f"best {monitor},"
+    reason = f"the last epoch's, {monitor}" if is_last else f"best {monitor},"
     return f"{stopped}weights of epoch {result.best_epoch} kept: {reason} {shown}"
 
 
-def _chosen_by(recipe: Recipe) -> str:
-    return LAST_EPOCH if recipe.callbacks.keep == "last" else recipe.callbacks.monitor
+def _chosen_by(plan: Plan) -> str:
+    callbacks = plan.recipe.callbacks
+    return LAST_EPOCH if keeps_last(callbacks, "val" in plan.splits.sets) else callbacks.monitor
 
 
 def _marked(recipe: Recipe) -> dict[str, bool]:
@@ -190,7 +193,7 @@ def _marked(recipe: Recipe) -> dict[str, bool]:
 def _predict_splits(
     plan: Plan, folder: Path, ledger_folder: Path, run_id: str | None, say: Say
 ) -> tuple[dict[str, Predictions], Views]:
-    """Predictions of validation and, if it may be opened, of test, with the weights as they were saved.
+    """Predictions of validation (if there is one) and of test (if it may be opened), with the weights as saved.
 
     Returns:
         The predictions of each split, and the views that they were made with, fitted on validation.
@@ -203,10 +206,12 @@ def _predict_splits(
         raise RunFailedError(f"The weights just trained cannot be read back: {error}") from None
     target = plan.hardware.target
     net.to(target.name)
-    val, size = plan.splits.sets["val"], evaluation.eval_batch_size
-    plain = predict(net, val, plan.preprocessor, target, size)
-    views = fit_views(evaluation, plain.logits)
-    predictions = {"val": look_again(net, val, plan.preprocessor, target, size, views, plain)}
+    val, size = plan.splits.sets.get("val"), evaluation.eval_batch_size
+    plain = None if val is None else predict(net, val, plan.preprocessor, target, size)
+    views = fit_views(evaluation, None if plain is None else plain.logits)
+    predictions = {}
+    if val is not None and plain is not None:
+        predictions["val"] = look_again(net, val, plan.preprocessor, target, size, views, plain)
     if evaluation.test:
         images = plan.splits.sets["test"]
         if plan.recipe.data.validation == "test":  # the same images, answered already
@@ -258,7 +263,7 @@ def _write_results(
     metrics = {name: all_metrics(found, plan.recipe) for name, found in predictions.items()}
     for name, found in predictions.items():
         write_bytes(folder / f"predictions-{name}.npz", predictions_as_npz(found))
-    last = predictions.get("test", predictions["val"])
+    last = predictions["test" if "test" in predictions else "val"]
     if "test" in predictions:
         header = ["id", "true", "predicted", "probability"]
         write_text(folder / "predictions-test.csv", csv_table(header, predictions_table(last)))
@@ -278,8 +283,8 @@ def _write_results_into_model(
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
-    shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan.recipe), **_marked(plan.recipe)}
     views, temperature = answers
+    shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan), **_marked(plan.recipe)}
     with phase("saving", "best.safetensors"):
         content = with_results(folder / "best.safetensors", shown, views, temperature.value)
         write_bytes(folder / "best.safetensors", content)
@@ -300,7 +305,7 @@ def _result(
         "parameters": count_parameters(plan.net),
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
-        "chosen_by": _chosen_by(plan.recipe),
+        "chosen_by": _chosen_by(plan),
         **_marked(plan.recipe),
         "tta": answers[0].as_json(),
         "temperature": answers[1].value,
@@ -313,8 +318,16 @@ def _result(
     }
 
 
+def _without_validation(plan: Plan) -> tuple[str, str]:
+    chosen = "No epoch was chosen" if _chosen_by(plan) == LAST_EPOCH else "Training figures chose the epoch"
+    cause = f"There were no validation images (val_split 0). {chosen}, no curve tells overfitting, nothing was fitted."
+    return cause, "Choose settings with validation images first; then train on all with these settings."
+
+
 def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
     findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
     for problem in plan.splits.problems:
         findings.append(Finding(problem.id, "warning", {}, problem.cause, problem.cure))
+    if "val" not in plan.splits.sets:
+        findings.append(Finding("no-validation", "note", {}, *_without_validation(plan)))
     return findings

@@ -276,7 +276,8 @@ def seen_before(start: Start, splits: Splits, source: str | None) -> list[Proble
     if source is None or start.source != source:
         return []
     problems = []
-    for name, words in (("val", "validation"), ("test", "test")):
+    judging = {"val": "validation", "test": "test"}
+    for name, words in ((name, words) for name, words in judging.items() if name in splits.sets):
         trained = start.trained.get(splits.split.sources[name], np.empty(0, np.int64))
         count = len(np.intersect1d(splits.split.indices[name], trained))
         if count:

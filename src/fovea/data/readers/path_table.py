@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fovea.data.archives import open_unpacked
-from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, parse_cells
+from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, group_column_of, parse_cells
 from fovea.data.decode import has_image_suffix
 from fovea.data.imageset import RawSet
 from fovea.data.labels import SPLIT_NAMES
@@ -32,6 +32,7 @@ class _Row:
     path: str
     label: str | None
     part: str
+    group: str | None = None
 
 
 def read_path_table(
@@ -62,7 +63,8 @@ def read_path_table(
         good = pictures.good(start, start + len(chosen), f"{tree.where(name)} ({part})")
         kept = [rows[chosen[i - start]] for i in good.tolist()]
         labels = None if any(row.label is None for row in kept) else np.array([row.label for row in kept])
-        parts[part] = RawSet(pictures.rows(good), labels, np.array([row.path for row in kept]))
+        groups = None if options.group_column is None else np.array([row.group for row in kept])
+        parts[part] = RawSet(pictures.rows(good), labels, np.array([row.path for row in kept]), groups)
         start += len(chosen)
     return parts, pictures.notes, pictures.sizes
 
@@ -85,7 +87,9 @@ def _rows(tree: Tree, name: str, head: Head, options: ReadOptions, paths_alone: 
     where = tree.where(name)
     width = len(head.header or head.first)
     path_column = next(c for c, cell in enumerate(head.first) if has_image_suffix(cell))
-    label_column = None if paths_alone else _label_column(head, path_column, options.label_column, where)
+    group_column = None if paths_alone else group_column_of(head, options.group_column, where)
+    aside = {path_column} if group_column is None else {path_column, group_column}
+    label_column = None if paths_alone else _label_column(head, aside, options.label_column, where)
     lower = [] if paths_alone else [cell.lower() for cell in head.header or ()]
     split_column = next((c for c, cell in enumerate(lower) if cell in _SPLIT_COLUMNS), None)
     rows, line = [], 1 if head.header is None else 2
@@ -103,18 +107,19 @@ def _rows(tree: Tree, name: str, head: Head, options: ReadOptions, paths_alone: 
                 label = None if label_column is None else row[label_column].strip()
                 if label == "":
                     raise DataError(f"{where}, line {number}: {row[path_column]} has no label.")
-                rows.append(_Row(number, row[path_column].strip(), label, part))
+                group = None if group_column is None else row[group_column].strip()
+                rows.append(_Row(number, row[path_column].strip(), label, part, group))
     if not rows:
         raise DataError(f"{where} names no image.")
     return rows
 
 
-def _label_column(head: Head, path_column: int, wanted: str | int | None, where: str) -> int | None:
+def _label_column(head: Head, aside: set[int], wanted: str | int | None, where: str) -> int | None:
     width = len(head.header or head.first)
     lower = [cell.lower() for cell in head.header or ()]
     if wanted is not None:
         return chosen_column(head, wanted, where)
-    others = [c for c in range(width) if c != path_column and (not lower or lower[c] not in _SPLIT_COLUMNS)]
+    others = [c for c in range(width) if c not in aside and (not lower or lower[c] not in _SPLIT_COLUMNS)]
     named = [c for c in others if lower and lower[c] in LABEL_NAMES]
     candidates = named or others
     if named or len(others) <= 1:

@@ -21,6 +21,7 @@ from fovea.data.csv_text import (
     as_pixels,
     blocks,
     chosen_column,
+    group_column_of,
     is_number,
     parse_cells,
     parse_digits,
@@ -30,7 +31,7 @@ from fovea.data.options import ReadOptions
 from fovea.data.parallel import in_order
 from fovea.data.readers.pixel_layout import layout_of, square_side
 from fovea.data.tree import Tree
-from fovea.errors import DataError
+from fovea.errors import DataError, SettingsError
 
 _PIXEL_NAME = re.compile(r"[a-z]{0,9}[ _-]?\d+([x_, -]\d+){0,2}", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d{1,18}(\.0*)?", re.ASCII)
@@ -53,6 +54,7 @@ class _Columns:
     label: int | None
     provisional: bool = False  # whether `others` only may be labels
     ids: int | None = None  # which of the others is kept as text
+    group: int | None = None  # which of the others says what images belong together
 
 
 def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) -> tuple[RawSet, list[str]]:
@@ -68,7 +70,7 @@ def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) ->
     """
     where = tree.where(name)
     width = len(head.header or head.first)
-    columns = _named_columns(head, options.label_column, where)
+    columns = _named_columns(head, options.label_column, where, group_column_of(head, options.group_column, where))
     cells, others = _read_rows(tree, name, head, width, columns)
     notes: list[str] = []
     if columns.provisional:
@@ -89,7 +91,8 @@ def read_pixel_table(tree: Tree, name: str, head: Head, options: ReadOptions) ->
     layout = layout_of(pixels, _names(head, kept), where)
     images = layout.images(pixels)
     labels = None if columns.label is None else others[columns.others.index(columns.label)]
-    return RawSet(images, labels, np.arange(len(images))), notes + ([layout.note] if layout.note else [])
+    groups = None if columns.group is None else others[columns.others.index(columns.group)]
+    return RawSet(images, labels, np.arange(len(images)), groups), notes + ([layout.note] if layout.note else [])
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,27 +171,30 @@ def _names(head: Head, columns: list[int]) -> tuple[str, ...] | None:
     return tuple(head.header[column] for column in columns) if head.header else None
 
 
-def _named_columns(head: Head, wanted: str | int | None, where: str) -> _Columns:
+def _named_columns(head: Head, wanted: str | int | None, where: str, group: int | None = None) -> _Columns:
     width = len(head.header or head.first)
     every = list(range(width))
     if wanted is not None:
         label: int | None = chosen_column(head, wanted, where)
+    elif head.header is None and group is not None:
+        raise SettingsError(f"{where} has no header: say beside groups which column is the label (label_column).")
     elif head.header is None:
         return _Columns(every[1:-1], [0, width - 1], None, provisional=True)
     else:
-        label = _label_by_name(head.header)
+        label = _label_by_name(head.header, group)
     names = [""] * width if head.header is None else [cell.lower() for cell in head.header]
     ids = [c for c in every if head.header is not None and names[c] in ID_NAMES and c != label]
-    others = sorted({*ids, *([] if label is None else [label])})
-    return _Columns([column for column in every if column not in others], others, label)
+    others = sorted({*ids, *(column for column in (label, group) if column is not None)})
+    return _Columns([column for column in every if column not in others], others, label, group=group)
 
 
-def _label_by_name(header: tuple[str, ...]) -> int | None:
+def _label_by_name(header: tuple[str, ...], group: int | None = None) -> int | None:
     lower = [cell.lower() for cell in header]
     for column, cell in enumerate(lower):
         if cell in LABEL_NAMES:
             return column
     strangers = [c for c, cell in enumerate(lower) if cell not in ID_NAMES and not _PIXEL_NAME.fullmatch(cell)]
+    strangers = [c for c in strangers if c != group]
     return strangers[0] if len(strangers) == 1 else None
 
 
