@@ -37,13 +37,13 @@ RANKS = {
     "grades": 9,
     "netsource": 9,
     "runview": 9,
-    "runextras": 9,
     "runs": 9,
     "programs": 9,
     "comparisons": 9,
     "comparing": 9,
     "api": 9,
     "labelcheck": 9,
+    "afterwards": 9,
     "cli": 10,
     "__init__": 11,
     "__main__": 11,
@@ -82,7 +82,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_only_the_faces_import_reporting() -> None:
     users = {room(path) for path in MODULES if "reporting" in imports_of(path)}
-    assert users - {"reporting"} <= {"sources", "runview", "runextras", "runs", "comparing", "api", "labelcheck", "cli"}
+    assert users - {"reporting"} <= {"sources", "runview", "runs", "comparing", "api", "labelcheck", "cli"}
 
 
 def test_every_module_has_a_docstring_unless_it_is_an_empty_package_file() -> None:

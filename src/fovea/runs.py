@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fovea.afterwards import keep_examples, keep_slices, write_time_profile
 from fovea.budget import Budget, clock
 from fovea.data.guard import profile_from_json
 from fovea.data.imageset import RawData
@@ -16,13 +17,13 @@ from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.errors import RunFailedError, SettingsError
-from fovea.evaluation.timeprofile import TIME_PROFILE
-from fovea.files import read_json, remove_partial, write_json
+from fovea.evaluation.stored import StoredRun
+from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
 from fovea.recipefile import read_recipe, read_record
 from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
-from fovea.reporting.write import write_study_report
-from fovea.runextras import draw_run, keep_examples, keep_slices
+from fovea.reporting.figures import write_figures
+from fovea.reporting.write import write_run_report, write_study_report
 from fovea.runfolder import (
     COMPARISON,
     INPUT_PROFILE,
@@ -315,7 +316,7 @@ def _carry_through(
             keep_slices(plan, run)
             if plan.recipe.evaluation.report:
                 draw_run(run)
-        _write_time_profile(folder)
+        write_time_profile(folder)
         write_manifest(folder)
     except BaseException as error:  # Ctrl-C too: the log says how the run ended, the terminal how it goes on
         record_end(folder, error, say)
@@ -323,11 +324,10 @@ def _carry_through(
     return run
 
 
-def _write_time_profile(folder: Path) -> None:
-    """Write what the stopwatch has measured, if one runs."""
-    running = stopwatch.current()
-    if running is not None:
-        write_json(folder / TIME_PROFILE, running.profile().as_json())
+def draw_run(run: StoredRun) -> None:
+    """Draw the figures and write the page of a run."""
+    write_figures(run)
+    write_run_report(run)
 
 
 @dataclass(frozen=True, eq=False)

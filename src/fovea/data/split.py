@@ -136,7 +136,8 @@ def cut_folds(
     settings: DataSettings,
     groups: NDArray[Any] | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Cut rows into folds of about the same size, by default with the classes' shares, by `split_seed`.
+    """Cut rows into folds of about the same size, by default with the classes' shares, by `val_seed` or
+    `split_seed`.
 
     An image that is alone in its class is in no fold: it trains in each of them.
 
@@ -163,7 +164,8 @@ def cut_folds(
         kind: Any = StratifiedKFold if settings.stratify else KFold
     else:
         kind = StratifiedGroupKFold if settings.stratify else GroupKFold
-    cutter = kind(num_folds, shuffle=True, random_state=settings.split_seed % 2**32)
+    seed = settings.split_seed if settings.val_seed is None else settings.val_seed
+    cutter = kind(num_folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():  # of a class with fewer images than folds
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -198,9 +200,10 @@ def _cut(
             f"{len(rest)} images are too few to cut a {name} split of {fraction:g} from: "
             f"give more images, or {name}_data of its own."
         )
-    state = _random_state(settings, name)
+    seed = settings.split_seed if name == "test" or settings.val_seed is None else settings.val_seed
+    state = seed % 2**32
     if groups is not None:
-        cut = _cut_groups(rest, labels, groups[rest], fraction, settings, name)
+        cut = _cut_groups(rest, labels, groups[rest], fraction, settings, name, state)
         return np.setdiff1d(rest, cut), cut, True
     if not settings.stratify:
         _, cut = train_test_split(rest, test_size=count, random_state=state)
@@ -217,12 +220,6 @@ def _cut(
     return np.setdiff1d(rest, cut), np.sort(cut), stratified
 
 
-def _random_state(settings: DataSettings, name: str) -> int:
-    """What a cut is drawn by, as scikit-learn takes it."""
-    seed = settings.split_seed if name == "test" or settings.val_seed is None else settings.val_seed
-    return seed % 2**32
-
-
 def _cut_groups(
     rest: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -230,6 +227,7 @@ def _cut_groups(
     fraction: float,
     settings: DataSettings,
     name: str,
+    state: int,
 ) -> NDArray[np.int64]:
     """Whole groups with about `fraction` of the images: of several draws the one with the best class shares."""
     from sklearn.model_selection import GroupShuffleSplit
@@ -238,7 +236,7 @@ def _cut_groups(
         raise SettingsError(f"All images are of one group: no {name} split can be cut from them.")
     _, classes = np.unique(labels[rest] if settings.stratify else np.zeros(len(rest)), return_inverse=True)
     sizes = np.bincount(classes)
-    draws = GroupShuffleSplit(_GROUP_DRAWS, test_size=fraction, random_state=_random_state(settings, name))
+    draws = GroupShuffleSplit(_GROUP_DRAWS, test_size=fraction, random_state=state)
 
     def misfit(cut: NDArray[np.int64]) -> tuple[bool, float]:
         counts = np.bincount(classes[cut], minlength=len(sizes))

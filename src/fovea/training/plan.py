@@ -120,9 +120,7 @@ def plan_run(
         recipe = recipe.model_copy(update={"model": ModelSettings()})
     complete, lines = complete_recipe(recipe, splits)
     complete = complete.model_copy(update={"training": hardware.settings(complete.training)})
-    if splits.fixes is not None:
-        fixed = complete.data.model_copy(update={"label_fixes_sha256": splits.fixes.sha256})
-        complete = complete.model_copy(update={"data": fixed})
+    complete = _with_fixes(complete, splits)
     train = splits.sets["train"]
     num_classes = len(train.classes)
     if origin is not None:
@@ -155,14 +153,23 @@ def plan_run(
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines
     topics = (("start", start.line),) if start else ()
-    record = _data_record(raw, recipe, splits) | ({"start": start.lineage} if start else {})
+    record = _record(recipe, raw, splits, start)
     return Plan(complete, splits, preprocessor, profile, hardware, built, net is not None, lines, topics, record, start)
 
 
-def _data_record(raw: RawData, recipe: Recipe, splits: Splits) -> dict[str, Any]:
-    """What is known of the labels: how many of a published test set are wrong, how many of these were changed."""
-    wrong = None if recipe.data.test_data else known_wrong_labels(raw, len(splits.sets["test"]))
-    record: dict[str, Any] = {} if wrong is None else {"wrong_test_labels": wrong}
+def _with_fixes(recipe: Recipe, splits: Splits) -> Recipe:
+    if splits.fixes is None:
+        return recipe
+    fixed = recipe.data.model_copy(update={"label_fixes_sha256": splits.fixes.sha256})
+    return recipe.model_copy(update={"data": fixed})
+
+
+def _record(recipe: Recipe, raw: RawData, splits: Splits, start: Start | None) -> dict[str, Any]:
+    """What the record of config.yaml says of the start and of labels."""
+    record: dict[str, Any] = {"start": start.lineage} if start else {}
+    test = splits.sets.get("test")
+    wrong = None if recipe.data.test_data or test is None else known_wrong_labels(raw, len(test))
+    record |= {} if wrong is None else {"wrong_test_labels": wrong}
     return record | ({} if splits.fixes is None else {"label_fixes": splits.fixes.counts})
 
 

@@ -283,8 +283,8 @@ def _write_results_into_model(
     shown: dict[str, Any] = {
         name: {"accuracy": found["accuracy"], "loss": found["loss"]} for name, found in metrics.items()
     }
-    views, temperature = answers
     shown |= {"epoch": result.best_epoch, "chosen_by": _chosen_by(plan), **_marked(plan.recipe)}
+    views, temperature = answers
     with phase("saving", "best.safetensors"):
         content = with_results(folder / "best.safetensors", shown, views, temperature.value)
         write_bytes(folder / "best.safetensors", content)

@@ -1,6 +1,8 @@
-"""What a trained run keeps beside its predictions: examples to show, weak slices, figures and a page."""
+"""What a finished training leaves beside its results: images to show, weak slices, where the time went."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +12,10 @@ from fovea.evaluation.gallery import GALLERY, gallery_as_npz, make_gallery
 from fovea.evaluation.neighbours import nearest_training_images
 from fovea.evaluation.slices import SLICES, slices_as_json, slices_of
 from fovea.evaluation.stored import StoredRun
+from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import write_bytes, write_json
-from fovea.reporting.figures import write_figures
-from fovea.reporting.write import write_run_report
 from fovea.training import stopwatch
 from fovea.training.plan import Plan
-
-
-def draw_run(run: StoredRun) -> None:
-    """Draw the figures and write the page of a run."""
-    write_figures(run)
-    write_run_report(run)
 
 
 def keep_examples(plan: Plan, run: StoredRun) -> None:
@@ -45,3 +40,10 @@ def keep_slices(plan: Plan, run: StoredRun) -> None:
         images, confidence = plan.splits.sets[run.judged_by].images, plan.recipe.evaluation.confidence
         tested = slices_of(run.predictions(run.judged_by), images, plan.profile, confidence)
         write_json(run.path / SLICES, slices_as_json(run.judged_by, tested))
+
+
+def write_time_profile(folder: Path) -> None:
+    """Write what the stopwatch has measured, if one runs."""
+    running = stopwatch.current()
+    if running is not None:
+        write_json(folder / TIME_PROFILE, running.profile().as_json())
