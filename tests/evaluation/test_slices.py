@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from fovea.data.guard import fit_profile
+from fovea.evaluation.paired import holm
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.slices import (
     find_slices,
-    holm,
     measure_images,
     sharpness,
     slices_as_json,

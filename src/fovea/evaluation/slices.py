@@ -14,6 +14,7 @@ from fovea.data.imageset import Pixels, take_rows
 from fovea.data.imageset import slices as blocks_of
 from fovea.evaluation.intervals import Score, accuracy_score
 from fovea.evaluation.metrics import confusion_matrix
+from fovea.evaluation.paired import holm
 from fovea.evaluation.predictions import Predictions
 
 SLICES = "slices.json"
@@ -155,16 +156,6 @@ def _slice(
         p_value=float(fisher_exact(table).pvalue),
         adjusted_p_value=1.0,
     )
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """p values adjusted by Holm's step-down method, in the order given."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, highest = [1.0] * len(p_values), 0.0
-    for rank, row in enumerate(order.tolist()):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[row]))
-        adjusted[row] = highest
-    return adjusted
 
 
 def slices_of(found: Predictions, images: Pixels, profile: InputProfile, confidence: float = 0.95) -> list[Slice]:
