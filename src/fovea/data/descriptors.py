@@ -69,7 +69,8 @@ class Frequencies:
         """Square roots of the magnitudes, scaled alike for every image: float32 [n, F]."""
         centred = images - images.mean((1, 2), keepdim=True)
         found = torch.fft.rfft2(centred * self.window).abs()[:, self.keep]
-        return (found / found.norm(dim=1, keepdim=True).clamp_min(1e-3)).sqrt()
+        scaled: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-3)
+        return scaled.sqrt()
 
 
 def frequencies_of(height: int, width: int) -> Frequencies:
@@ -102,7 +103,7 @@ def describe_images(images: Pixels) -> tuple[Tensor, Tensor]:
     whitening = vectors / (values + _FLOOR * values.mean() + 1e-9).sqrt()
 
     def whitened(magnitudes: Tensor) -> Tensor:
-        seen = (magnitudes - mean) @ whitening
-        return seen / seen.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        seen: Tensor = (magnitudes - mean) @ whitening
+        return seen.div_(seen.norm(dim=1, keepdim=True).clamp_min(1e-6))
 
     return whitened(found), whitened(found[:, frequencies.mirror])

@@ -200,7 +200,7 @@ def candidates(
     numbers = torch.from_numpy(own)
     chunks = -(-len(references) // _REFERENCES)
     padded = torch.cat([references, references.new_zeros(chunks * _REFERENCES - len(references), references.shape[1])])
-    columns = [part.T.contiguous() for part in padded.split(_REFERENCES)]
+    columns = [part.T.contiguous() for part in torch.split(padded, _REFERENCES)]
     room = torch.empty(_QUERIES, _REFERENCES)  # used again and again: it stays in the cache
     pairs = []
     for start in range(0, len(queries), _QUERIES):

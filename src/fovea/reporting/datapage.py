@@ -16,7 +16,7 @@ from fovea.evaluation.findings import Finding
 from fovea.evaluation.gallery import MAX_CLASSES, SAMPLES_A_CLASS, shrink, spread_over_classes
 from fovea.reporting.blocks import Block, Details, Paragraph, Picture, Pictures, Report, Section, Table
 from fovea.reporting.dataview import data_findings, part_line, searched
-from fovea.reporting.sections import picture_source
+from fovea.reporting.pictures import picture_source
 from fovea.reporting.style import shortened
 
 SHOWN_PAIRS = 48
