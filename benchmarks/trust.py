@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("part", choices=[*PARTS, "all"])
     parser.add_argument("--data", type=Path, help="a folder with mnist/, fashion-mnist/ and CIFAR-10; else FOVEA_DATA")
     asked = parser.parse_args()
-    data = asked.data or Path(os.environ.get("FOVEA_DATA", "data"))
+    data = (asked.data or Path(os.environ.get("FOVEA_DATA", "data"))).resolve()
     if not data.is_dir():
         sys.exit(f"{data} is no folder: name one that holds the data sets with --data or FOVEA_DATA.")
     os.environ["FOVEA_DATA"] = str(data)

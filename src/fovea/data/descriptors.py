@@ -20,7 +20,8 @@ from fovea.data.pixels import as_array, from_array
 
 SIDE = 32  # pixels; larger images are compared at this size
 _RADIUS = 8  # cycles over the image, the highest frequency looked at
-_COMPONENTS = 96
+_COMPONENTS = 96  # at most; of few images fewer, which are told from chance
+_IMAGES_A_COMPONENT, _LEAST_COMPONENTS = 8, 8
 _FLOOR = 0.02  # of the mean variance: what no image varies in is not blown up
 _FIT_IMAGES = 10_000  # that the whitening is fitted on
 _BLOCK = 4096
@@ -99,7 +100,8 @@ def describe_images(images: Pixels) -> tuple[Tensor, Tensor]:
     sample = found[torch.linspace(0, len(found) - 1, min(len(found), _FIT_IMAGES)).long()]
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((sample - mean).T))
-    values, vectors = values.flip(0)[:_COMPONENTS].clamp_min(0), vectors.flip(1)[:, :_COMPONENTS]
+    components = min(_COMPONENTS, max(_LEAST_COMPONENTS, len(sample) // _IMAGES_A_COMPONENT))
+    values, vectors = values.flip(0)[:components].clamp_min(0), vectors.flip(1)[:, :components]
     whitening = vectors / (values + _FLOOR * values.mean() + 1e-9).sqrt()
 
     def whitened(magnitudes: Tensor) -> Tensor:

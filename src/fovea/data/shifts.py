@@ -16,7 +16,8 @@ _MEAN_STEP = 0.25  # of the standard deviation of training pixels (field notes, 
 _STD_RATIOS = (0.8, 1.25)
 _CERTAIN = 6.0  # standard errors: a small split differs by chance
 _SCALE = 8.0  # a ratio of both means and deviations beyond this is another scale
-_OPPOSITE = -0.5  # correlation of mean images
+_OPPOSITE = (-2.0, -0.5)  # times as much of the training images' mean image as they have
+_PROJECTED = 2000  # images of a part that are held against the mean image
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,19 +27,19 @@ class Values:
     Attributes:
         count: images measured.
         mean, std: of all pixels, float64 [C], in raw units.
-        mean_error, std_error: the standard error of both, from how images differ; float64 [C].
+        mean_spread, std_spread: how much both differ from image to image, standard deviation; float64 [C].
         mean_image: float64 [H, W, C].
-        tint, tint_error: the mean over images of last minus first channel, and its standard error.
+        tint, tint_spread: the mean over images of last minus first channel, and its standard deviation.
     """
 
     count: int
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
-    mean_error: NDArray[np.float64]
-    std_error: NDArray[np.float64]
+    mean_spread: NDArray[np.float64]
+    std_spread: NDArray[np.float64]
     mean_image: NDArray[np.float64]
     tint: float
-    tint_error: float
+    tint_spread: float
 
 
 def measure_values(images: Pixels) -> Values:
@@ -56,7 +57,7 @@ def measure_values(images: Pixels) -> Values:
         means.append(part.mean(axis=(1, 2), dtype=np.float64))
         squares.append(np.square(part).mean(axis=(1, 2), dtype=np.float64))
     mean_of_image, square_of_image = np.concatenate(means), np.concatenate(squares)
-    mean, root = mean_of_image.mean(axis=0), np.sqrt(len(rows))
+    mean = mean_of_image.mean(axis=0)
     variance = np.maximum(square_of_image.mean(axis=0) - mean**2, 0)
     std = np.sqrt(variance)
     spread = square_of_image - 2 * mean * mean_of_image + mean**2  # of each image, around the common mean
@@ -65,11 +66,11 @@ def measure_values(images: Pixels) -> Values:
         count=len(rows),
         mean=mean,
         std=std,
-        mean_error=mean_of_image.std(axis=0) / root,
-        std_error=spread.std(axis=0) / root / np.maximum(2 * std, 1e-12),
+        mean_spread=mean_of_image.std(axis=0),
+        std_spread=spread.std(axis=0) / np.maximum(2 * std, 1e-12),
         mean_image=total / len(rows),
         tint=float(tint.mean()),
-        tint_error=float(tint.std() / root),
+        tint_spread=float(tint.std()),
     )
 
 
@@ -82,59 +83,81 @@ def check_values(images: Mapping[str, Pixels]) -> list[Problem]:
     if "train" not in images:
         return []
     train = measure_values(images["train"])
-    others = {part: measure_values(found) for part, found in images.items() if part != "train" and len(found)}
-    return [problem for part, found in others.items() for problem in _compare(part, train, found)]
+    problems = []
+    for part, found in images.items():
+        if part == "train" or not len(found) or found.shape[3] != images["train"].shape[3]:
+            continue
+        opposite = found.shape[1:3] == images["train"].shape[1:3] and is_opposite(images["train"], found, train)
+        problems += _compare(part, train, measure_values(found), opposite)
+    return problems
 
 
-def _compare(part: str, train: Values, other: Values) -> list[Problem]:
+def _compare(part: str, train: Values, other: Values, opposite: bool) -> list[Problem]:
     """At most one problem: the most telling cause of a difference that is too large and not by chance."""
-    if len(train.mean) != len(other.mean):
-        return []
     std = np.maximum(train.std, 1e-12)
     step = np.abs(other.mean - train.mean) / std
-    mean_off = (step > _MEAN_STEP) & (
-        np.abs(other.mean - train.mean) > _CERTAIN * np.hypot(train.mean_error, other.mean_error)
-    )
+    # A few images say little about how much they differ: those of training say it for them.
+    error = np.sqrt(1 / train.count + 1 / other.count)
+    chance = _CERTAIN * error * np.maximum(train.mean_spread, other.mean_spread)
+    mean_off = (step > _MEAN_STEP) & (np.abs(other.mean - train.mean) > chance)
     ratio = other.std / std
-    std_off = ((ratio < _STD_RATIOS[0]) | (ratio > _STD_RATIOS[1])) & (
-        np.abs(other.std - train.std) > _CERTAIN * np.hypot(train.std_error, other.std_error)
-    )
+    chance = _CERTAIN * error * np.maximum(train.std_spread, other.std_spread)
+    std_off = ((ratio < _STD_RATIOS[0]) | (ratio > _STD_RATIOS[1])) & (np.abs(other.std - train.std) > chance)
     evidence = {
         "part": part, "train_mean": _rounded(train.mean), "part_mean": _rounded(other.mean),
         "train_std": _rounded(train.std), "part_std": _rounded(other.std),
     }  # fmt: skip
     values = f"mean {_words(other.mean)} and deviation {_words(other.std)}, in training {_words(train.mean)} and "
     values += _words(train.std)
+    scale = np.median(ratio)
+    if std_off.any() and not 1 / _SCALE < scale < _SCALE:
+        cause = f"The {part} images have another scale than the training images: {values}."
+        return [Problem("scale", cause, "Give both the same values, best 0 to 255.", "severe", evidence)]
+    if opposite:
+        cause = f"The {part} images seem to be inverted, dark for light: {values}."
+        return [Problem("polarity", cause, f"Invert the {part} images.", "severe", evidence)]
     if _is_swapped(train, other):
         cause = f"The channels of the {part} images seem to stand in the opposite order (RGB and BGR): {values}."
         return [Problem("channel-order", cause, "Read both with the same program.", "severe", evidence)]
     if not (mean_off.any() or std_off.any()):
         return []
-    scale = np.median(ratio)
-    if scale < 1 / _SCALE or scale > _SCALE:
-        cause = f"The {part} images have another scale than the training images: {values}."
-        return [Problem("scale", cause, "Give both the same values, best 0 to 255.", "severe", evidence)]
-    if mean_off.any() and _is_opposite(train, other):
-        cause = f"The {part} images seem to be inverted, dark for light: {values}."
-        return [Problem("polarity", cause, f"Invert the {part} images.", "severe", evidence)]
     cause = f"The {part} images differ from the training images in brightness or contrast: {values}."
     cure = "Find out why: another camera or program, or a step that one of them lacks."
     return [Problem("values-differ", cause, cure, "warning", evidence)]
 
 
-def _is_opposite(train: Values, other: Values) -> bool:
-    if train.mean_image.shape != other.mean_image.shape:
+def is_opposite(train: Pixels, other: Pixels, values: Values) -> bool:
+    """Whether images show the mean image of the training images as a negative, beyond chance.
+
+    Args:
+        train, other: [N, H, W, C].
+        values: of the training images.
+    """
+    pattern = values.mean_image.mean(axis=2)
+    pattern = pattern - pattern.mean()
+    strength = float(np.square(pattern).mean())
+    if strength == 0:
         return False
-    one, two = (found.mean_image.ravel() - found.mean_image.mean() for found in (train, other))
-    length = float(np.linalg.norm(one) * np.linalg.norm(two))
-    return length > 0 and float(one @ two) / length < _OPPOSITE
+    shares = [_projections(images, pattern) / strength for images in (train, other)]
+    spread = max(float(share.std()) for share in shares)
+    share = float(shares[1].mean())
+    return _OPPOSITE[0] < share < _OPPOSITE[1] and abs(share) > _CERTAIN * spread / np.sqrt(len(shares[1]))
+
+
+def _projections(images: Pixels, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of a pattern (of mean 0) each of up to 2,000 images shows, float64 [n]."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), _PROJECTED)).astype(np.int64)
+    grey = np.asarray(images[rows]).mean(axis=3, dtype=np.float32)
+    projected: NDArray[np.float64] = (grey * pattern).mean(axis=(1, 2))
+    return projected
 
 
 def _is_swapped(train: Values, other: Values) -> bool:
     """Last minus first channel has the opposite sign and about the same size, both beyond chance."""
     if len(train.mean) != 3:
         return False
-    certain = all(abs(found.tint) > _CERTAIN * max(found.tint_error, 1e-9) for found in (train, other))
+    spread = max(train.tint_spread, other.tint_spread, 1e-9)
+    certain = all(abs(found.tint) > _CERTAIN * spread / np.sqrt(found.count) for found in (train, other))
     return certain and train.tint * other.tint < 0 and 0.5 < abs(other.tint / train.tint) < 2
 
 
