@@ -234,12 +234,12 @@ def test_small_or_few_images_are_not_searched() -> None:
 
 
 def test_large_images_are_compared_small_and_a_sample_is_looked_up_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    large = photos(40, 7, side=70)
+    large = photos(90, 7, side=70)
     images = np.concatenate([large, np.roll(large[:10], 1, 1)])
-    found = ImageSet(images, np.zeros(50, np.int64), ("a",), np.arange(50))
+    found = ImageSet(images, np.zeros(100, np.int64), ("a",), np.arange(100))
     near = find_near({"train": found}, exact_keys({"train": found}), False)
-    assert {(pair.row, pair.other_row) for pair in near.pairs} == {(row + 40, row) for row in range(10)}
-    monkeypatch.setattr("fovea.data.near.MAX_PRODUCTS", 50 * 20)
+    assert {(pair.row, pair.other_row) for pair in near.pairs} == {(row + 90, row) for row in range(10)}
+    monkeypatch.setattr("fovea.data.near.MAX_PRODUCTS", 100 * 20)
     assert find_near({"train": found}, exact_keys({"train": found}), False).looked_up == 20
 
 

@@ -32,7 +32,7 @@ _BLUR = 1.5  # pixels; what is coarser is not compared, for many pictures share 
 _CALIBRATION_IMAGES = 500
 _JPEG_QUALITY = 75
 _MISSED = 0.02  # of the data's own compressed images, that the threshold lets go
-_OUTLYING = 2.0  # times the distance from the median to the 95th percentile of nearest neighbours
+_OUTLYING = 4.0  # times the distance from the median to the upper quartile of nearest neighbours
 _THRESHOLDS = (0.75, 0.985)
 _LEAST_DETAIL = 2.0  # grey levels, standard deviation of what is finer than the blur
 LISTED_PAIRS = 100
@@ -175,7 +175,7 @@ def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: in
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_IMAGES)).astype(np.int64)]
     nearest = candidates(described[sample], described[:last], sample, count=1, least=-1.0)
     scores = compare_pairs(pool, nearest, False)
-    middle, high = np.quantile(scores, (0.5, 0.95))
+    middle, high = np.quantile(scores, (0.5, 0.75))
     usual = middle + _OUTLYING * (high - middle)
     kept = kept_by_compression(pool.pixels(sample))
     return round(float(np.clip(min(kept, usual), *_THRESHOLDS)), 4)
