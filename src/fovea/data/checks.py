@@ -51,8 +51,8 @@ def check_constant(sets: Mapping[str, ImageSet]) -> list[Problem]:
         names = [str(name) for name in images.ids[rows[:_EXAMPLES]]]
         evidence = {"part": part, "images": len(rows), "of": len(images), "examples": names}
         severity: Severity = "severe" if len(rows) > _MANY_CONSTANT * len(images) else "warning"
-        are = "images are" if len(rows) > 1 else "image is"
-        cause = f"{len(rows):,} {part} {are} of one colour throughout and show nothing: {listed(names)}."
+        are, show = ("images are", "show") if len(rows) > 1 else ("image is", "shows")
+        cause = f"{len(rows):,} {part} {are} of one colour throughout and {show} nothing: {listed(names)}."
         problems.append(Problem("constant-images", cause, "Remove them, or read them anew.", severity, evidence))
     return problems
 
