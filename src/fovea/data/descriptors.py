@@ -6,7 +6,7 @@ whitened over the data, they tell images of one kind apart. Which frequency is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,10 @@ def small_images(images: Pixels) -> Pixels:
     return reduced
 
 
-def grey_blocks(images: Pixels) -> Iterator[tuple[int, Tensor]]:
-    """(first row, float32 [n, h, w]) of consecutive blocks: the mean of the channels."""
+def grey_blocks(images: Pixels) -> Iterator[Tensor]:
+    """Consecutive blocks of images, float32 [n, h, w]: the mean of the channels."""
     for start in range(0, len(images), _BLOCK):
-        yield start, grey(images[start : start + _BLOCK])
+        yield grey(images[start : start + _BLOCK])
 
 
 def grey(images: NDArray[np.uint8]) -> Tensor:
@@ -89,14 +89,14 @@ def frequencies_of(height: int, width: int) -> Frequencies:
     return Frequencies(keep, mirror, fades[0][:, None] * fades[1][None])
 
 
-def describe_images(images: Pixels) -> tuple[Tensor, Tensor]:
+def describe_images(parts: Sequence[Pixels]) -> tuple[Tensor, Tensor]:
     """The descriptor of each image and of the mirrored image: two of float32 [N, D], of length 1.
 
     Args:
-        images: uint8 [N, h, w, C] as from `small_images`.
+        parts: uint8 [n, h, w, C] each, of one size, as from `small_images`; N images in all.
     """
-    frequencies = frequencies_of(*images.shape[1:3])
-    found = torch.cat([frequencies.magnitudes(part) for _, part in grey_blocks(images)])
+    frequencies = frequencies_of(*parts[0].shape[1:3])
+    found = torch.cat([frequencies.magnitudes(block) for images in parts for block in grey_blocks(images)])
     sample = found[torch.linspace(0, len(found) - 1, min(len(found), _FIT_IMAGES)).long()]
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((sample - mean).T))

@@ -93,7 +93,7 @@ def find_near(
     pool = _Pool(parts, images, {part: keys[part] for part in parts})
     if min(images[parts[0]].shape[1:3]) < LEAST_SIDE or pool.total < 2:
         return NearDuplicates([], _THRESHOLDS[1], 0, pool.total)
-    described, flipped = describe_images(np.concatenate([np.asarray(images[part]) for part in parts]))
+    described, flipped = describe_images([images[part] for part in parts])
     rows, last = _rows_to_look_up(pool, across_only, 2 if mirrored else 1)
     threshold = _threshold(pool, described, rows, last)
     found: dict[tuple[int, int], tuple[float, bool]] = {}
