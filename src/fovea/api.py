@@ -281,7 +281,7 @@ def _read_data(data: Any, settings: Mapping[str, Any]) -> RawData:
 
 def write_data_page(facts: DataFacts, folder: Path) -> Path:
     """Write what an audit found as a page: <folder>/data-<name>.html."""
-    path = make_out(folder) / f"data-{_file_name(facts.name)}.html"
+    path = make_out(folder) / f"data-{file_name(facts.name)}.html"
     write_text(check_target(path), render(data_report(facts)))
     return path
 

@@ -195,7 +195,7 @@ def test_groups_on_both_sides_of_a_split() -> None:
     (problem,) = check_groups(
         {"train": train, "test": _named("test/cat/a_2.png", "test/cat/film_frame_9.png", "test/cat/a_1.png")}
     )
-    assert (problem.id, problem.severity, problem.evidence["images"]) == ("group-leak", "severe", 2)
+    assert (problem.id, problem.severity, problem.evidence["images"]) == ("variant-leak", "severe", 2)
     assert check_groups({"train": train, "test": _named("test/cat/a_1.png", "test/cat/0002.png")}) == []
 
 
@@ -256,3 +256,9 @@ def test_the_audit_of_a_run_looks_up_what_judges_among_the_training_images() -> 
     assert near.looked_up == 60
     assert {(pair.row, pair.other_row) for pair in near.pairs} == {(row, row) for row in range(5)}
     assert {"near-duplicates-across"} <= {problem.id for problem in problems}
+
+
+def test_training_images_alone_are_audited_too() -> None:
+    alone = ImageSet(photos(60, 1), np.arange(60) % 2, ("a", "b"), np.arange(60))
+    problems, near = audit_splits({"train": alone}, "photos")
+    assert (problems, near.pairs, near.looked_up) == ([], [], 0)

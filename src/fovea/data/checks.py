@@ -196,7 +196,7 @@ def check_groups(sets: Mapping[str, ImageSet]) -> list[Problem]:
             f"as {here} of {there}: what was seen in training is answered too well."
         )
         cure = "Split by picture or film first, then augment or cut into frames."
-        problems.append(Problem("group-leak", cause, cure, severity, evidence))
+        problems.append(Problem("variant-leak", cause, cure, severity, evidence))
     return problems
 
 

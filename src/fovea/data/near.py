@@ -93,8 +93,10 @@ def find_near(
     pool = _Pool(parts, images, {part: keys[part] for part in parts})
     if min(images[parts[0]].shape[1:3]) < LEAST_SIDE or pool.total < 2:
         return NearDuplicates([], _THRESHOLDS[1], 0, pool.total)
-    described, flipped = describe_images([images[part] for part in parts])
     rows, last = _rows_to_look_up(pool, across_only, 2 if mirrored else 1)
+    if not len(rows):  # no images that judge
+        return NearDuplicates([], _THRESHOLDS[1], 0, pool.total)
+    described, flipped = describe_images([images[part] for part in parts])
     threshold = _threshold(pool, described, rows, last)
     found: dict[tuple[int, int], tuple[float, bool]] = {}
     for is_mirror in (False, True) if mirrored else (False,):

@@ -22,8 +22,11 @@ def audit_sections(run: StoredRun) -> list[Section]:
     findings = [Finding(**found) for found in audit["findings"]]
     near = audit["near_duplicates"]
     words = " and ".join(_SPLITS[part] for part in audit["splits"] if part in _SPLITS and part != "train")
-    text = f"The {words} images were held against the training images: copies, values, classes, names"
-    text += ", near-duplicates." if near["looked_up"] else "; they are too small for near-duplicates to be told."
+    if words:
+        text = f"The {words} images were held against the training images: copies, values, classes, names"
+        text += ", near-duplicates." if near["looked_up"] else "; they are too small for near-duplicates to be told."
+    else:
+        text = "The training images were looked at: there are no others to hold against them."
     blocks: list[Block] = [Paragraph(text if findings else f"{text} Nothing was found.")]
     blocks += [finding_block(finding) for finding in findings]
     if near["count"]:
