@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | programs | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | bench-trust | programs | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome bench-generator programs siege clean
+.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome bench-generator bench-trust programs siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -55,6 +55,10 @@ bench-outcome: $(VENV)/.installed
 # Augmented batches a second against Keras' ImageDataGenerator; DATA: a folder that holds MNIST.
 bench-generator: $(VENV)/.installed-parity
 	$(BIN)/python benchmarks/generator.py $(if $(DATA),--data $(DATA))
+
+# How far to believe it: data audit, label errors, intervals, cost. PART=audit measures one; DATA holds the real sets.
+bench-trust: $(VENV)/.installed
+	$(BIN)/python benchmarks/trust.py $(or $(PART),all) $(if $(DATA),--data $(DATA))
 
 # The published programs against our own recipes, into docs/programs.md; about two hours, with LONG=1 a day and more.
 programs: $(VENV)/.installed

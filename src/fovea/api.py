@@ -12,7 +12,7 @@ from torch import nn
 
 from fovea.budget import Budget, clock, parse_seconds
 from fovea.comparisons import read_comparison
-from fovea.data.audit import DataFacts, describe
+from fovea.data.audit import DataFacts, audit, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.data.preprocess import ImageFunction
@@ -20,14 +20,16 @@ from fovea.errors import SettingsError
 from fovea.evaluation.ledger import Looks
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.files import make_out
+from fovea.files import make_out, write_text
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
 from fovea.reporting.console import progress_stream, say_on
+from fovea.reporting.datapage import data_report
 from fovea.reporting.figures import FIGURES, ON_DEMAND, named_runs, write_figure
+from fovea.reporting.page import render
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
 from fovea.reporting.write import (
@@ -40,6 +42,7 @@ from fovea.reporting.write import (
 from fovea.runfolder import (
     COMPARISON,
     SEEDS,
+    check_target,
     create_run_folder,
     is_unfinished,
     resume_command,
@@ -259,9 +262,28 @@ def describe_data(data: Any, **settings: Any) -> DataFacts:
 
     Args and errors: as `load_data`.
     """
+    return describe(_read_data(data, settings))
+
+
+def audit_data(data: Any, **settings: Any) -> DataFacts:
+    """What is in data and what is wrong with it: its `problems` and `near`-duplicates (docs/audit.md).
+
+    Args and errors: as `load_data`.
+    """
+    return audit(_read_data(data, settings))
+
+
+def _read_data(data: Any, settings: Mapping[str, Any]) -> RawData:
     recipe, source = resolve_data(data)
     recipe = with_settings(recipe, settings)
-    return describe(read_raw(recipe.data.source if source is None else source, read_options(recipe)))
+    return read_raw(recipe.data.source if source is None else source, read_options(recipe))
+
+
+def write_data_page(facts: DataFacts, folder: Path) -> Path:
+    """Write what an audit found as a page: <folder>/data-<name>.html."""
+    path = make_out(folder) / f"data-{file_name(facts.name)}.html"
+    write_text(check_target(path), render(data_report(facts)))
+    return path
 
 
 def write_samples(facts: DataFacts, folder: Path) -> Path:

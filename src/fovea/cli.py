@@ -237,32 +237,37 @@ def compare(
 @friendly
 def show_data(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, a path, or a recipe.")],
-    out: Annotated[Path, typer.Option(help="The folder for the picture of samples.")] = Path(),
+    out: Annotated[Path, typer.Option(help="The folder for the page and the picture of samples.")] = Path(),
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
     labels: Annotated[bool, typer.Option("--labels", help="List training labels that are probably wrong.")] = False,
     test_labels: Annotated[bool, typer.Option("--test-labels", help="List such labels of the test images.")] = False,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of a recipe.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in DATA before any training; draw some of its images."""
+    """Show what is in DATA and what is wrong with it, before any training; exit code 3 if something is severe.
+
+    Writes data-NAME.html, a page with pictures, and NAME-samples.png.
+    """
     from fovea import api
     from fovea.assignments import parse_assignments
     from fovea.labelcheck import judge_labels
     from fovea.reporting.console import terminal_width
-    from fovea.reporting.dataview import data_as_json, data_lines
+    from fovea.reporting.dataview import data_as_json, data_lines, has_severe
     from fovea.reporting.labelview import label_lines, with_labels
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     settings |= {"skip_bad": True} if skip_bad else {}
-    facts = api.describe_data(data, **settings)
-    picture = api.write_samples(facts, out)
+    facts = api.audit_data(data, **settings)
+    picture, page = api.write_samples(facts, out), api.write_data_page(facts, out)
     judged = [judge_labels(data, "train", out, **settings)] if labels else []
     judged += [judge_labels(data, "test", out, **settings)] if test_labels else []
     width = terminal_width(sys.stdout)
     if as_json:
-        typer.echo(json.dumps(with_labels(data_as_json(facts, picture), judged)))
+        typer.echo(json.dumps(with_labels(data_as_json(facts, picture, page), judged)))
     else:
-        typer.echo("\n".join([data_lines(facts, picture, width), *label_lines(judged, width)]))
+        typer.echo("\n".join([data_lines(facts, picture, width, page), *label_lines(judged, width)]))
+    if has_severe(facts):
+        raise typer.Exit(3)
 
 
 @app.command()

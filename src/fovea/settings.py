@@ -79,6 +79,7 @@ class DataSettings(Section):
     label_fixes: str | None = None  # a CSV of labels to change and images to leave out, see `fovea data --labels`
     label_fixes_sha256: str | None = None  # of what was found there; derived
     skip_bad: bool = False  # leave images out that cannot be decoded
+    audit: bool = True  # look for copies, near-duplicates and differences of the splits; kept in audit.json
     outside_paths: bool = False  # let the paths in a table lead out of its folder
 
 

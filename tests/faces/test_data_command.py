@@ -24,12 +24,13 @@ def test_the_facts_of_a_folder_as_text_and_as_json(tmp_path: Path, toy: Arrays) 
     write_class_folders(tmp_path / "set" / "train", toy)
     write_class_folders(tmp_path / "set" / "test", (toy[0][:30], toy[1][:30]))
     shown = run("data", "set", "--out", "pictures")
-    assert shown.exit_code == 0, shown.stderr
+    assert shown.exit_code == 3, shown.stderr  # the test images are training images
     lines = shown.stdout.splitlines()
     assert lines[0] == "set: image folder, set"
     assert "train     150 images, 8x8 grey, uint8, values 0 to 239" in lines
     assert ["a", "50", "10"] in [line.split() for line in lines]
-    assert lines[-1] == "pictures/set-samples.png"
+    assert lines[-2:] == ["pictures/data-set.html", "pictures/set-samples.png"]
+    assert "Content-Security-Policy" in Path(lines[-2]).read_text(encoding="utf-8")
     with Image.open(lines[-1]) as picture:
         assert picture.width > 800
     found = json.loads(run("data", "set", "--json").stdout)
@@ -37,8 +38,9 @@ def test_the_facts_of_a_folder_as_text_and_as_json(tmp_path: Path, toy: Arrays) 
     assert found["parts"]["test"]["class_counts"] == {"a": 10, "b": 10, "c": 10}
     assert found["parts"]["train"]["shape"] == [8, 8, 1]
     assert found["published"] is None
-    (finding,) = found["findings"]
-    assert finding["id"] == "shared-images"
+    finding = found["findings"][0]
+    assert (finding["id"], finding["severity"]) == ("shared-images", "severe")
+    assert finding["evidence"] == {"part": "test", "images": 30, "of": 30}
     assert "30 of 30 test images are training images too" in finding["cause"]
 
 

@@ -50,6 +50,8 @@ FILES = {
     "calibration.png",
     "coverage.png",
     "slices.json",
+    "audit.json",
+    "audit-pairs.npz",
     "examples.npz",
     "input_profile.json",
     "report.html",

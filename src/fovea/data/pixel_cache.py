@@ -34,6 +34,7 @@ from fovea.files import write_bytes
 
 CACHE_FROM_BYTES = 8_000_000  # of files: less is decoded in a moment and not worth a copy
 JOURNAL_SECONDS = 5.0
+UNREADABLE = "cannot be decoded and"  # in the note of images that were left out
 _VERSION = f"1 {PIL.__version__}"  # raised when the same file would give other pixels
 
 
@@ -359,7 +360,7 @@ def _refuse(tree: Tree, names: list[str], bad: dict[int, str], skip_bad: bool, n
     lines = listed_lines([f"{shown(names[number])}: {bad[number]}" for number in sorted(bad)])
     count = f"{len(bad):,} image{'s' if len(bad) > 1 else ''} of {tree.place}"
     if skip_bad and len(bad) < len(names):
-        notes.append(f"{count} cannot be decoded and {'are' if len(bad) > 1 else 'is'} left out: {lines}")
+        notes.append(f"{count} {UNREADABLE} {'are' if len(bad) > 1 else 'is'} left out: {lines}")
         return
     raise DataError(
         f"{count} cannot be decoded:\n  {lines}\nMend or remove {'them' if len(bad) > 1 else 'it'}, "

@@ -8,24 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.duplicates import check_shared_images
 from fovea.data.groups import groups_of
 from fovea.data.imageset import ImageSet, Pixels, RawData, RawSet, take_rows
 from fovea.data.label_fixes import LabelFixes, read_label_fixes
 from fovea.data.labels import class_map, encode_labels, flat_labels
 from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
+from fovea.data.problem import Problem
 from fovea.data.split import Groups, Split, make_split
 from fovea.data.tree import listed
 from fovea.errors import DataError, SettingsError
 from fovea.settings import DataSettings
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something about the splits that makes their figures say less than they seem to; training goes on."""
-
-    id: str
-    cause: str
-    cure: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,22 +190,8 @@ def check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
                 "Add images of it, or leave the class out."
             )
         cause = f"No {name} image of class {listed}: the {name} figures say nothing about it."
-        problems.append(Problem("class-missing", cause, f"Give {name} images of that class."))
-    return problems
-
-
-def check_shared_images(sets: dict[str, ImageSet]) -> list[Problem]:
-    """Count the validation and test images that are, pixel by pixel, training images."""
-    trained = {hash(image.tobytes()) for image in sets["train"].images}
-    problems = []
-    for name in [name for name in ("val", "test") if name in sets]:
-        shared = sum(hash(image.tobytes()) in trained for image in sets[name].images)
-        if shared:
-            cause = (
-                f"{shared:,} of {len(sets[name]):,} {name} images are training images too: what was seen in training "
-                f"is answered too well."
-            )
-            problems.append(Problem("shared-images", cause, f"Remove them from the {name} images."))
+        evidence = {"part": name, "classes": missing}
+        problems.append(Problem("class-missing", cause, f"Give {name} images of that class.", evidence=evidence))
     return problems
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fovea.data.problem import Problem
 from fovea.evaluation.metrics import accuracy, constant_predictor_accuracy
 from fovea.evaluation.predictions import Predictions
 
@@ -35,6 +36,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.cause} {self.cure}"
+
+
+def as_finding(problem: Problem) -> Finding:
+    """What was found wrong with data, as a finding."""
+    return Finding(problem.id, problem.severity, dict(problem.evidence), problem.cause, problem.cure)
 
 
 def find_in_predictions(predictions: Predictions, split: str) -> list[Finding]:

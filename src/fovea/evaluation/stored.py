@@ -37,6 +37,7 @@ from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resum
 from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
 NO_VALIDATION = "none: val_split 0, all training images trained"
+AUDIT, AUDIT_PAIRS = "audit.json", "audit-pairs.npz"  # what the data audit found, and pairs of images to show
 
 
 class History(dict[str, list[float]]):
@@ -155,6 +156,13 @@ class StoredRun:
     def findings(self) -> list[dict[str, Any]]:
         """findings.json: what was found wrong, as plain values."""
         return list(read_json(self.file("findings.json")))
+
+    @cached_property
+    def audit(self) -> dict[str, Any] | None:
+        """audit.json: what the data audit looked at and found; None where it was switched off."""
+        if not (self.path / AUDIT).is_file():
+            return None
+        return dict(read_json(self.file(AUDIT)))
 
     @cached_property
     def history(self) -> History:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fovea.data.audit import DataFacts, PartFacts
-from fovea.evaluation.findings import Finding
+from fovea.data.near import NearDuplicates, near_as_json
+from fovea.evaluation.findings import Finding, as_finding
 from fovea.reporting.style import shortened
 
 _MAX_CLASSES = 30
@@ -15,11 +16,16 @@ _NAME_WIDTH = 24
 
 
 def data_findings(facts: DataFacts) -> list[Finding]:
-    """The problems of data as findings."""
-    return [Finding(problem.id, "warning", {}, problem.cause, problem.cure) for problem in facts.problems]
+    """The problems of data as findings, the worst first."""
+    return [as_finding(problem) for problem in facts.problems]
 
 
-def data_as_json(facts: DataFacts, picture: Path | None) -> dict[str, Any]:
+def has_severe(facts: DataFacts) -> bool:
+    """Whether something was found for which `fovea data` exits with 3."""
+    return any(problem.severity == "severe" for problem in facts.problems)
+
+
+def data_as_json(facts: DataFacts, picture: Path | None, page: Path | None = None) -> dict[str, Any]:
     """The facts as plain values."""
     return {
         "name": facts.name,
@@ -29,26 +35,42 @@ def data_as_json(facts: DataFacts, picture: Path | None) -> dict[str, Any]:
         "classes": list(facts.classes),
         "parts": {part: found.as_json() for part, found in facts.parts.items()},
         "samples": None if picture is None else str(picture),
+        "page": None if page is None else str(page),
         "notes": facts.notes,
+        "near_duplicates": None if facts.near is None else near_as_json(facts.sets, facts.near),
         "findings": [finding.as_json() for finding in data_findings(facts)],
     }
 
 
-def data_lines(facts: DataFacts, picture: Path | None, width: int) -> str:
-    """The facts for stdout: where, what form, each part, the classes, what is wrong, the picture's path."""
+def data_lines(facts: DataFacts, picture: Path | None, width: int, page: Path | None = None) -> str:
+    """The facts for stdout: where, what form, each part, the classes, what is wrong, the paths of page and picture."""
     lines = [f"{facts.name}: {facts.form}" + (f", {facts.place}" if facts.place else "")]
     if facts.known is not None:
         lines.append("content   " + ("the published one" if facts.known else "not the published one"))
     for part, found in facts.parts.items():
-        lines.append(f"{part:<9} {_part_line(found)}")
+        lines.append(f"{part:<9} {part_line(found)}")
     lines += _class_lines(facts)
-    lines += [f"note: {note}" for note in facts.notes]
-    lines += [str(finding) for finding in data_findings(facts)]
+    unreadable = {problem.evidence.get("files") for problem in facts.problems}
+    lines += [f"note: {note}" for note in facts.notes if note not in unreadable]
+    lines += [f"{finding.severity} [{finding.id}]: {finding.cause} {finding.cure}" for finding in data_findings(facts)]
+    if facts.near is not None and not facts.problems:
+        lines.append(f"nothing wrong was found; {searched(facts.near)}")
+    elif facts.near is not None:
+        lines.append(searched(facts.near))
     wrapped = [row for line in lines for row in textwrap.wrap(line, max(width - 1, 40), subsequent_indent="  ")]
-    return "\n".join([*wrapped, *([str(picture)] if picture else [])])
+    return "\n".join([*wrapped, *(str(path) for path in (page, picture) if path)])
 
 
-def _part_line(found: PartFacts) -> str:
+def searched(near: NearDuplicates) -> str:
+    """How near-duplicates were looked for."""
+    if not near.looked_up:
+        return "near-duplicates were not looked for: the images are too small to tell"
+    which = f"{near.looked_up:,} of {near.of:,} images" if near.looked_up < near.of else f"all {near.of:,} images"
+    return f"near-duplicates were looked for among {which}; pairs count from a similarity of {near.threshold:.3f} on"
+
+
+def part_line(found: PartFacts) -> str:
+    """How many images of what size, colour and values."""
     height, width, channels = found.shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     return f"{found.count:,} images, {height}x{width} {colour}, {found.dtype}, values {found.low:g} to {found.high:g}"

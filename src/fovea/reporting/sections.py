@@ -15,6 +15,7 @@ from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.models.summary import Summary, summarize
 from fovea.reporting.again import again_blocks, machine_blocks
+from fovea.reporting.audit_section import audit_sections
 from fovea.reporting.blocks import (
     Block,
     Cell,
@@ -71,6 +72,7 @@ def run_report(run: StoredRun) -> Report:
             Section("classes", "Classes", _classes(run, found)),
             *trust_sections(run),
             Section("data", "Data", _data(run)),
+            *audit_sections(run),
             Section("test-set", "The test set", discipline_blocks(run)),
             Section("model", "Model", _model(run)),
             Section("settings", "Settings", _settings(run)),

@@ -24,10 +24,11 @@ from fovea.training.stopwatch import phase
 Say = Callable[[str, str], None]  # (topic, line)
 STATES = "last"
 LOG = "log.jsonl"
-# Where the data lies, how often the state is saved, and what is drawn have no part in what is computed.
+# Where the data lies, how often the state is saved, and what is drawn or audited have no part in what is computed.
 _WITHOUT_EFFECT: Any = {
     "description": True,
-    "data": {"source": True, "val_data": True, "test_data": True, "label_fixes": True},  # the sha256 of fixes counts
+    "data": {"source": True, "val_data": True, "test_data": True, "audit": True, "label_fixes": True},
+    # Of label fixes their sha256 counts.
     "model": {"weights": True},  # their sha256 counts
     "training": {"save_seconds": True, "budget_seconds": True, "plan": True},  # the plan grows: see check_plan
     "evaluation": {"report": True},
@@ -35,7 +36,7 @@ _WITHOUT_EFFECT: Any = {
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """sha256 (hex) of every setting but places (data, weights), the description, save_seconds, budget and plan."""
+    """sha256 (hex) of every setting but places, the description, the audit, save_seconds, budget and plan."""
     values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

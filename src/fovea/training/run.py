@@ -15,7 +15,7 @@ from fovea.budget import show_seconds
 from fovea.data.draws import derived_seed
 from fovea.errors import DataError, RunFailedError
 from fovea.evaluation.calibration import CALIBRATION, Temperature, calibration_as_json, fit_temperature
-from fovea.evaluation.findings import Finding, find_in_predictions
+from fovea.evaluation.findings import Finding, as_finding, find_in_predictions
 from fovea.evaluation.ledger import record_look
 from fovea.evaluation.metrics import all_metrics, confusion_matrix
 from fovea.evaluation.modelfile import model_as_bytes, read_model, with_results
@@ -29,6 +29,7 @@ from fovea.runfolder import INPUT_PROFILE, describe_environment
 from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, keeps_last, test_mark
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
+from fovea.training.dataaudit import audit_findings, audit_run
 from fovea.training.hardware import applied
 from fovea.training.loop import FitResult, fit
 from fovea.training.pacing import Pace, Pacer, describe_plan
@@ -114,6 +115,8 @@ def train_run(
     """
     recipe = plan.recipe
     run_id = read_json(folder / "environment.json").get("run_id")
+    with applied(plan.hardware):
+        audit_run(plan, folder, say)
     counted = [*make_callbacks(recipe.callbacks, recipe.schedule), *callbacks]
     wait_for(plan.hardware.target.name)
     with applied(plan.hardware):
@@ -271,7 +274,7 @@ def _write_results(
     rows = [[name, *counts] for name, counts in zip(last.classes, matrix.tolist(), strict=True)]
     write_text(folder / "confusion_matrix.csv", csv_table(["true \\ predicted", *last.classes], rows))
     _write_results_into_model(plan, folder, result, metrics, answers)
-    findings = _findings(plan, predictions)
+    findings = [*_findings(plan, predictions), *audit_findings(folder)]
     write_json(folder / "findings.json", [finding.as_json() for finding in findings])
     write_json(folder / "result.json", _result(plan, folder, result, metrics, answers, used_seconds))
 
@@ -326,8 +329,7 @@ def _without_validation(plan: Plan) -> tuple[str, str]:
 
 def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
     findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
-    for problem in plan.splits.problems:
-        findings.append(Finding(problem.id, "warning", {}, problem.cause, problem.cure))
+    findings += [as_finding(problem) for problem in plan.splits.problems]
     if "val" not in plan.splits.sets:
         findings.append(Finding("no-validation", "note", {}, *_without_validation(plan)))
     return findings

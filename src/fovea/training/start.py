@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
-from fovea.data.prepare import Problem, Splits
+from fovea.data.prepare import Splits
 from fovea.data.preprocess import Preprocessor
+from fovea.data.problem import Problem
 from fovea.errors import DataError, ModelError, SettingsError
 from fovea.evaluation.modelfile import read_contents, tensors_digest
 from fovea.evaluation.stored import StoredRun

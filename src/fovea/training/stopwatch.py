@@ -23,7 +23,7 @@ MEASURING: Key = (REST, "measuring itself")
 OTHER: Key = (REST, "other")
 # The parts of phases in the order in which a run goes through them.
 _ORDER: list[str | int] = [
-    *("importing", "reading data", "planning and set-up", "callbacks", "report", MEASURING[1], OTHER[1]),
+    *("importing", "reading data", "planning and set-up", "data audit", "callbacks", "report", MEASURING[1], OTHER[1]),
     *("training sample", "validation", "final predictions", "calibration", "weak slices", "nearest training images"),
     *("states", "metrics and results", "best.safetensors"),
 ]
