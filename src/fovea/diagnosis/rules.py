@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fovea.diagnosis.rule import Rule, rules_by_id
+from fovea.diagnosis.rules_program import PROGRAM_RULES
 from fovea.registry import Registry
 
-RULES: Registry[Rule] = Registry("rule", rules_by_id(()))
+RULES: Registry[Rule] = Registry("rule", rules_by_id(PROGRAM_RULES))
