@@ -152,3 +152,9 @@ def listed(names: list[str], most: int = 4) -> str:
 def mentioned(record: Record, prefix: str) -> list[Mention]:
     """What the program says whose word begins so."""
     return [mention for mention in record.mentions if mention.what.startswith(prefix)]
+
+
+def update_ratios(record: Record) -> list[float]:
+    """Size of a step over the size of the weights, a layer: late in training, else at its beginning."""
+    late = [signals.update_ratio for signals in record.batch.last if signals.update_ratio]
+    return late or [signals.update_ratio for signals in record.batch.first if signals.update_ratio]

@@ -108,7 +108,7 @@ def no_gradient(record: Record) -> Suspicion | None:
         signals for signals in record.batch.first if signals.gradient_norm is not None and signals.name not in frozen
     ]
     cut = [signals.name for signals in seen if signals.gradient_norm == 0 and (signals.dead_fraction or 0) < 1]
-    if not cut or learns_well(record):
+    if not cut or learns_well(record) or record.batch.first[-1].is_constant:  # a last layer of zeros lets none through
         return None
     return Suspicion(
         {"layers": cut},

@@ -81,13 +81,14 @@ def constant_initialisation(record: Record) -> Suspicion | None:
     """All weights of a layer begin alike, or far too large."""
     if starts_from_trained_weights(record):
         return None
+    weighted = [layer for layer in used_layers(record) if layer.kind in WEIGHTED]
     named = [
         layer
-        for layer in used_layers(record)
-        if layer.kind in WEIGHTED and (layer.initializer or "").split("(")[0].split(":")[0] in _CONSTANT
+        for layer in weighted[:-1] or weighted  # a last layer of zeros is a known way to begin
+        if (layer.initializer or "").split("(")[0].split(":")[0] in _CONSTANT
     ]
     alike = [layer.name for layer in named] or [
-        signals.name for signals in record.batch.first if signals.is_constant or signals.weight_std == 0
+        signals.name for signals in record.batch.first[:-1] if signals.is_constant or signals.weight_std == 0
     ]
     if not alike:
         return None

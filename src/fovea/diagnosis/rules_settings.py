@@ -18,6 +18,7 @@ from fovea.diagnosis.reading import (
     split,
     starts_from_trained_weights,
     steps_per_epoch,
+    update_ratios,
     updates,
 )
 from fovea.diagnosis.record import Record
@@ -61,7 +62,7 @@ def learning_rate_too_high(record: Record) -> Suspicion | None:
         return None
     name, rate = found
     _, _, high, surely, usual = _RATES[name]
-    ratios = [signals.update_ratio for signals in record.batch.last if signals.update_ratio]
+    ratios = update_ratios(record)
     large_steps = bool(ratios) and sorted(ratios)[len(ratios) // 2] > 0.1
     if rate < high and not (large_steps and rate > usual):
         return None
@@ -88,7 +89,7 @@ def learning_rate_too_low(record: Record) -> Suspicion | None:
         return None
     name, rate = found
     surely, low, _, _, usual = _RATES[name]
-    ratios = [signals.update_ratio for signals in record.batch.last if signals.update_ratio]
+    ratios = update_ratios(record)
     small_steps = bool(ratios) and sorted(ratios)[len(ratios) // 2] < 1e-4 and not _rate_decayed(record)
     if rate > low and not (small_steps and rate < usual):
         return None
