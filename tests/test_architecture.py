@@ -37,6 +37,7 @@ RANKS = {
     "grades": 9,
     "netsource": 9,
     "runview": 9,
+    "doctor": 9,
     "runs": 9,
     "programs": 9,
     "comparisons": 9,

@@ -267,6 +267,31 @@ def show_data(
 
 @app.command()
 @friendly
+def doctor(
+    patient: Annotated[
+        str, typer.Argument(metavar="RUN|DATA|PROGRAM", help="A run folder, data, or a program: .py or .ipynb.")
+    ],
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Try suspected causes in short trainings (a minute).")
+    ] = True,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting; for DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is wrong, and prove it. Exit code 3: something severe was found."""
+    from fovea.assignments import parse_assignments
+    from fovea.diagnosis.telling import diagnosis_lines
+    from fovea.doctor import diagnose
+    from fovea.reporting.console import progress_stream, say_on, terminal_width
+
+    settings = parse_assignments(assignments or [], reserved=RESERVED)
+    found = diagnose(patient, verify=verify, say=say_on(progress_stream()), **settings)
+    typer.echo(json.dumps(found.as_json()) if as_json else diagnosis_lines(found, terminal_width(sys.stdout)))
+    if found.is_severe:
+        raise typer.Exit(3)
+
+
+@app.command()
+@friendly
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     data: Annotated[str | None, typer.Option(help="Other labelled images; else the run's own test split.")] = None,

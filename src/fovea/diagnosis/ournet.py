@@ -129,11 +129,12 @@ def _judge(
 
 
 def _kernels(net: nn.Module) -> dict[str, nn.Parameter]:
-    return {
-        name: module.weight
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad
-    }
+    found = {}
+    for name, module in net.named_modules():
+        weight = module.weight if isinstance(module, nn.Conv2d | nn.Linear) else None
+        if isinstance(weight, nn.Parameter) and weight.requires_grad:
+            found[name] = weight
+    return found
 
 
 def _signals(net: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> tuple[LayerSignals, ...]:

@@ -36,6 +36,11 @@ def is_ours(record: Record) -> bool:
     return record.origin in ("run", "data")
 
 
+def is_a_look(record: Record) -> bool:
+    """Whether its curves are those of a short training of our own, whose length and fit say nothing."""
+    return record.origin == "data"
+
+
 def uses_keras(record: Record) -> bool:
     """Whether the training is one of Keras."""
     return record.origin == "keras" or "keras" in (record.training.framework or "")

@@ -35,7 +35,7 @@ def initial_loss_too_high(record: Record) -> Suspicion | None:
         f"Before the first step the loss is {loss:.3g}; guessing gives ln {classes} = {expected:.2f}. The first "
         "weights or the inputs are too large.",
         "Scale the inputs; use he_normal or glorot_uniform for the first weights.",
-        weight=0.6,
+        weight=0.75,
         severity="warning" if learns_well(record) else "severe",
     )
 
@@ -171,7 +171,7 @@ BATCH_RULES = (
         "initial-loss-too-high", "first loss too high", "severe", "batch", initial_loss_too_high,
         "loss before the first step > 3 ln C + 1; a warning where the net learned",
         "summed losses, class weights, trained weights", f"{_NOTES}, D3; Karpathy's recipe (2019)",
-        ("exploding-gradient", "saturated-softmax"),
+        (*STUCK, *BLOWN[:4]),
     ),
     Rule(
         "dying-relu", "units always zero", "warning", "batch", dying_relu,

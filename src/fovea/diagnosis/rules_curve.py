@@ -11,6 +11,7 @@ from fovea.diagnosis.reading import (
     accuracies,
     chance,
     has_layer,
+    is_a_look,
     is_at_chance,
     is_finite,
     is_ours,
@@ -119,7 +120,7 @@ def too_few_epochs(record: Record) -> Suspicion | None:
     """The curves end while they still rise."""
     values = accuracies(record)
     trained = train_accuracies(record)
-    if len(trained) < 3 or starts_from_trained_weights(record):
+    if is_a_look(record) or len(trained) < 3 or starts_from_trained_weights(record):
         return None
     count = split(record, "val" if record.curves.val_accuracy else "train").count
     gain, own_gain = values[-1] - values[-3], trained[-1] - trained[-3]
@@ -145,7 +146,7 @@ def too_few_epochs(record: Record) -> Suspicion | None:
 def underfitting(record: Record) -> Suspicion | None:
     """Training images themselves are not learned, and no more is gained."""
     values, floor = train_accuracies(record), chance(record)
-    if len(values) < 4 or floor is None or not is_finite(values):
+    if is_a_look(record) or len(values) < 4 or floor is None or not is_finite(values):
         return None
     if is_at_chance(max(values), floor, split(record, "train").count):
         return None
@@ -165,7 +166,7 @@ def overfitting(record: Record) -> Suspicion | None:
     """Validation gets worse while training gets better."""
     curves, trained = record.curves, train_accuracies(record)
     held = curves.val_accuracy
-    if not held or not trained or not is_finite(held) or not is_finite(trained):
+    if is_a_look(record) or not held or not trained or not is_finite(held) or not is_finite(trained):
         return None
     gap, noise = trained[-1] - held[-1], 2 * standard_error(held[-1], split(record, "val").count)
     onset, rises = None, False

@@ -7,6 +7,7 @@ import math
 from fovea.diagnosis.reading import (
     BLOWN,
     STUCK,
+    is_a_look,
     is_ours,
     learns_well,
     listed,
@@ -250,7 +251,7 @@ def imbalance(record: Record) -> Suspicion | None:
     if recalls and accuracy is not None:
         if min(recalls) >= 0.5 * accuracy:
             return None
-        severity = "severe" if min(recalls) == 0 else "warning"
+        severity = "severe" if min(recalls) == 0 and not is_a_look(record) else "warning"
         seen = f", and of one class only {min(recalls):.0%} are recognised"
         evidence["lowest_class_accuracy"] = min(recalls)
     elif record.training.class_weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from fovea.diagnosis.reading import chance, is_at_chance, mentioned, split, standard_error
+from fovea.diagnosis.reading import chance, is_a_look, is_at_chance, mentioned, split, standard_error
 from fovea.diagnosis.record import EvaluationFacts, Record
 from fovea.diagnosis.rule import Rule, Suspicion
 from fovea.evaluation.intervals import accuracy_score
@@ -107,7 +107,7 @@ def test_too_small(record: Record) -> Suspicion | None:
     """The interval of the final figure is wider than most differences."""
     final = record.evaluation
     known = EvaluationFacts(split="test", count=split(record, "test").count)
-    count = final.count if final.count is not None else known.count
+    count = final.count if final.count is not None and final.split == "test" else known.count
     if count is None or count >= 100 or count == 0:
         return None
     right = round((final.accuracy if final.accuracy is not None else 0.8) * count)
@@ -128,7 +128,7 @@ def class_never_recognised(record: Record) -> Suspicion | None:
     """One class is always taken for others although the rest is learned."""
     final = record.evaluation
     recalls = final.class_accuracies
-    if not recalls or len(recalls) < 2 or not final.count or final.count < 10 * len(recalls):
+    if is_a_look(record) or not recalls or len(recalls) < 2 or not final.count or final.count < 10 * len(recalls):
         return None
     never = [place for place, value in enumerate(recalls) if value == 0]
     if not never:

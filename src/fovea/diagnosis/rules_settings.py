@@ -9,6 +9,7 @@ from fovea.diagnosis.reading import (
     STUCK,
     chance,
     has_layer,
+    is_a_look,
     is_ours,
     learned,
     learns_well,
@@ -119,7 +120,7 @@ def _rate_decayed(record: Record) -> bool:
 def batch_too_large(record: Record) -> Suspicion | None:
     """So few steps that training cannot get anywhere."""
     size, each, total = record.training.batch_size, steps_per_epoch(record), updates(record)
-    if size is None or each is None or total is None or learns_well(record):
+    if size is None or each is None or total is None or learns_well(record) or is_a_look(record):
         return None
     if size < 256 or each > 60 or total >= 500:
         return None
@@ -157,7 +158,13 @@ def batch_too_small(record: Record) -> Suspicion | None:
 def too_few_updates(record: Record) -> Suspicion | None:
     """A training that ends after a handful of steps."""
     total, share = updates(record), learned(record)
-    if total is None or total >= 200 or starts_from_trained_weights(record) or (share is not None and share >= 0.7):
+    if (
+        is_a_look(record)
+        or total is None
+        or total >= 200
+        or starts_from_trained_weights(record)
+        or (share is not None and share >= 0.7)
+    ):
         return None
     return Suspicion(
         {"steps": total, "epochs": record.training.epochs},
