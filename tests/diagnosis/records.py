@@ -1,4 +1,4 @@
-"""Records of healthy trainings, each with what a careless rule takes for a fault; and what to change to make them sick."""
+"""Records of healthy trainings, each with what a careless rule takes for a fault."""
 
 from __future__ import annotations
 
@@ -21,11 +21,23 @@ from fovea.diagnosis.record import (
 def images(count: int, **facts: Any) -> SplitFacts:
     """Images divided by 255, of ten equally large classes, shuffled where they are trained on."""
     known: dict[str, Any] = {
-        "shape": (28, 28, 1), "dtype": "float32", "minimum": 0.0, "maximum": 1.0, "mean": 0.13, "std": 0.31,
-        "num_values": 256, "constant_images": 0, "class_counts": (count // 10,) * 10, "num_classes": 10,
-        "label_kind": "integer", "label_minimum": 0, "label_maximum": 9, "longest_run": 4, "is_augmented": False,
+        "shape": (28, 28, 1),
+        "dtype": "float32",
+        "minimum": 0.0,
+        "maximum": 1.0,
+        "mean": 0.13,
+        "std": 0.31,
+        "num_values": 256,
+        "constant_images": 0,
+        "class_counts": (count // 10,) * 10,
+        "num_classes": 10,
+        "label_kind": "integer",
+        "label_minimum": 0,
+        "label_maximum": 9,
+        "longest_run": 4,
+        "is_augmented": False,
         "preprocessing": ("/255",),
-    }  # fmt: skip
+    }
     return SplitFacts(count=count, **(known | facts))
 
 
@@ -41,10 +53,19 @@ LAYERS = (
 )
 
 SIGNALS = tuple(
-    LayerSignals(name, gradient_norm=norm, weight_norm=5.0, update_ratio=2e-3, dead_fraction=0.1, zero_fraction=0.6,
-                 weight_std=0.08, is_constant=False, is_finite=True)
+    LayerSignals(
+        name,
+        gradient_norm=norm,
+        weight_norm=5.0,
+        update_ratio=2e-3,
+        dead_fraction=0.1,
+        zero_fraction=0.6,
+        weight_std=0.08,
+        is_constant=False,
+        is_finite=True,
+    )
     for name, norm in (("conv1", 0.2), ("conv2", 0.3), ("dense1", 0.2), ("dense2", 0.4))
-)  # fmt: skip
+)
 
 MNIST = Record(
     origin="keras",
@@ -56,13 +77,33 @@ MNIST = Record(
     },
     net=NetFacts(LAYERS, True, 10, "softmax", 225_034, 225_034),
     training=TrainingFacts(
-        framework="keras", optimizer="adam", learning_rate=0.001, batch_size=128, epochs=8,
-        loss="sparsecategoricalcrossentropy", from_logits=False, metrics=("accuracy",), validation_source="split",
-        chosen_by="last", num_fits=1, monitors=(), callbacks_made=(), callbacks_passed=(),
+        framework="keras",
+        optimizer="adam",
+        learning_rate=0.001,
+        batch_size=128,
+        epochs=8,
+        loss="sparsecategoricalcrossentropy",
+        from_logits=False,
+        metrics=("accuracy",),
+        validation_source="split",
+        chosen_by="last",
+        num_fits=1,
+        monitors=(),
+        callbacks_made=(),
+        callbacks_passed=(),
     ),
     batch=BatchFacts(
-        initial_loss=2.31, initial_accuracy=0.11, output_minimum=0.0, output_maximum=1.0, row_sum=1.0, first=SIGNALS,
-        last=SIGNALS, evaluation_repeats=True, mode_difference=0.02, zeroed_loss=3.1, real_loss=0.03,
+        initial_loss=2.31,
+        initial_accuracy=0.11,
+        output_minimum=0.0,
+        output_maximum=1.0,
+        row_sum=1.0,
+        first=SIGNALS,
+        last=SIGNALS,
+        evaluation_repeats=True,
+        mode_difference=0.02,
+        zeroed_loss=3.1,
+        real_loss=0.03,
     ),
     curves=CurveFacts(
         running_loss=(0.36, 0.12, 0.09, 0.07, 0.06, 0.05, 0.045, 0.04),
@@ -71,10 +112,16 @@ MNIST = Record(
         val_accuracy=(0.978, 0.985, 0.987, 0.989, 0.990, 0.990, 0.990, 0.991),
     ),
     evaluation=EvaluationFacts(
-        split="test", count=10_000, accuracy=0.991, loss=0.028, class_accuracies=(0.99,) * 10,
-        predicted_counts=(1_000,) * 10, majority_share=0.1, stored_accuracy=0.991,
+        split="test",
+        count=10_000,
+        accuracy=0.991,
+        loss=0.028,
+        class_accuracies=(0.99,) * 10,
+        predicted_counts=(1_000,) * 10,
+        majority_share=0.1,
+        stored_accuracy=0.991,
     ),
-)  # fmt: skip
+)
 
 
 def changed(record: Record = MNIST, **parts: Any) -> Record:
@@ -148,26 +195,39 @@ HEALTHY: dict[str, Record] = {
         changed(training={"optimizer": "sgd", "learning_rate": 11.5, "loss_reduction": "sum"})
     ),
     "validation above train because of dropout": changed(
-        curves={"running_accuracy": (0.55, 0.72, 0.80, 0.84, 0.86, 0.87, 0.878, 0.88),
-                "running_loss": (1.3, 0.9, 0.7, 0.6, 0.5, 0.45, 0.43, 0.42)},
+        curves={
+            "running_accuracy": (0.55, 0.72, 0.80, 0.84, 0.86, 0.87, 0.878, 0.88),
+            "running_loss": (1.3, 0.9, 0.7, 0.6, 0.5, 0.45, 0.43, 0.42),
+        },
     ),
     "validation above train because of augmentation": changed(
         net={"layers": tuple(layer for layer in LAYERS if layer.kind != "dropout")},
         train={"is_augmented": True},
         training={"augmentation": {"rotation_range": 10, "zoom_range": 0.1, "width_shift_range": 0.1}},
-        curves={"running_accuracy": (0.60, 0.80, 0.86, 0.89, 0.90, 0.91, 0.915, 0.92),
-                "running_loss": (1.2, 0.6, 0.45, 0.36, 0.33, 0.3, 0.28, 0.27)},
+        curves={
+            "running_accuracy": (0.60, 0.80, 0.86, 0.89, 0.90, 0.91, 0.915, 0.92),
+            "running_loss": (1.2, 0.6, 0.45, 0.36, 0.33, 0.3, 0.28, 0.27),
+        },
     ),
     "four epochs that converged": changed(
         training={"epochs": 4},
-        curves={"running_loss": (0.25, 0.07, 0.05, 0.04), "running_accuracy": (0.93, 0.979, 0.985, 0.988),
-                "val_loss": (0.06, 0.04, 0.035, 0.031), "val_accuracy": (0.982, 0.987, 0.989, 0.990)},
+        curves={
+            "running_loss": (0.25, 0.07, 0.05, 0.04),
+            "running_accuracy": (0.93, 0.979, 0.985, 0.988),
+            "val_loss": (0.06, 0.04, 0.035, 0.031),
+            "val_accuracy": (0.982, 0.987, 0.989, 0.990),
+        },
     ),
     "four epochs, as a program": without_curves(changed(training={"epochs": 4})),
     "fashion-mnist at 91.6 %": changed(
-        curves=SLOW, training={"epochs": 14},
-        evaluation={"accuracy": 0.916, "stored_accuracy": 0.916, "loss": 0.45,
-                    "class_accuracies": (0.87, 0.98, 0.86, 0.92, 0.87, 0.98, 0.74, 0.97, 0.98, 0.96)},
+        curves=SLOW,
+        training={"epochs": 14},
+        evaluation={
+            "accuracy": 0.916,
+            "stored_accuracy": 0.916,
+            "loss": 0.45,
+            "class_accuracies": (0.87, 0.98, 0.86, 0.92, 0.87, 0.98, 0.74, 0.97, 0.98, 0.96),
+        },
     ),
     "frozen first layers of trained weights": changed(
         net={"layers": _layers(conv1={"is_trainable": False}, conv2={"is_trainable": False})},
@@ -181,13 +241,18 @@ HEALTHY: dict[str, Record] = {
     "imbalanced but fine": changed(
         train={"class_counts": (20_000, 10_000, 8_000, 5_000, 4_000, 3_000, 2_000, 1_000, 600, 400)},
         test={"class_counts": (3_700, 1_850, 1_480, 925, 740, 555, 370, 185, 111, 84)},
-        evaluation={"class_accuracies": (0.99, 0.99, 0.98, 0.98, 0.97, 0.97, 0.96, 0.95, 0.91, 0.88),
-                    "majority_share": 0.37, "predicted_counts": (3_710, 1_850, 1_480, 925, 740, 555, 370, 180, 110, 80)},
+        evaluation={
+            "class_accuracies": (0.99, 0.99, 0.98, 0.98, 0.97, 0.97, 0.96, 0.95, 0.91, 0.88),
+            "majority_share": 0.37,
+            "predicted_counts": (3_710, 1_850, 1_480, 925, 740, 555, 370, 180, 110, 80),
+        },
     ),
     "label smoothing": changed(
         training={"label_smoothing": 0.1},
-        curves={"running_loss": (0.9, 0.62, 0.58, 0.56, 0.55, 0.545, 0.54, 0.54),
-                "val_loss": (0.6, 0.56, 0.55, 0.545, 0.54, 0.54, 0.54, 0.54)},
+        curves={
+            "running_loss": (0.9, 0.62, 0.58, 0.56, 0.55, 0.545, 0.54, 0.54),
+            "val_loss": (0.6, 0.56, 0.55, 0.545, 0.54, 0.54, 0.54, 0.54),
+        },
     ),
     "logits into a loss that wants them": changed(
         net={"last_activation": "linear", "layers": _layers(dense2={"activation": "linear"})},
@@ -195,21 +260,32 @@ HEALTHY: dict[str, Record] = {
         batch={"row_sum": None, "output_minimum": -9.0, "output_maximum": 12.0},
     ),
     "log-softmax and nll": changed(
-        net={"last_activation": "logsoftmax"}, training={"framework": "torch", "loss": "nll", "from_logits": False},
+        net={"last_activation": "logsoftmax"},
+        training={"framework": "torch", "loss": "nll", "from_logits": False},
         batch={"row_sum": None, "output_minimum": -14.0, "output_maximum": 0.0},
     ),
     "two classes with one sigmoid": changed(
         net={"output_units": 1, "last_activation": "sigmoid"},
         train={"class_counts": (27_000, 27_000), "num_classes": 2, "label_maximum": 1},
-        val={"class_counts": (3_000, 3_000)}, test={"class_counts": (5_000, 5_000)},
-        training={"loss": "binarycrossentropy"}, batch={"row_sum": None, "initial_loss": 0.69, "initial_accuracy": 0.5},
+        val={"class_counts": (3_000, 3_000)},
+        test={"class_counts": (5_000, 5_000)},
+        training={"loss": "binarycrossentropy"},
+        batch={"row_sum": None, "initial_loss": 0.69, "initial_accuracy": 0.5},
         evaluation={"class_accuracies": (0.99, 0.99), "predicted_counts": (5_000, 5_000), "majority_share": 0.5},
     ),
     "batch norm, then activation": changed(
-        net={"layers": (LayerFacts("c1", "conv2d", "linear", 32), LayerFacts("b1", "batchnormalization"),
-                        LayerFacts("r1", "activation", "relu"), LayerFacts("c2", "conv2d", "linear", 64),
-                        LayerFacts("p2", "maxpooling2d"), LayerFacts("r2", "activation", "relu"),
-                        LayerFacts("f", "flatten"), LayerFacts("d", "dense", "softmax", 10))},
+        net={
+            "layers": (
+                LayerFacts("c1", "conv2d", "linear", 32),
+                LayerFacts("b1", "batchnormalization"),
+                LayerFacts("r1", "activation", "relu"),
+                LayerFacts("c2", "conv2d", "linear", 64),
+                LayerFacts("p2", "maxpooling2d"),
+                LayerFacts("r2", "activation", "relu"),
+                LayerFacts("f", "flatten"),
+                LayerFacts("d", "dense", "softmax", 10),
+            )
+        },
     ),
     "raw pixels into a layer that scales": changed(
         train={"maximum": 255.0, "mean": 33.0, "std": 78.0, "preprocessing": ()},
@@ -227,8 +303,10 @@ HEALTHY: dict[str, Record] = {
         curves={"val_accuracy": (0.93, 0.97, 0.93, 0.97, 1.0, 0.97, 0.93, 0.97)},
     ),
     "an easy small set, well learned": changed(
-        train={"count": 400, "class_counts": (40,) * 10}, val={"count": 80, "class_counts": (8,) * 10},
-        test={"count": 200, "class_counts": (20,) * 10}, training={"epochs": 40, "batch_size": 32},
+        train={"count": 400, "class_counts": (40,) * 10},
+        val={"count": 80, "class_counts": (8,) * 10},
+        test={"count": 200, "class_counts": (20,) * 10},
+        training={"epochs": 40, "batch_size": 32},
         evaluation={"count": 200, "accuracy": 0.975, "stored_accuracy": 0.975, "predicted_counts": (20,) * 10},
     ),
     "fine-tuning with a small rate": without_curves(
@@ -237,12 +315,17 @@ HEALTHY: dict[str, Record] = {
     "large batches, many steps": changed(training={"batch_size": 1_024, "epochs": 30}),
     "a last layer that begins at zero": changed(
         net={"layers": _layers(dense2={"initializer": "zeros"})},
-        batch={"first": (*(replace(s, gradient_norm=0.0) for s in SIGNALS[:3]),
-                         replace(SIGNALS[3], is_constant=True, weight_std=0.0))},
+        batch={
+            "first": (
+                *(replace(s, gradient_norm=0.0) for s in SIGNALS[:3]),
+                replace(SIGNALS[3], is_constant=True, weight_std=0.0),
+            )
+        },
     ),
     "five seeds that agree": changed(evaluation={"seed_accuracies": (0.990, 0.991, 0.9905, 0.992, 0.9895)}),
     "cosine schedule, rising to the end": changed(
-        CIFAR, curves={"learning_rate": (0.1, 0.09, 0.08, 0.06, 0.05, 0.04, 0.02, 0.01, 0.005, 0.0)},
+        CIFAR,
+        curves={"learning_rate": (0.1, 0.09, 0.08, 0.06, 0.05, 0.04, 0.02, 0.01, 0.005, 0.0)},
         training={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9},
     ),
     "noisy validation": changed(
@@ -250,4 +333,4 @@ HEALTHY: dict[str, Record] = {
         curves={"val_accuracy": (0.95, 0.98, 0.96, 0.99, 0.965, 0.985, 0.975, 0.985)},
     ),
     "an unused library of nothing": Record("script", "empty.py"),
-}  # fmt: skip
+}

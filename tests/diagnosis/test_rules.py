@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +12,22 @@ import pytest
 from fovea.diagnosis.examine import as_finding, examine, most_important, suspicions
 from fovea.diagnosis.record import CurveFacts, LayerFacts, Mention, Record, SplitFacts
 from fovea.diagnosis.rules import RULES
+from fovea.diagnosis.rulesdoc import rewritten
 from tests.diagnosis.records import CIFAR, HEALTHY, LAYERS, MNIST, SIGNALS, changed, without_curves
 
 STUCK_CURVES = {
-    "running_loss": (2.31,) * 5, "running_accuracy": (0.101, 0.1, 0.099, 0.102, 0.1),
-    "val_loss": (2.31,) * 5, "val_accuracy": (0.1,) * 5,
-}  # fmt: skip
+    "running_loss": (2.31,) * 5,
+    "running_accuracy": (0.101, 0.1, 0.099, 0.102, 0.1),
+    "val_loss": (2.31,) * 5,
+    "val_accuracy": (0.1,) * 5,
+}
 STUCK_END = {
-    "accuracy": 0.1, "stored_accuracy": 0.1, "loss": 2.31, "class_accuracies": (1.0, *(0.0,) * 9),
+    "accuracy": 0.1,
+    "stored_accuracy": 0.1,
+    "loss": 2.31,
+    "class_accuracies": (1.0, *(0.0,) * 9),
     "predicted_counts": (10_000, *(0,) * 9),
-}  # fmt: skip
+}
 STUCK = changed(
     curves=STUCK_CURVES, evaluation=STUCK_END, training={"epochs": 5}, batch={"real_loss": 2.31, "zeroed_loss": 2.31}
 )
@@ -38,9 +45,11 @@ def curves(**values: Any) -> dict[str, Any]:
 
 
 P2_FIRST = {
-    "running_accuracy": (0.3584, 0.5131, 0.5721, 0.6080, 0.6385), "running_loss": (1.77, 1.38, 1.2, 1.1, 1.0),
-    "val_accuracy": (0.4489, 0.4365, 0.5118, 0.4997, 0.5321), "val_loss": (8.68, 8.97, 7.73, 7.96, 7.44),
-}  # fmt: skip
+    "running_accuracy": (0.3584, 0.5131, 0.5721, 0.6080, 0.6385),
+    "running_loss": (1.77, 1.38, 1.2, 1.1, 1.0),
+    "val_accuracy": (0.4489, 0.4365, 0.5118, 0.4997, 0.5321),
+    "val_loss": (8.68, 8.97, 7.73, 7.96, 7.44),
+}
 
 # id -> a record with that fault; the rule's finding must come first.
 SICK: dict[str, Record] = {
@@ -56,8 +65,17 @@ SICK: dict[str, Record] = {
         train={"class_counts": (50_000, *(440,) * 9)},
         evaluation={"class_accuracies": (0.999, *(0.3,) * 9), "majority_share": 0.9},
     ),
-    "leakage-duplicates": changed(data_findings=({"id": "shared-images", "severity": "warning", "evidence": {},
-                                                  "cause": "12 of 100 test images are training images.", "cure": "-"},)),
+    "leakage-duplicates": changed(
+        data_findings=(
+            {
+                "id": "shared-images",
+                "severity": "warning",
+                "evidence": {},
+                "cause": "12 of 100 test images are training images.",
+                "cure": "-",
+            },
+        )
+    ),
     "too-little-data": changed(
         train={"count": 80, "class_counts": (8,) * 10},
         curves=curves(running_accuracy=(0.3, 0.5, 0.6, 0.62, 0.62), val_accuracy=(0.3, 0.4, 0.5, 0.55, 0.55)),
@@ -72,15 +90,19 @@ SICK: dict[str, Record] = {
     "learning-rate-too-high": changed(STUCK, training={"optimizer": "adam", "learning_rate": 0.1}),
     "learning-rate-too-low": changed(STUCK, training={"optimizer": "sgd", "learning_rate": 1e-6}),
     "batch-too-large": changed(
-        CIFAR, training={"batch_size": 2_000, "epochs": 3},
+        CIFAR,
+        training={"batch_size": 2_000, "epochs": 3},
         curves=curves(running_accuracy=(0.15, 0.25, 0.32), val_accuracy=(0.2, 0.28, 0.34)),
         evaluation={"accuracy": 0.34, "stored_accuracy": 0.34},
     ),
     "batch-too-small": changed(
-        CIFAR, training={"batch_size": 2}, net={"layers": (*LAYERS[:1], LayerFacts("b", "batchnormalization"), *LAYERS[1:])}
+        CIFAR,
+        training={"batch_size": 2},
+        net={"layers": (*LAYERS[:1], LayerFacts("b", "batchnormalization"), *LAYERS[1:])},
     ),
-    "too-few-updates": changed(SCRIPT, train={"count": 3_000, "class_counts": (300,) * 10},
-                               training={"epochs": 1, "batch_size": 32}),
+    "too-few-updates": changed(
+        SCRIPT, train={"count": 3_000, "class_counts": (300,) * 10}, training={"epochs": 1, "batch_size": 32}
+    ),
     "weight-decay-too-high": changed(STUCK, training={"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.5}),
     "augmentation-extreme": changed(CIFAR, training={"augmentation": {"zoom_range": (2.0, 0.1)}}),
     "augmentation-in-radians": changed(training={"augmentation": {"rotation_range": 0.26}}),
@@ -98,9 +120,16 @@ SICK: dict[str, Record] = {
     "loss-mismatch": changed(STUCK, train={"label_kind": "one_hot", "label_width": 10}),
     "metric-mismatch": changed(training={"metrics": ("binary_accuracy",)}),
     "missing-activation": changed(
-        CIFAR, net={"layers": layers(conv1={"activation": "linear"}, conv2={"activation": "linear"},
-                                     dense1={"activation": "linear"}, pool1={"kind": "flatten"},
-                                     pool2={"kind": "dropout", "rate": 0.1})},
+        CIFAR,
+        net={
+            "layers": layers(
+                conv1={"activation": "linear"},
+                conv2={"activation": "linear"},
+                dense1={"activation": "linear"},
+                pool1={"kind": "flatten"},
+                pool2={"kind": "dropout", "rate": 0.1},
+            )
+        },
     ),
     "hidden-softmax": changed(STUCK, net={"layers": layers(dense1={"activation": "softmax"})}),
     "layer-not-connected": changed(
@@ -118,44 +147,60 @@ SICK: dict[str, Record] = {
     "no-gradient": changed(STUCK, batch={"first": (replace(SIGNALS[0], gradient_norm=0.0), *SIGNALS[1:])}),
     "missing-eval-mode": changed(batch={"evaluation_repeats": False}),
     "gradients-never-cleared": changed(STUCK, training={"gradients_cleared": False}),
-    "input-ignored": changed(CIFAR, curves=curves(), evaluation={"accuracy": None, "stored_accuracy": None},
-                             batch={"zeroed_loss": 1.5, "real_loss": 1.5}),
+    "input-ignored": changed(
+        CIFAR,
+        curves=curves(),
+        evaluation={"accuracy": None, "stored_accuracy": None},
+        batch={"zeroed_loss": 1.5, "real_loss": 1.5},
+    ),
     "loss-not-finite": changed(STUCK, curves={"running_loss": (2.3, math.nan)}),
     "saturated-softmax": changed(curves=P2_FIRST),
     "not-learning": changed(STUCK, evaluation={"predicted_counts": None}, batch={"zeroed_loss": None}),
     "training-unstable": changed(
-        CIFAR, curves={"running_accuracy": (0.4, 0.6, 0.3, 0.62, 0.35, 0.6, 0.33, 0.5, 0.2, 0.3),
-                       "val_accuracy": (0.4,) * 10},
+        CIFAR,
+        curves={"running_accuracy": (0.4, 0.6, 0.3, 0.62, 0.35, 0.6, 0.33, 0.5, 0.2, 0.3), "val_accuracy": (0.4,) * 10},
     ),
     "too-few-epochs": changed(
-        CIFAR, training={"epochs": 4}, curves=curves(running_accuracy=(0.2, 0.3, 0.4, 0.5), val_accuracy=(0.25, 0.34, 0.43, 0.52)),
+        CIFAR,
+        training={"epochs": 4},
+        curves=curves(running_accuracy=(0.2, 0.3, 0.4, 0.5), val_accuracy=(0.25, 0.34, 0.43, 0.52)),
     ),
     "underfitting": changed(
-        CIFAR, curves={"running_accuracy": (0.3, 0.33, 0.34, 0.345, 0.346), "val_accuracy": (0.3, 0.33, 0.34, 0.34, 0.34),
-                       "val_loss": (2.0, 1.9, 1.85, 1.84, 1.84)},
+        CIFAR,
+        curves={
+            "running_accuracy": (0.3, 0.33, 0.34, 0.345, 0.346),
+            "val_accuracy": (0.3, 0.33, 0.34, 0.34, 0.34),
+            "val_loss": (2.0, 1.9, 1.85, 1.84, 1.84),
+        },
         evaluation={"accuracy": 0.34, "stored_accuracy": 0.34, "class_accuracies": None},
     ),
     "overfitting": changed(
-        CIFAR, curves={"running_accuracy": (0.5, 0.7, 0.85, 0.93, 0.97, 0.99), "val_accuracy": (0.55, 0.66, 0.69, 0.68, 0.67, 0.66),
-                       "val_loss": (1.3, 1.0, 0.95, 1.1, 1.4, 1.8)},
+        CIFAR,
+        curves={
+            "running_accuracy": (0.5, 0.7, 0.85, 0.93, 0.97, 0.99),
+            "val_accuracy": (0.55, 0.66, 0.69, 0.68, 0.67, 0.66),
+            "val_loss": (1.3, 1.0, 0.95, 1.1, 1.4, 1.8),
+        },
         evaluation={"accuracy": 0.66, "stored_accuracy": 0.66},
     ),
-    "validation-above-train": changed(
-        curves={"train_accuracy": (0.5, 0.6, 0.7, 0.75, 0.78, 0.8, 0.8, 0.8)}
-    ),
+    "validation-above-train": changed(curves={"train_accuracy": (0.5, 0.6, 0.7, 0.75, 0.78, 0.8, 0.8, 0.8)}),
     "suspicious-success": changed(curves={"val_accuracy": (1.0,) * 8, "val_loss": (0.001,) * 8}),
     "constant-predictor": changed(STUCK, curves=curves(), batch={"zeroed_loss": None}),
     "no-better-than-constant": changed(
         STUCK, curves=curves(), batch={"zeroed_loss": None}, evaluation={"predicted_counts": (1_000,) * 10}
     ),
-    "test-at-chance": changed(evaluation={**STUCK_END, "predicted_counts": (1_000,) * 10, "class_accuracies": (0.1,) * 10}),
+    "test-at-chance": changed(
+        evaluation={**STUCK_END, "predicted_counts": (1_000,) * 10, "class_accuracies": (0.1,) * 10}
+    ),
     "order-mismatch": changed(evaluation={"stored_accuracy": 0.1}),
     "validation-test-gap": changed(evaluation={"accuracy": 0.7, "stored_accuracy": 0.7}),
     "test-too-small": changed(test={"count": 20}, evaluation={"count": 20, "accuracy": 0.85, "stored_accuracy": 0.85}),
-    "class-never-recognised": changed(evaluation={"class_accuracies": (*(0.99,) * 9, 0.0), "accuracy": 0.95, "stored_accuracy": 0.95}),
+    "class-never-recognised": changed(
+        evaluation={"class_accuracies": (*(0.99,) * 9, 0.0), "accuracy": 0.95, "stored_accuracy": 0.95}
+    ),
     "unstable-over-seeds": changed(evaluation={"seed_accuracies": (0.1, 0.97, 0.96)}),
     "test-opened-often": changed(evaluation={"test_looks": 60}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -173,7 +218,7 @@ def test_the_cause_comes_first(name: str) -> None:
 
 
 def test_every_rule_is_tried() -> None:
-    said = {id for id, rule in RULES.items() if rule.stage == "program"}
+    said = {name for name, rule in RULES.items() if rule.stage == "program"}
     assert set(SICK) | said == set(RULES)
 
 
@@ -236,3 +281,9 @@ def test_curves_that_are_too_short_or_broken_do_not_break_rules() -> None:
         )
         examine(replace(MNIST, curves=CurveFacts(**every)))
     examine(replace(MNIST, splits={"train": SplitFacts(count=0, class_counts=())}))
+
+
+def test_the_page_lists_every_rule_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert rewritten(page) == page  # else: python -m fovea.diagnosis.rulesdoc docs/doctor.md
+    assert all(f"`{name}`" in page for name in RULES)
