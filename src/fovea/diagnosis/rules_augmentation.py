@@ -110,23 +110,22 @@ def _shows_signs(record: Record) -> bool:
     return is_ours(record) and grey and len(classes) >= 10 and all(len(each) == 1 for each in classes)
 
 
-_NOTES = "field notes on diagnosis"
 AUGMENTATION_RULES = (
     Rule(
         "augmentation-extreme", "augmentation too strong", "severe", "settings", augmentation_extreme,
         "zoom factor below .3 or above 2, shifts above half, more than a full turn, shear above 60 degrees, brightness "
         "below .05 or above 4; a warning where the net learned",
-        "usual ranges", f"{_NOTES}, D15; a published program (docs/programs.md, P0)",
+        "usual ranges", "own bounds; a published program (docs/programs.md, P0)",
         ("underfitting", "validation-above-train", "too-few-epochs"),
     ),
     Rule(
         "augmentation-in-radians", "rotation in radians", "warning", "settings", augmentation_radians,
         "rotation_range between 0 and 2 pi, no multiple of a half", "1, 2.5 or 5 degrees, said on purpose",
-        f"{_NOTES}, D15",
+        "own bounds",
     ),
     Rule(
         "augmentation-breaks-labels", "augmentation changes the class", "warning", "settings",
         augmentation_breaks_labels, "flips, or rotation above 60 degrees, of digits or letters",
-        "photos, clothes, kana; sets that do not say what they show", f"{_NOTES}, D15",
+        "photos, clothes, kana; sets that do not say what they show", "own bounds",
     ),
 )  # fmt: skip

@@ -165,18 +165,17 @@ def input_ignored(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 BATCH_RULES = (
     Rule(
         "initial-loss-too-high", "first loss too high", "severe", "batch", initial_loss_too_high,
         "loss before the first step > 3 ln C + 1; a warning where the net learned",
-        "summed losses, class weights, trained weights", f"{_NOTES}, D3; Karpathy's recipe (2019)",
+        "summed losses, class weights, trained weights", "Karpathy, A Recipe for Training Neural Networks (2019); Karpathy's recipe (2019)",
         (*STUCK, *BLOWN[:4]),
     ),
     Rule(
         "dying-relu", "units always zero", "warning", "batch", dying_relu,
         "in one layer more than half of the units are 0 for every image of the sample; severe above 90 %",
-        "50 to 70 % zeros among all outputs, which is normal after relu", f"{_NOTES}, D11",
+        "50 to 70 % zeros among all outputs, which is normal after relu", "TheDeepChecker (TOSEM 2022), dead units",
     ),
     Rule(
         "vanishing-gradient", "gradients fade", "severe", "batch", vanishing_gradient,
@@ -192,12 +191,12 @@ BATCH_RULES = (
     Rule(
         "no-gradient", "no gradient reaches a layer", "severe", "batch", no_gradient,
         "a gradient of exactly 0 in a layer that is not frozen and not all dead, not learned well",
-        "frozen layers", f"{_NOTES}, D7", STUCK,
+        "frozen layers", "AutoTrainer (ICSE 2021), gradients", STUCK,
     ),
     Rule(
         "missing-eval-mode", "evaluation in training mode", "severe", "batch", missing_eval_mode,
         "two passes over the same images in evaluation differ; or (a warning) eval() is never called",
-        "nets without dropout and batch normalization; differences of rounding", f"{_NOTES}, T12",
+        "nets without dropout and batch normalization; differences of rounding", "PyTorch's documentation of Module.eval",
     ),
     Rule(
         "gradients-never-cleared", "gradients add up over the steps", "severe", "batch", gradients_never_cleared,
@@ -207,6 +206,6 @@ BATCH_RULES = (
     Rule(
         "input-ignored", "the input makes no difference", "severe", "batch", input_ignored,
         "loss on zeroed images <= 1.02 times that on real ones, not learned well",
-        "nets that learned", f"{_NOTES}, D6; TheDeepChecker", STUCK[:3],
+        "nets that learned", "TheDeepChecker (TOSEM 2022), zeroed inputs; TheDeepChecker", STUCK[:3],
     ),
 )  # fmt: skip

@@ -229,7 +229,6 @@ def suspicious_success(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 CURVE_RULES = (
     Rule(
         "loss-not-finite", "NaN or infinity", "severe", "curve", loss_not_finite,
@@ -245,7 +244,7 @@ CURVE_RULES = (
     Rule(
         "not-learning", "nothing is learned", "severe", "curve", not_learning,
         "2 epochs and 60 steps, best accuracy within 2.5 standard errors + .5 points of the most frequent class",
-        "imbalanced sets (chance is the largest class's share)", f"{_NOTES}, section 2.1", STUCK[1:],
+        "imbalanced sets (chance is the largest class's share)", "Wilson (1927)", STUCK[1:],
     ),
     Rule(
         "training-unstable", "training falls back", "warning", "curve", training_unstable,
@@ -257,28 +256,28 @@ CURVE_RULES = (
         "too-few-epochs", "stopped while it improved", "warning", "curve", too_few_epochs,
         "training accuracy rose in both of the last 2 epochs, by 2 points, and validation by 1; one of them by 2 "
         "(beyond noise) or training by 4",
-        "4-epoch trainings that converged; more than 97 % of the way learned", f"{_NOTES}, D12",
+        "4-epoch trainings that converged; more than 97 % of the way learned", "own bound on the last epochs' gain",
     ),
     Rule(
         "underfitting", "training images not learned", "warning", "curve", underfitting,
         "4 epochs; less than 60 % of the way from chance on training images, gaining at most 2 points in 2 epochs, "
         "validation not more than 5 points below",
-        "hard data; curves that still rise", f"{_NOTES}, section 3",
+        "hard data; curves that still rise", "own bound",
     ),
     Rule(
         "overfitting", "overfitting", "warning", "curve", overfitting,
         "val_loss above 1.05 times its least for the last 3 epochs, with val_accuracy fallen by a point beyond noise "
         "or 10 points below training; or 15 points below without",
-        "rising val_loss with steady accuracy; gaps of 1 to 3 points", f"{_NOTES}, D13",
+        "rising val_loss with steady accuracy; gaps of 1 to 3 points", "SageMaker Debugger, Overfit, tightened",
     ),
     Rule(
         "validation-above-train", "validation above training", "warning", "curve", validation_above_train,
         "by 5 points and 3 standard errors, both measured without dropout and augmentation",
-        "running training figures beside dropout or augmentation", f"{_NOTES}, D14 and T21",
+        "running training figures beside dropout or augmentation", "UMLAUT's rule, with both measured alike",
     ),
     Rule(
         "suspicious-success", "too good too soon", "note", "curve", suspicious_success,
         "99.95 % after the first epoch of at most 500 steps, of 500 validation images and more",
-        "trained weights; small sets", f"{_NOTES}, T21",
+        "trained weights; small sets", "own bound",
     ),
 )  # fmt: skip

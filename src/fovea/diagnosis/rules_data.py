@@ -324,54 +324,54 @@ def numeric_names_sorted_as_text(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 DATA_RULES = (
     Rule(
         "inputs-not-scaled", "inputs not scaled", "severe", "data", inputs_not_scaled,
         "training values: least >= 0 and greatest > 20, or spread > 10; a warning where the net learned all the same",
         "standardised inputs (-3 to 3), a first layer that scales or normalises",
-        f"{_NOTES}, D1; TheDeepChecker's input check, loosened", (*STUCK, *BLOWN, "vanishing-gradient", "no-gradient"),
+        "own bound (UMLAUT's -1 to 1 flags standardised inputs)",
+        (*STUCK, *BLOWN, "vanishing-gradient", "no-gradient"),
     ),
     Rule(
         "inputs-scaled-twice", "inputs scaled twice", "severe", "data", inputs_scaled_twice,
         "training values: least >= 0 and greatest < 0.02",
-        "a first layer that scales or normalises", f"{_NOTES}, D1", (*STUCK, "vanishing-gradient"),
+        "a first layer that scales or normalises", "own bound", (*STUCK, "vanishing-gradient"),
     ),
     Rule(
         "inputs-constant", "inputs all alike", "severe", "data", inputs_constant,
         "one value in all training images; or two in whole numbers that were divided",
-        "binary images", f"{_NOTES}, D2", (*STUCK, "vanishing-gradient", "no-gradient", "blank-images"),
+        "binary images", "own bound", (*STUCK, "vanishing-gradient", "no-gradient", "blank-images"),
     ),
     Rule(
         "preparation-differs", "training and evaluation prepared differently", "severe", "data", preparation_differs,
         "greatest values differ 20 times; or (from 30 images on) means by a spread, spreads by a factor of 2, red and "
         "blue change places; or a program scales them differently",
         "other sizes of crop, augmentation in training alone, another spelling of the same range",
-        f"{_NOTES}, T10; a question on CIFAR-10 (docs/programs.md, P2)",
+        "own check; a question on CIFAR-10 (docs/programs.md, P2)",
         ("saturated-softmax", "overfitting", "validation-test-gap", "test-at-chance", "validation-above-train"),
     ),
     Rule(
         "validation-augmented", "augmentation on validation or test", "warning", "data", validation_augmented,
         "validation or test images are changed at random",
-        "averaged views of the final answers (test-time augmentation)", f"{_NOTES}, T11",
+        "averaged views of the final answers (test-time augmentation)", "own check",
         ("validation-test-gap",),
     ),
     Rule(
         "data-sorted", "images sorted by class", "severe", "data", data_sorted,
         "not shuffled, or cut for validation first, and a run of one label longer than 3 times what chance gives plus "
         "10 and a fifth of the largest class",
-        "long runs of a class that most images belong to; sorted files that are shuffled", f"{_NOTES}, T16",
+        "long runs of a class that most images belong to; sorted files that are shuffled", "own check",
         (*STUCK, "not-shuffled", "training-unstable", "overfitting"),
     ),
     Rule(
         "not-shuffled", "training images not shuffled", "warning", "data", not_shuffled,
         "shuffling is off and the order is not known",
-        "images known to stand mixed; nets that learned", f"{_NOTES}, T16",
+        "images known to stand mixed; nets that learned", "own check",
     ),
     Rule(
         "class-missing", "a class without images", "severe", "data", class_missing,
         "a class with 0 images in training; or in validation or test of 10 images a class and more",
-        "small validation or test parts", f"{_NOTES}, T15", ("class-never-recognised",),
+        "small validation or test parts", "own check", ("class-never-recognised",),
     ),
     Rule(
         "imbalance", "rare classes not learned", "warning", "data", imbalance,
@@ -383,20 +383,20 @@ DATA_RULES = (
     Rule(
         "leakage-duplicates", "trained on what is measured on", "severe", "data", leakage,
         "validation or test images that are training images, pixel by pixel",
-        "similar images that are not the same", f"{_NOTES}, T7", ("suspicious-success",),
+        "similar images that are not the same", "own check", ("suspicious-success",),
     ),
     Rule(
         "too-little-data", "too few images", "warning", "data", too_little_data,
         "fewer than 50 training images a class (a warning below 20) and less than 80 % of the way from chance learned",
-        "small sets that are learned; trained weights to start from", f"{_NOTES}, D20",
+        "small sets that are learned; trained weights to start from", "own bound",
     ),
     Rule(
         "blank-images", "blank images", "warning", "data", blank_images,
         "1 % of the training images, and 3 of them, have one value",
-        "single blank images", f"{_NOTES}, D2",
+        "single blank images", "own bound",
     ),
     Rule(
         "class-names-sorted-as-text", "class names sorted as text", "note", "data", numeric_names_sorted_as_text,
-        "11 and more names, all numbers, in the order of text", "a model that keeps its names", f"{_NOTES}, T14",
+        "11 and more names, all numbers, in the order of text", "a model that keeps its names", "own check",
     ),
 )  # fmt: skip

@@ -182,33 +182,32 @@ def test_opened_often(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 EVALUATION_RULES = (
     Rule(
         "constant-predictor", "one answer for all", "severe", "evaluation", constant_predictor,
         "99 % of 20 and more held-back images are given one class", "sets of which one class holds 95 %",
-        f"{_NOTES}, T3", ("no-better-than-constant", "class-never-recognised"),
+        "own bound", ("no-better-than-constant", "class-never-recognised"),
     ),
     Rule(
         "no-better-than-constant", "no better than a constant answer", "warning", "evaluation",
         no_better_than_constant, "Wilson's lower bound <= share of the most frequent class",
-        "fewer than 20 images", f"{_NOTES}, T2", ("class-never-recognised",),
+        "fewer than 20 images", "Wilson (1927)", ("class-never-recognised",),
     ),
     Rule(
         "test-at-chance", "good on validation, chance on test", "severe", "evaluation", test_at_chance,
         "validation 30 % of the way from chance, the test within 2.5 standard errors + .5 points of chance",
-        "nets that validation shows at chance too", f"{_NOTES}, T13 and T14",
+        "nets that validation shows at chance too", "own check",
         ("validation-test-gap", "no-better-than-constant", "class-never-recognised"),
     ),
     Rule(
         "order-mismatch", "labels and predictions in different order", "severe", "evaluation", order_mismatch,
         "stored predictions give another accuracy (by .5 points and 2 images); or a program predicts a shuffled source",
-        "rounding; sources that do not shuffle", f"{_NOTES}, T13",
+        "rounding; sources that do not shuffle", "own check",
         ("test-at-chance", "validation-test-gap"),
     ),
     Rule(
         "validation-test-gap", "test far below validation", "warning", "evaluation", validation_test_gap,
-        "by 10 points and 3 standard errors of both", "small sets", f"{_NOTES}, sections 2.4 and 2.5",
+        "by 10 points and 3 standard errors of both", "small sets", "Barz and Denzler, arXiv 1902.00423, on duplicates",
     ),
     Rule(
         "test-too-small", "too few test images to tell", "warning", "evaluation", test_too_small,
@@ -218,16 +217,16 @@ EVALUATION_RULES = (
     Rule(
         "class-never-recognised", "a class never recognised", "warning", "evaluation", class_never_recognised,
         "accuracy 0 of a class, with 10 images a class on average", "classes without images there",
-        f"{_NOTES}, D17",
+        "SageMaker Debugger, ClassImbalance",
     ),
     Rule(
         "unstable-over-seeds", "luck of the seed", "severe", "evaluation", unstable_over_seeds,
         "of 3 seeds and more some below 20 % and some above 50 % of the way from chance; a note where the shown figure "
         "is 3 standard deviations and a point from the mean of 5 and more",
-        "ordinary spread", f"{_NOTES}, D19",
+        "ordinary spread", "Picard, arXiv 2109.08203; Bouthillier et al., arXiv 2103.03098",
     ),
     Rule(
         "test-opened-often", "test set opened often", "note", "evaluation", test_opened_often,
-        "more than 20 looks in the ledger", "single looks", f"{_NOTES}, T6",
+        "more than 20 looks in the ledger", "single looks", "Recht et al. (2019), on test sets used again and again",
     ),
 )  # fmt: skip

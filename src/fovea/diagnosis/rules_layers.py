@@ -144,22 +144,21 @@ def filters_shrink(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 LAYER_RULES = (
     Rule(
         "layer-not-connected", "layers made and not used", "warning", "settings", layer_not_connected,
         "a layer that the forward pass never reaches", "branches that depend on the input",
-        f"{_NOTES}, D8; a published program (docs/programs.md, P0)",
+        "own check: what is made against what is used; a published program (docs/programs.md, P0)",
     ),
     Rule(
         "layer-not-in-optimizer", "weights not given to the optimizer", "severe", "settings", layer_not_in_optimizer,
-        "a layer that can be trained and is not in the optimizer", "frozen layers, said on purpose", f"{_NOTES}, D8",
+        "a layer that can be trained and is not in the optimizer", "frozen layers, said on purpose", "own check: what is made against what is used",
         ("no-gradient", "underfitting"),
     ),
     Rule(
         "frozen-by-mistake", "layers frozen", "warning", "settings", frozen_by_mistake,
         "no trainable weight at all, or the last layer frozen (severe); a frozen layer after an open one",
-        "first layers frozen; freezing that the program says; trained weights", f"{_NOTES}, D7",
+        "first layers frozen; freezing that the program says; trained weights", "AutoTrainer (ICSE 2021), gradients",
         (*STUCK, "no-gradient"),
     ),
     Rule(
@@ -171,7 +170,7 @@ LAYER_RULES = (
     Rule(
         "dropout-misuse", "dropout too strong or on the answers", "warning", "settings", dropout_misuse,
         "rate above .5 after a convolution, above .7 elsewhere (severe from .85); after the last layer (severe)",
-        ".5 before dense layers", f"{_NOTES}, D16", ("underfitting", "too-few-epochs", "not-learning"),
+        ".5 before dense layers", "UMLAUT, dropout above .5, loosened", ("underfitting", "too-few-epochs", "not-learning"),
     ),
     Rule(
         "filters-shrink", "filters shrink with depth", "note", "settings", filters_shrink,

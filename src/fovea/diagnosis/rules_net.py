@@ -249,12 +249,11 @@ def hidden_softmax(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 NET_RULES = (
     Rule(
         "doubled-softmax", "softmax twice", "severe", "settings", doubled_softmax,
         "the loss applies a softmax and the net ends in one (or its rows are >= 0 and sum to 1 within 1e-4)",
-        "log-softmax before NLL; a loss that expects probabilities", f"{_NOTES}, D4",
+        "log-softmax before NLL; a loss that expects probabilities", "TheDeepChecker (TOSEM 2022), outputs against loss",
         ("too-few-epochs", "underfitting"),
     ),
     Rule(
@@ -272,13 +271,13 @@ NET_RULES = (
     Rule(
         "wrong-output-units", "wrong number of outputs", "severe", "settings", wrong_output_units,
         "outputs other than the one-hot width, fewer than classes, more than 20 times as many, or softmax over one",
-        "one sigmoid unit for two classes; a wide head of a trained net", f"{_NOTES}, D4",
+        "one sigmoid unit for two classes; a wide head of a trained net", "TheDeepChecker (TOSEM 2022), outputs against loss",
         (*STUCK, "metric-mismatch", "missing-softmax"),
     ),
     Rule(
         "labels-out-of-range", "labels off by one or out of range", "severe", "settings", labels_out_of_range,
         "an integer label below 0, or not below the number of outputs",
-        "an unused output 0", f"{_NOTES}, T15", STUCK,
+        "an unused output 0", "own check", STUCK,
     ),
     Rule(
         "loss-mismatch", "loss does not fit the labels", "severe", "settings", loss_mismatch,
@@ -290,7 +289,7 @@ NET_RULES = (
     Rule(
         "metric-mismatch", "metric does not fit", "warning", "settings", metric_mismatch,
         "binary accuracy with more than 2 outputs; categorical with class numbers; sparse with one-hot",
-        '"accuracy", which Keras resolves by the loss', f"{_NOTES}, T20",
+        '"accuracy", which Keras resolves by the loss', "own check",
     ),
     Rule(
         "missing-activation", "hidden layers without activation", "severe", "settings", missing_activation,

@@ -299,14 +299,13 @@ def label_smoothing_too_high(record: Record) -> Suspicion | None:
     )
 
 
-_NOTES = "field notes on diagnosis"
 SETTINGS_RULES = (
     Rule(
         "learning-rate-too-high", "learning rate too high", "warning", "settings", learning_rate_too_high,
         "by optimizer, not learned well: adam, rmsprop from .01, sgd from .5 (with momentum .25), adagrad .5, adadelta "
         "10; or above the usual and a median step of > 10 % of the weights. Severe from five times that, or where less "
         "than half is learned",
-        "Adadelta at 1, SGD at .1, summed losses, nets that learned", f"{_NOTES}, D9 and D10; TheDeepChecker's steps",
+        "Adadelta at 1, SGD at .1, summed losses, nets that learned", "own table of rates; TheDeepChecker (TOSEM 2022), size of steps; TheDeepChecker's steps",
         (*STUCK, *BLOWN),
     ),
     Rule(
@@ -314,7 +313,7 @@ SETTINGS_RULES = (
         "by optimizer, not learned well: adam, rmsprop up to 1e-5, sgd 1e-4, adagrad .001, adadelta .05; or below the "
         "usual and a median step of < .01 % of the weights",
         "fine-tuning of trained weights, a rate that was lowered on the way, nets that learned",
-        f"{_NOTES}, D9 and D10; Keras 3's default .001 for Adadelta, whose paper has 1", STUCK,
+        "own table of rates; TheDeepChecker (TOSEM 2022), size of steps; Keras 3's default .001 for Adadelta, whose paper has 1", STUCK,
     ),
     Rule(
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
@@ -325,12 +324,12 @@ SETTINGS_RULES = (
     Rule(
         "batch-too-small", "batch too small", "warning", "settings", batch_too_small,
         "batches below 8 with batch normalization, or of 1 or 2, not learned well",
-        "fewer than 100 images; nets that learned", f"{_NOTES}, D18", ("training-unstable",),
+        "fewer than 100 images; nets that learned", "own bound", ("training-unstable",),
     ),
     Rule(
         "too-few-updates", "too few steps", "warning", "settings", too_few_updates,
         "fewer than 200 steps in all, and less than 70 % of the way from chance learned",
-        "short trainings that converge; trained weights", f"{_NOTES}, D12", ("too-few-epochs", "underfitting"),
+        "short trainings that converge; trained weights", "own bound on the last epochs' gain", ("too-few-epochs", "underfitting"),
     ),
     Rule(
         "weight-decay-too-high", "weight decay too strong", "warning", "settings", weight_decay_too_high,
@@ -340,12 +339,12 @@ SETTINGS_RULES = (
     Rule(
         "test-set-chooses", "chosen by the test set", "warning", "settings", test_chooses,
         "test images as validation images (a note; a warning where stopping or choosing watches them)",
-        "validation cut off train", f"{_NOTES}, T6",
+        "validation cut off train", "Recht et al. (2019), on test sets used again and again",
     ),
     Rule(
         "fit-twice", "trained twice without a fresh start", "warning", "settings", fit_twice,
         "fit called more than once on the same weights; or an accuracy 35 points above chance before the first step",
-        "trained weights on purpose", f"{_NOTES}, T17; a published program (docs/programs.md, P0)",
+        "trained weights on purpose", "own check; a published program (docs/programs.md, P0)",
     ),
     Rule(
         "callback-not-passed", "a callback is made and never passed", "warning", "settings", callback_not_passed,
