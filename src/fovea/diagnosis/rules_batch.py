@@ -169,7 +169,7 @@ BATCH_RULES = (
     Rule(
         "initial-loss-too-high", "first loss too high", "severe", "batch", initial_loss_too_high,
         "loss before the first step > 3 ln C + 1; a warning where the net learned",
-        "summed losses, class weights, trained weights", "Karpathy, A Recipe for Training Neural Networks (2019); Karpathy's recipe (2019)",
+        "summed losses, class weights, trained weights", "Karpathy, A Recipe for Training Neural Networks (2019)",
         (*STUCK, *BLOWN[:4]),
     ),
     Rule(
@@ -196,7 +196,8 @@ BATCH_RULES = (
     Rule(
         "missing-eval-mode", "evaluation in training mode", "severe", "batch", missing_eval_mode,
         "two passes over the same images in evaluation differ; or (a warning) eval() is never called",
-        "nets without dropout and batch normalization; differences of rounding", "PyTorch's documentation of Module.eval",
+        "nets without dropout and batch normalization; differences of rounding",
+        "PyTorch's documentation of Module.eval",
     ),
     Rule(
         "gradients-never-cleared", "gradients add up over the steps", "severe", "batch", gradients_never_cleared,
@@ -206,6 +207,6 @@ BATCH_RULES = (
     Rule(
         "input-ignored", "the input makes no difference", "severe", "batch", input_ignored,
         "loss on zeroed images <= 1.02 times that on real ones, not learned well",
-        "nets that learned", "TheDeepChecker (TOSEM 2022), zeroed inputs; TheDeepChecker", STUCK[:3],
+        "nets that learned", "TheDeepChecker (TOSEM 2022), zeroed inputs", STUCK[:3],
     ),
 )  # fmt: skip

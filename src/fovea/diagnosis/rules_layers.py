@@ -152,7 +152,8 @@ LAYER_RULES = (
     ),
     Rule(
         "layer-not-in-optimizer", "weights not given to the optimizer", "severe", "settings", layer_not_in_optimizer,
-        "a layer that can be trained and is not in the optimizer", "frozen layers, said on purpose", "own check: what is made against what is used",
+        "a layer that can be trained and is not in the optimizer", "frozen layers, said on purpose",
+        "own check: what is made against what is used",
         ("no-gradient", "underfitting"),
     ),
     Rule(
@@ -170,7 +171,8 @@ LAYER_RULES = (
     Rule(
         "dropout-misuse", "dropout too strong or on the answers", "warning", "settings", dropout_misuse,
         "rate above .5 after a convolution, above .7 elsewhere (severe from .85); after the last layer (severe)",
-        ".5 before dense layers", "UMLAUT, dropout above .5, loosened", ("underfitting", "too-few-epochs", "not-learning"),
+        ".5 before dense layers", "UMLAUT, dropout above .5, loosened",
+        ("underfitting", "too-few-epochs", "not-learning"),
     ),
     Rule(
         "filters-shrink", "filters shrink with depth", "note", "settings", filters_shrink,

@@ -253,7 +253,8 @@ NET_RULES = (
     Rule(
         "doubled-softmax", "softmax twice", "severe", "settings", doubled_softmax,
         "the loss applies a softmax and the net ends in one (or its rows are >= 0 and sum to 1 within 1e-4)",
-        "log-softmax before NLL; a loss that expects probabilities", "TheDeepChecker (TOSEM 2022), outputs against loss",
+        "log-softmax before NLL; a loss that expects probabilities",
+        "TheDeepChecker (TOSEM 2022), outputs against loss",
         ("too-few-epochs", "underfitting"),
     ),
     Rule(
@@ -271,7 +272,8 @@ NET_RULES = (
     Rule(
         "wrong-output-units", "wrong number of outputs", "severe", "settings", wrong_output_units,
         "outputs other than the one-hot width, fewer than classes, more than 20 times as many, or softmax over one",
-        "one sigmoid unit for two classes; a wide head of a trained net", "TheDeepChecker (TOSEM 2022), outputs against loss",
+        "one sigmoid unit for two classes; a wide head of a trained net",
+        "TheDeepChecker (TOSEM 2022), outputs against loss",
         (*STUCK, "metric-mismatch", "missing-softmax"),
     ),
     Rule(

@@ -305,7 +305,7 @@ SETTINGS_RULES = (
         "by optimizer, not learned well: adam, rmsprop from .01, sgd from .5 (with momentum .25), adagrad .5, adadelta "
         "10; or above the usual and a median step of > 10 % of the weights. Severe from five times that, or where less "
         "than half is learned",
-        "Adadelta at 1, SGD at .1, summed losses, nets that learned", "own table of rates; TheDeepChecker (TOSEM 2022), size of steps; TheDeepChecker's steps",
+        "Adadelta at 1, SGD at .1, summed losses, nets that learned", "own table of rates; TheDeepChecker (TOSEM 2022), size of steps",
         (*STUCK, *BLOWN),
     ),
     Rule(
@@ -313,7 +313,8 @@ SETTINGS_RULES = (
         "by optimizer, not learned well: adam, rmsprop up to 1e-5, sgd 1e-4, adagrad .001, adadelta .05; or below the "
         "usual and a median step of < .01 % of the weights",
         "fine-tuning of trained weights, a rate that was lowered on the way, nets that learned",
-        "own table of rates; TheDeepChecker (TOSEM 2022), size of steps; Keras 3's default .001 for Adadelta, whose paper has 1", STUCK,
+        "own table of rates; Keras 3's default .001 for Adadelta, whose paper has 1",
+        STUCK,
     ),
     Rule(
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
@@ -329,7 +330,8 @@ SETTINGS_RULES = (
     Rule(
         "too-few-updates", "too few steps", "warning", "settings", too_few_updates,
         "fewer than 200 steps in all, and less than 70 % of the way from chance learned",
-        "short trainings that converge; trained weights", "own bound on the last epochs' gain", ("too-few-epochs", "underfitting"),
+        "short trainings that converge; trained weights", "own bound on the last epochs' gain",
+        ("too-few-epochs", "underfitting"),
     ),
     Rule(
         "weight-decay-too-high", "weight decay too strong", "warning", "settings", weight_decay_too_high,
