@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from fovea.diagnosis.record import LayerFacts, Mention, Record, SplitFacts
 
@@ -163,3 +164,12 @@ def update_ratios(record: Record) -> list[float]:
     """Size of a step over the size of the weights, a layer: late in training, else at its beginning."""
     late = [signals.update_ratio for signals in record.batch.last if signals.update_ratio]
     return late or [signals.update_ratio for signals in record.batch.first if signals.update_ratio]
+
+
+def usual_augmentation(record: Record) -> dict[str, Any]:
+    """Settings of a mild augmentation: with flips for colour, with small turns for grey images."""
+    names = {"width_shift_range": 0.1, "height_shift_range": 0.1}
+    shape = split(record, "train").shape
+    if shape is not None and shape[-1] == 3:
+        return {**names, "horizontal_flip": True}
+    return {**names, "rotation_range": 10.0, "zoom_range": 0.1}

@@ -9,20 +9,21 @@ from fovea.diagnosis.reading import is_ours, learns_well, listed, split
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rule import Rule, Suspicion
 
+_NONE = {"brightness_range": None, "zoom_range": 0.1, "rotation_range": 10.0}  # in place of what goes too far
 _DIGIT_SETS = ("mnist", "digit", "emnist", "svhn", "letters")
 
 
 def augmentation_extreme(record: Record) -> Suspicion | None:
     """Augmentation that leaves nothing to recognise."""
     given = record.training.augmentation or {}
-    said = [words for name, value in given.items() if (words := _extreme(name, value, record)) is not None]
-    if not said:
+    extreme = {name: words for name, value in given.items() if (words := _extreme(name, value, record)) is not None}
+    if not extreme:
         return None
     return Suspicion(
-        {name: _plain(value) for name, value in given.items() if _extreme(name, value, record) is not None},
-        f"The augmentation goes too far: {'; '.join(said)}.",
+        {name: _plain(given[name]) for name in extreme},
+        f"The augmentation goes too far: {'; '.join(extreme.values())}.",
         "Start with rotation 10 degrees, shifts .1, zoom .1, and look at a few augmented images.",
-        {"augmentation": "none"} if is_ours(record) else None,
+        {name: _NONE.get(name, 0.0) for name in extreme} if is_ours(record) else None,
         record.line_of("training.augmentation"),
         0.75,
         "warning" if learns_well(record) else "severe",
@@ -88,11 +89,12 @@ def augmentation_breaks_labels(record: Record) -> Suspicion | None:
     said += [] if turned is None else [f"rotation by up to {turned:g} degrees"]
     if not said:
         return None
+    remedy = dict.fromkeys(("horizontal_flip", "vertical_flip"), False) | ({"rotation_range": 10.0} if turned else {})
     return Suspicion(
         {name: given[name] for name in ("horizontal_flip", "vertical_flip", "rotation_range") if given.get(name)},
         f"{listed(said).capitalize()} turns signs into others (6 and 9, 2 and 5): the labels no longer fit the images.",
         "Leave flips and large rotations out for digits and letters.",
-        {"augmentation": "digits"} if is_ours(record) else None,
+        remedy if is_ours(record) else None,
         record.line_of("training.augmentation"),
         0.8,
     )

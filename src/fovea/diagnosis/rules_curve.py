@@ -21,6 +21,7 @@ from fovea.diagnosis.reading import (
     starts_from_trained_weights,
     train_accuracies,
     updates,
+    usual_augmentation,
 )
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rule import Rule, Suspicion
@@ -186,7 +187,7 @@ def overfitting(record: Record) -> Suspicion | None:
         f"Overfitting{since}: {trained[-1]:.1%} of the training images are right and {held[-1]:.1%} of the validation "
         "images.",
         "Augment, add dropout or weight decay, stop early (patience 3), or gather more images.",
-        {"augmentation": "auto", "patience": 3} if is_ours(record) else None,
+        usual_augmentation(record) if is_ours(record) else None,
         weight=0.5,
     )
 

@@ -14,6 +14,7 @@ from fovea.diagnosis.reading import (
     num_classes,
     split,
     used_layers,
+    usual_augmentation,
 )
 from fovea.diagnosis.record import Record, SplitFacts
 from fovea.diagnosis.rule import Rule, Suspicion
@@ -290,7 +291,7 @@ def too_little_data(record: Record) -> Suspicion | None:
         {"count": train.count, "classes": classes},
         f"{train.count:,} training images of {classes} classes are few: the net learns them by heart.",
         "Gather more images, augment them, or start from trained weights.",
-        {"augmentation": "auto"} if is_ours(record) else None,
+        usual_augmentation(record) if is_ours(record) else None,
         weight=0.4,
         severity="warning" if train.count < 20 * classes else "note",
     )

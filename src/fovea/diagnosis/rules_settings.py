@@ -305,7 +305,8 @@ SETTINGS_RULES = (
         "by optimizer, not learned well: adam, rmsprop from .01, sgd from .5 (with momentum .25), adagrad .5, adadelta "
         "10; or above the usual and a median step of > 10 % of the weights. Severe from five times that, or where less "
         "than half is learned",
-        "Adadelta at 1, SGD at .1, summed losses, nets that learned", "own table of rates; TheDeepChecker (TOSEM 2022), size of steps",
+        "Adadelta at 1, SGD at .1, summed losses, nets that learned",
+        "own table of rates; TheDeepChecker (TOSEM 2022), size of steps",
         (*STUCK, *BLOWN),
     ),
     Rule(
