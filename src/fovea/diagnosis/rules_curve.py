@@ -201,7 +201,9 @@ def validation_above_train(record: Record) -> Suspicion | None:
         own = () if augmented or len(held) < 3 else curves.running_accuracy
     if not held or not own or not is_finite(held) or not is_finite(own):
         return None
-    gap = held[-1] - own[-1]
+    gap, floor = held[-1] - own[-1], chance(record)
+    if floor is not None and own[-1] < floor + 0.3 * (1 - floor):
+        return None  # hardly anything is learned yet
     if gap <= max(0.05, 3 * standard_error(own[-1], split(record, "val").count)):
         return None
     return Suspicion(

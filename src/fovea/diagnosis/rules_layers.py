@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fovea.diagnosis.reading import STUCK, WEIGHTED, is_ours, listed, starts_from_trained_weights, used_layers
+from fovea.diagnosis.reading import STUCK, WEIGHTED, is_ours, listed, reached, starts_from_trained_weights, used_layers
 from fovea.diagnosis.record import LayerFacts, Record
 from fovea.diagnosis.rule import Rule, Suspicion
 
@@ -94,7 +94,8 @@ def constant_initialisation(record: Record) -> Suspicion | None:
         return None
     return Suspicion(
         {"layers": alike, "initializers": sorted({layer.initializer or "" for layer in named})},
-        f"All weights of a layer begin with one value ({listed(alike)}): its units stay copies of each other.",
+        f"All weights of a layer begin with one value ({listed(alike)}): its units stay copies of each other"
+        f"{reached(record)}.",
         "Use he_normal with relu, or the default glorot_uniform.",
         {"initializer": "he_normal"} if is_ours(record) else None,
         named[0].line if named else None,

@@ -16,6 +16,7 @@ from fovea.diagnosis.reading import (
     listed,
     mentioned,
     num_classes,
+    reached,
     split,
     starts_from_trained_weights,
     steps_per_epoch,
@@ -74,7 +75,8 @@ def learning_rate_too_high(record: Record) -> Suspicion | None:
     severity: Severity = "severe" if rate >= surely or large_steps or fails else "warning"
     return Suspicion(
         evidence,
-        f"A learning rate of {rate:g} is high for {name}: steps jump over what they look for, and weights blow up.",
+        f"A learning rate of {rate:g} is high for {name}: steps jump over what they look for, and weights "
+        f"blow up{reached(record)}.",
         f"Try lr {usual:g}.",
         {"lr": usual} if is_ours(record) else None,
         record.line_of("training.learning_rate"),
@@ -103,7 +105,7 @@ def learning_rate_too_low(record: Record) -> Suspicion | None:
     what = f"{name}'s default learning rate in today's Keras, {rate:g}," if unsaid else f"A learning rate of {rate:g}"
     return Suspicion(
         evidence,
-        f"{what} is low for {name}: the net hardly moves from its first weights.",
+        f"{what} is low for {name}: the net hardly moves from its first weights{reached(record)}.",
         f"Try lr {usual:g}.",
         {"lr": usual} if is_ours(record) else None,
         record.line_of("training.learning_rate") or record.line_of("training.optimizer"),
@@ -127,7 +129,8 @@ def batch_too_large(record: Record) -> Suspicion | None:
     share = learned(record)
     return Suspicion(
         {"batch_size": size, "steps_per_epoch": each, "steps": total},
-        f"Batches of {size:,} leave {each} steps an epoch, {total} in all: too few for the net to learn.",
+        f"Batches of {size:,} leave {each} steps an epoch, {total} in all: too few for the net to "
+        f"learn{reached(record)}.",
         "Use batches of 32 to 128; or raise the learning rate and the epochs with the batch.",
         {"batch_size": 64} if is_ours(record) else None,
         record.line_of("training.batch_size"),
@@ -168,7 +171,7 @@ def too_few_updates(record: Record) -> Suspicion | None:
         return None
     return Suspicion(
         {"steps": total, "epochs": record.training.epochs},
-        f"Training ends after {total} steps: the net has hardly begun.",
+        f"Training ends after {total} steps: the net has hardly begun{reached(record)}.",
         "Train more epochs, or smaller batches: some thousand steps for a net from fresh weights.",
         _longer(record),
         record.line_of("training.epochs"),
@@ -321,7 +324,7 @@ SETTINGS_RULES = (
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
         "batches of 256 and more, at most 60 steps an epoch, fewer than 500 in all, not learned well",
         "large batches with many steps", "Mutants of DeepCrime (batch); a question on CIFAR-10 (docs/programs.md, P2)",
-        ("too-few-epochs", "too-few-updates", "underfitting"),
+        (*STUCK, "validation-above-train"),
     ),
     Rule(
         "batch-too-small", "batch too small", "warning", "settings", batch_too_small,
@@ -332,7 +335,7 @@ SETTINGS_RULES = (
         "too-few-updates", "too few steps", "warning", "settings", too_few_updates,
         "fewer than 200 steps in all, and less than 70 % of the way from chance learned",
         "short trainings that converge; trained weights", "own bound on the last epochs' gain",
-        ("too-few-epochs", "underfitting"),
+        (*STUCK[:-1], "validation-above-train"),
     ),
     Rule(
         "weight-decay-too-high", "weight decay too strong", "warning", "settings", weight_decay_too_high,
