@@ -148,21 +148,11 @@ def train(
     settings = {key: value for key, value in given.items() if value is not None}
     options: dict[str, Any] = {"model": model, "val_data": val_data, "test_data": test_data}
     options |= {
-        "seeds": seeds,
-        "folds": folds,
-        "out": out,
-        "name": name,
-        "start_from": start_from,
-        "resume": resume,
-        "force": force,
-        "autotune": autotune,
-    }
-    options |= {"grade": grade, "budget": limit, "profile": stopwatch or False}
+        "seeds": seeds, "folds": folds, "out": out, "name": name, "start_from": start_from, "resume": resume,
+        "force": force, "autotune": autotune, "grade": grade, "budget": limit, "profile": stopwatch or False,
+    }  # fmt: skip
     found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
-    if as_json:
-        typer.echo(json.dumps(found.as_json()))
-    else:
-        typer.echo(result_lines(found))
+    typer.echo(json.dumps(found.as_json()) if as_json else result_lines(found))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from fovea.data.imageset import ImageSet, RawData
 from fovea.diagnosis.ournet import batch_facts, net_facts
 from fovea.diagnosis.ourrun import pixel_facts, some_inputs, training_facts
 from fovea.diagnosis.record import CurveFacts, EvaluationFacts, Record, SplitFacts
-from fovea.errors import NonFiniteLossError
+from fovea.errors import NonFiniteLossError, SettingsError
 from fovea.evaluation.metrics import accuracy, class_scores, constant_predictor_accuracy
 from fovea.evaluation.predictions import predict
 from fovea.models.build import build_net
@@ -49,6 +49,8 @@ def record_of_data(raw: RawData, recipe: Recipe, seconds: float = TRIAL_SECONDS)
         UserError: for data that cannot be trained on.
     """
     plan = plan_run(_short(recipe, len(raw.parts["train"].images)), raw)
+    if "val" not in plan.splits.sets:
+        raise SettingsError("A look at data needs validation images: leave out val_split 0.")
     sets = plan.splits.sets
     splits = {
         name: pixel_facts(

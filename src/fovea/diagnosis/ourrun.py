@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -122,13 +123,21 @@ def training_facts(recipe: Recipe) -> TrainingFacts:
         from_logits=True,
         label_smoothing=training.label_smoothing,
         metrics=("accuracy",),
-        validation_source="test" if recipe.data.validation == "test" else "own" if recipe.data.val_data else "split",
+        validation_source=_validation_source(recipe),
         chosen_by="last" if recipe.callbacks.keep == "last" else recipe.callbacks.monitor,
         augmentation={name: value for name, value in given.items() if name.endswith(("_range", "_flip")) and value},
         num_fits=1,
         is_continued=recipe.model.weights is not None,
         loss_reduction="mean",
     )
+
+
+def _validation_source(recipe: Recipe) -> str:
+    if recipe.data.validation == "test":
+        return "test"
+    if recipe.data.val_data is not None:
+        return "own"
+    return "split" if recipe.data.val_split else "none"
 
 
 def _splits(
@@ -194,7 +203,9 @@ def _looks(folder: Path, kept: Mapping[str, Any]) -> int | None:
     ledger = ledger_folder(folder) / LEDGER
     if fingerprint is None or not ledger.is_file():
         return None
-    return len([line for line in read_json_lines(ledger) if line.get("test_fingerprint") == fingerprint])
+    looks = [line for line in read_json_lines(ledger) if line.get("test_fingerprint") == fingerprint]
+    chosen = [{n: v for n, v in (look.get("settings") or {}).items() if not n.endswith("seed")} for look in looks]
+    return len({json.dumps(settings, sort_keys=True) for settings in chosen})
 
 
 def with_images(record: Record, folder: Path, sets: Mapping[str, ImageSet]) -> Record:

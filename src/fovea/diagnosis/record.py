@@ -222,7 +222,7 @@ class EvaluationFacts:
         majority_share: of the most frequent class among them.
         stored_accuracy: what predictions and labels in their order give; other than `accuracy`: the orders differ.
         seed_accuracies: of runs that differ in their seed alone.
-        test_looks: how often this test set was opened.
+        test_looks: how many different settings (seeds apart) opened this test set.
     """
 
     split: str | None = None

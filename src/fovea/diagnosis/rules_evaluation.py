@@ -176,7 +176,7 @@ def test_opened_often(record: Record) -> Suspicion | None:
         return None
     return Suspicion(
         {"test_looks": looks},
-        f"This test set was opened {looks} times: what was chosen between the looks was chosen by it.",
+        f"{looks} different settings looked at this test set: whichever is best there was chosen by it.",
         "Choose by validation; keep the test closed (--no-test) until the end.",
         weight=0.1,
     )
@@ -227,6 +227,6 @@ EVALUATION_RULES = (
     ),
     Rule(
         "test-opened-often", "test set opened often", "note", "evaluation", test_opened_often,
-        "more than 20 looks in the ledger", "single looks", "Recht et al. (2019), on test sets used again and again",
+        "more than 20 different settings in the ledger of looks", "seeds of one setting", "Recht et al. (2019), on test sets used again and again",
     ),
 )  # fmt: skip
