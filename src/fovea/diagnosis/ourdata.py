@@ -81,11 +81,12 @@ def record_of_data(raw: RawData, recipe: Recipe, seconds: float = TRIAL_SECONDS)
 
 def _short(recipe: Recipe, count: int) -> Recipe:
     """The recipe for a look: some hundred steps of small batches."""
-    steps = max(1, min(_STEPS // _EPOCHS, count // _BATCH))
-    values = {"epochs": _EPOCHS, "batch_size": min(_BATCH, max(count // 4, 2)), "steps_per_epoch": None, "plan": None}
-    if steps * _BATCH < count // 2:
-        values["steps_per_epoch"] = steps
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=values)})
+    batch = min(_BATCH, max(count // 4, 2))
+    whole = max(count // batch, 1)
+    values = {"epochs": min(40, max(_EPOCHS, _STEPS // whole)), "batch_size": batch, "steps_per_epoch": None}
+    if whole > 2 * _STEPS // _EPOCHS:
+        values["steps_per_epoch"] = _STEPS // _EPOCHS
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={**values, "plan": None})})
 
 
 def _with_training(record: Record, plan: Plan, seconds: float) -> Record:

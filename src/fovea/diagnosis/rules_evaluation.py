@@ -30,7 +30,9 @@ def constant_predictor(record: Record) -> Suspicion | None:
 def no_better_than_constant(record: Record) -> Suspicion | None:
     """The final figure is what a constant answer gives."""
     final, floor = record.evaluation, _final_floor(record)
-    if final.accuracy is None or floor is None or not final.count or final.count < 20:
+    if final.accuracy is None or floor is None or not final.count:
+        return None
+    if final.count < (100 if is_a_look(record) else 20):
         return None
     low = accuracy_score(round(final.accuracy * final.count), final.count).low
     if low is None or low > floor:
@@ -191,7 +193,7 @@ EVALUATION_RULES = (
     Rule(
         "no-better-than-constant", "no better than a constant answer", "warning", "evaluation",
         no_better_than_constant, "Wilson's lower bound <= share of the most frequent class",
-        "fewer than 20 images", "Wilson (1927)", ("class-never-recognised",),
+        "fewer than 20 images (100 where data alone is looked at)", "Wilson (1927)", ("class-never-recognised",),
     ),
     Rule(
         "test-at-chance", "good on validation, chance on test", "severe", "evaluation", test_at_chance,
@@ -227,6 +229,7 @@ EVALUATION_RULES = (
     ),
     Rule(
         "test-opened-often", "test set opened often", "note", "evaluation", test_opened_often,
-        "more than 20 different settings in the ledger of looks", "seeds of one setting", "Recht et al. (2019), on test sets used again and again",
+        "more than 20 different settings in the ledger of looks", "seeds of one setting",
+        "Recht et al. (2019), on test sets used again and again",
     ),
 )  # fmt: skip
