@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
     from fovea.delivery.predictor import Predictor, load_model
+    from fovea.diagnosis.telling import Diagnosis
+    from fovea.doctor import diagnose
     from fovea.errors import (
         DataError,
         FoveaError,
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Callback": "fovea.training.callbacks",
     "DataError": "fovea.errors",
+    "Diagnosis": "fovea.diagnosis.telling",
     "Finding": "fovea.evaluation.findings",
     "FoveaError": "fovea.errors",
     "ImageSet": "fovea.data.imageset",
@@ -57,6 +60,7 @@ _HOMES = {
     "Split": "fovea.data.split",
     "UserError": "fovea.errors",
     "compare": "fovea.comparing",
+    "diagnose": "fovea.doctor",
     "load_data": "fovea.api",
     "load_model": "fovea.delivery.predictor",
     "load_run": "fovea.api",
@@ -68,6 +72,7 @@ _HOMES = {
 __all__ = [
     "Callback",
     "DataError",
+    "Diagnosis",
     "Finding",
     "FoldStudy",
     "FoveaError",
@@ -88,6 +93,7 @@ __all__ = [
     "Split",
     "UserError",
     "compare",
+    "diagnose",
     "load_data",
     "load_model",
     "load_run",

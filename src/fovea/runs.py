@@ -16,6 +16,7 @@ from fovea.data.imageset import RawData
 from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
+from fovea.doctor import add_findings
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, remove_partial
@@ -310,6 +311,7 @@ def _carry_through(
             recipe_sha256=recipe_sha256,
         )
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
+        add_findings(folder, plan.splits.sets)
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
             keep_examples(plan, run)

@@ -20,6 +20,7 @@ SURFACE = {
     "reproduce": {"--seeds", "--epochs", "--out", "--device", "--set", "--json", "--help"},
     "compare": {"--seeds", "--data", "--vary", "--jobs", "--out", "--set", "--json", "--help"},
     "data": {"--out", "--skip-bad", "--labels", "--test-labels", "--set", "--json", "--help"},
+    "doctor": {"--verify", "--set", "--json", "--help"},
     "evaluate": {"--data", "--skip-bad", "--json", "--help"},
     "report": {"--output", "--figure", "--format", "--normalize", "--out", "--json", "--help"},
     "predict": {

@@ -62,6 +62,7 @@ class LayerFacts:
         units: of a dense layer, filters of a convolution; rate: of a dropout.
         is_connected: False: made and never used by the forward pass.
         is_trainable: False: frozen.
+        in_optimizer: False: it could be trained, but the optimizer was not given its weights.
     """
 
     name: str
@@ -77,6 +78,7 @@ class LayerFacts:
     is_trainable: bool | None = None
     is_connected: bool | None = None
     line: int | None = None
+    in_optimizer: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class TrainingFacts:
         callbacks_made, callbacks_passed: names in the program.
         monitors: what callbacks watch; metrics: names as the framework reports them.
         augmentation: ImageDataGenerator's names -> values, as given.
+        gradients_cleared: False: a step's gradients were those of all steps so far (no zero_grad).
+        evaluates_in_training_mode: True: dropout or batch norm was left in training mode where the net was judged.
+        loss_reduction: "mean" or "sum" over the batch.
         num_fits: how often fit (or the loop) ran on the same weights.
         is_continued: whether it started from trained weights on purpose.
         frozen_on_purpose: whether the program says that layers are frozen.
@@ -133,6 +138,9 @@ class TrainingFacts:
     is_continued: bool | None = None
     frozen_on_purpose: bool | None = None
     num_seeds: int | None = None
+    gradients_cleared: bool | None = None
+    evaluates_in_training_mode: bool | None = None
+    loss_reduction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ class EvaluationFacts:
         majority_share: of the most frequent class among them.
         stored_accuracy: what predictions and labels in their order give; other than `accuracy`: the orders differ.
         seed_accuracies: of runs that differ in their seed alone.
-        test_looks: how often this test set was opened.
+        test_looks: how many different settings (seeds apart) opened this test set.
     """
 
     split: str | None = None
@@ -255,6 +263,7 @@ class Record:
         data_findings: what the audit of the data found, as plain findings.
         lines: "section.field" -> line in the program, where it is one.
         unseen: what could not be read, in words; the rest is judged.
+        dataset: the data set's name where it is a known one ("mnist", "fashion_mnist", "cifar10").
     """
 
     origin: Origin
@@ -271,6 +280,7 @@ class Record:
     mentions: tuple[Mention, ...] = ()
     lines: dict[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    dataset: str | None = None
 
     def line_of(self, name: str) -> int | None:
         """The line of a fact such as "training.learning_rate"; None where the patient is no program."""

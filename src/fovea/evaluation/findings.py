@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ import numpy as np
 from fovea.data.problem import Problem
 from fovea.evaluation.metrics import accuracy, constant_predictor_accuracy
 from fovea.evaluation.predictions import Predictions
+
+Severity = Literal["note", "warning", "severe"]
+Status = Literal["suspected", "confirmed", "withdrawn"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +25,26 @@ class Finding:
         severity: "note", "warning" or "severe".
         evidence: the numbers that show it.
         cause, cure: in words.
-        confirmed: whether an experiment confirmed the cause; None: no experiment was made.
+        status: "suspected", or after an experiment "confirmed" or "withdrawn".
+        line: where it stands, of a program.
+        remedy: the settings that mend it, in Fovea's names ({"lr": 0.01}); None where settings alone do not.
+        trial: what an experiment measured, as plain values; None: none was made.
     """
 
     id: str
-    severity: Literal["note", "warning", "severe"]
+    severity: Severity
     evidence: dict[str, Any]
     cause: str
     cure: str
-    confirmed: bool | None = None
+    status: Status = "suspected"
+    line: int | None = None
+    remedy: dict[str, Any] | None = None
+    trial: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        """Plain values; line, remedy and trial only where there are such."""
+        optional = ("line", "remedy", "trial")
+        return {name: value for name, value in self.__dict__.items() if value is not None or name not in optional}
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.cause} {self.cure}"
@@ -41,6 +53,12 @@ class Finding:
 def as_finding(problem: Problem) -> Finding:
     """What was found wrong with data, as a finding."""
     return Finding(problem.id, problem.severity, dict(problem.evidence), problem.cause, problem.cure)
+
+
+def finding_from_json(values: Mapping[str, Any]) -> Finding:
+    """A finding out of findings.json; of older runs too, whose findings said `confirmed` in place of `status`."""
+    known = {name: value for name, value in values.items() if name in Finding.__dataclass_fields__}
+    return Finding(**({"status": "confirmed"} if values.get("confirmed") else {}) | known)
 
 
 def find_in_predictions(predictions: Predictions, split: str) -> list[Finding]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
-from fovea.evaluation.findings import Finding
+from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import percent
 from fovea.evaluation.ledger import Looks
 from fovea.evaluation.metrics import accuracy, cross_entropy
@@ -208,7 +208,7 @@ def _run_lines(run: StoredRun) -> str:
     lines += _views_line(run.views)
     lines += _trust_lines(run)
     lines += [] if run.test_limits is None else [run.test_limits.words]
-    lines += [str(Finding(**finding)) for finding in run.findings]
+    lines += [str(finding_from_json(finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
         lines.append(str(run.profile))

@@ -7,7 +7,7 @@ import numpy as np
 from fovea.data.mosaic import mosaic
 from fovea.display import data_uri
 from fovea.errors import ModelError
-from fovea.evaluation.findings import Finding
+from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import Score, percent
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import class_scores
@@ -124,7 +124,7 @@ def alerts_of(run: StoredRun) -> list[Paragraph]:
     """What was found wrong with a run, and what had changed when it was gone on with by force."""
     alerts = [
         Paragraph(f"{finding.cause} {finding.cure}", finding.severity)
-        for finding in (Finding(**found) for found in run.findings)
+        for finding in (finding_from_json(found) for found in run.findings)
     ]
     if run.mark == SELECTED:
         text = "Selected on test: its validation images were its test images, which flatters every figure of them."

@@ -1,0 +1,60 @@
+"""What all commands of the shell share: the app, the form of errors, common options."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import fovea
+from fovea.errors import FoveaError
+
+app = typer.Typer(
+    help="Trains small-image CNN classifiers and says how far to believe them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+# Not settings of a recipe but arguments of fovea.train, which have options of their own.
+RESERVED = {
+    "data", "out", "name", "seeds", "folds", "start_from", "callbacks", "verbose", "resume", "force", "grade", "budget",
+    "autotune", "profile", "preprocessing_function",
+}  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def friendly(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors that Fovea raises on purpose become one message on stderr and their exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except FoveaError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fovea {fovea.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Trains small-image CNN classifiers and says how far to believe them."""

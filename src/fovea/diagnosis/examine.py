@@ -1,0 +1,66 @@
+"""A record is examined: every rule reads it; what explains other findings comes first and silences them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fovea.diagnosis.record import Record
+from fovea.diagnosis.rule import Rule, Suspicion
+from fovea.diagnosis.rules import RULES
+from fovea.evaluation.findings import Finding, Severity, finding_from_json
+
+_GRAVITY: dict[Severity, int] = {"severe": 0, "warning": 1, "note": 2}
+_STAGES = ("program", "data", "settings", "batch", "evaluation", "curve")
+# Checks of data and predictions that a run keeps; what rules said of it when it ended, they say again.
+_OTHER_CHECKS = ("constant-predictor", "no-better-than-constant", "class-missing")
+# What others than the rules here found about the same matter, and the rule that says it.
+_SAID_BY_RULE = {"shared-images": "leakage-duplicates"}
+
+
+def suspicions(record: Record) -> list[tuple[Rule, Suspicion]]:
+    """What the rules suspect, the most important first; consequences of a suspected cause are left out."""
+    found = [(rule, suspicion) for rule in RULES.values() if (suspicion := rule.check(record)) is not None]
+    explained = _explained(found)
+    return sorted((pair for pair in found if pair[0].id not in explained), key=_order)
+
+
+def examine(record: Record) -> list[Finding]:
+    """The findings of a record, unverified, the most important first; those of earlier checks are among them."""
+    found = suspicions(record)
+    findings = [as_finding(rule, suspicion) for rule, suspicion in found]
+    told = {finding.id for finding in findings} | _explained(found)
+    for values in record.data_findings:
+        name = str(values.get("id"))
+        if name in RULES and name not in _OTHER_CHECKS:
+            continue
+        if name not in told and _SAID_BY_RULE.get(name, name) not in told:
+            told.add(name)
+            findings.append(finding_from_json(values))
+    return sorted(findings, key=lambda finding: _GRAVITY[finding.severity])
+
+
+def as_finding(rule: Rule, suspicion: Suspicion) -> Finding:
+    """A suspicion in the form that is shown and stored."""
+    severity = suspicion.severity or rule.severity
+    words = (suspicion.cause, suspicion.cure)
+    return Finding(rule.id, severity, suspicion.evidence, *words, line=suspicion.line, remedy=suspicion.remedy)
+
+
+def most_important(findings: Sequence[Finding], limit: int = 5) -> list[Finding]:
+    """The first few, without those that a trial has withdrawn; severe ones are never cut off."""
+    kept = [finding for finding in findings if finding.status != "withdrawn"]
+    return [finding for place, finding in enumerate(kept) if place < limit or finding.severity == "severe"]
+
+
+def _explained(found: Sequence[tuple[Rule, Suspicion]]) -> set[str]:
+    """The consequences of what is suspected; a note explains nothing, and of two that explain each other the first."""
+    explained: set[str] = set()
+    for rule, suspicion in sorted(found, key=_order):
+        if (suspicion.severity or rule.severity) != "note" and rule.id not in explained:
+            explained |= set(rule.explains)
+    return explained
+
+
+def _order(pair: tuple[Rule, Suspicion]) -> tuple[int, float, int]:
+    rule, suspicion = pair
+    return _GRAVITY[suspicion.severity or rule.severity], -suspicion.weight, _STAGES.index(rule.stage)

@@ -1,0 +1,183 @@
+"""What `fovea doctor` does: told what the patient is, its record filled, examined, and what is suspected tried."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fovea.data.imageset import ImageSet, RawData
+from fovea.data.prepare import prepare_splits
+from fovea.data.split import split_from_json
+from fovea.diagnosis.examine import examine
+from fovea.diagnosis.ourdata import record_of_data
+from fovea.diagnosis.ourrun import record_of_run, with_images
+from fovea.diagnosis.record import Record
+from fovea.diagnosis.telling import Diagnosis
+from fovea.errors import FoveaError, SettingsError
+from fovea.evaluation.findings import Finding
+from fovea.evaluation.metrics import accuracy
+from fovea.evaluation.predictions import read_predictions
+from fovea.evaluation.stored import StoredRun
+from fovea.files import read_json, write_json
+from fovea.recipefile import read_recipe
+from fovea.runfolder import SEEDS
+from fovea.settings import Recipe, with_settings
+from fovea.sources import read_all, resolve_data
+
+PROGRAMS = (".py", ".ipynb")
+VERIFY_SECONDS = 45.0  # of trials: with reading and looking, a minute on two cores
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Patient:
+    """A record, and with what its trials can be made; raw None: with nothing."""
+
+    record: Record
+    recipe: Recipe = field(default_factory=Recipe)
+    raw: RawData | None = None
+
+
+def _silent(topic: str, line: str) -> None:
+    pass
+
+
+def diagnose(
+    patient: Any, *, verify: bool = True, seconds: float = VERIFY_SECONDS, say: Say = _silent, **settings: Any
+) -> Diagnosis:
+    """Look for what is wrong with a run, with data or with a program, and prove it where an experiment can.
+
+    Args:
+        patient: a run folder (or a study of seeds), a Run; data as `train` takes it; a program's .py or .ipynb, which
+            is read and never run.
+        verify: try the suspected causes in short trainings; a finding is then confirmed or withdrawn, or stays
+            suspected where no trial can tell. The test split stays closed.
+        seconds: for all trials together.
+        say: takes (topic, line) about what goes on.
+        settings: of a recipe, for data.
+
+    Returns:
+        The findings, the most important first, and what could and could not be looked at.
+
+    Raises:
+        UserError: for what is no run, no data and no program.
+    """
+    kind = kind_of(patient)
+    if settings and kind != "data":
+        raise SettingsError(f"Settings belong to data; a {kind} has its own: leave out {', '.join(settings)}.")
+    if kind == "program":
+        record = _read_program(Path(patient))
+        notes = ("A program is read, not run: nothing was tried.",)
+        return Diagnosis(record, tuple(examine(record)), notes if verify else ())
+    seen = _look_at_data(patient, settings, say) if kind == "data" else _look_at_run(_folder(patient), say)
+    findings = examine(seen.record)
+    if not verify or not any(finding.remedy for finding in findings):
+        return Diagnosis(seen.record, tuple(findings))
+    if seen.raw is None:
+        return Diagnosis(seen.record, tuple(findings), ("Nothing was tried: the images cannot be read again.",))
+    return Diagnosis(seen.record, tuple(_tried(seen, findings, seconds, say)))
+
+
+def kind_of(patient: Any) -> str:
+    """What a patient is: "run", "data" or "program".
+
+    Raises:
+        SettingsError: for a program that is not there.
+    """
+    if isinstance(patient, StoredRun):
+        return "run"
+    if not isinstance(patient, str | Path):
+        return "data"
+    path = Path(patient)
+    if path.suffix in PROGRAMS:
+        if not path.is_file():
+            raise SettingsError(f"There is no program {path} (looked for it from {Path.cwd()}).")
+        return "program"
+    return "run" if (path / "config.yaml").is_file() or (path / SEEDS).is_file() else "data"
+
+
+def _folder(patient: Any) -> Path:
+    return patient.path if isinstance(patient, StoredRun) else Path(patient)
+
+
+def _read_program(path: Path) -> Record:
+    reader = importlib.import_module("fovea.diagnosis.script.reader")
+    record: Record = reader.read_program(path)
+    return record
+
+
+def _look_at_data(data: Any, settings: Mapping[str, Any], say: Say) -> _Patient:
+    recipe, source = resolve_data(data)
+    recipe = with_settings(recipe, dict(settings))
+    raw = read_all(recipe, source)
+    say("doctor", "a short training, to see what single batches and curves say")
+    return _Patient(record_of_data(raw, recipe), recipe, raw)
+
+
+def _look_at_run(folder: Path, say: Say) -> _Patient:
+    """A run, from its folder and from its images where they can be read again; of a study the first run."""
+    accuracies = None
+    if (folder / SEEDS).is_file():
+        runs = sorted(each for each in folder.glob("seed-*") if (each / "config.yaml").is_file())
+        if not runs:
+            raise SettingsError(f"{folder} holds no run yet: there is nothing to look at.")
+        accuracies, folder = _seed_accuracies(runs), runs[0]
+    recipe = read_recipe(folder / "config.yaml")
+    say("doctor", "reading the images of the run again")
+    try:
+        raw = read_all(recipe, recipe.data.source)
+        sets = _same_splits(folder, recipe, raw)
+    except FoveaError as error:
+        record = record_of_run(folder)
+        record = replace(record, unseen=(*record.unseen, f"the images of the run: {error}"))
+        return _Patient(_with_seeds(record, accuracies), recipe)
+    record = with_images(record_of_run(folder, sets), folder, sets)
+    has_own_net = recipe.model.layers is None or recipe.preprocessing.function is not None
+    return _Patient(_with_seeds(record, accuracies), recipe, None if has_own_net else raw)
+
+
+def _same_splits(folder: Path, recipe: Recipe, raw: RawData) -> dict[str, ImageSet]:
+    split = split_from_json(read_json(folder / "split.json"))
+    return dict(prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split).sets)
+
+
+def _seed_accuracies(runs: list[Path]) -> tuple[float, ...]:
+    """The accuracy of each finished run on its last split."""
+    found = []
+    for run in runs:
+        paths = [run / f"predictions-{name}.npz" for name in ("test", "val")]
+        there = [path for path in paths if path.is_file()]
+        if there:
+            found.append(accuracy(read_predictions(there[0])).value)
+    return tuple(found)
+
+
+def _with_seeds(record: Record, accuracies: tuple[float, ...] | None) -> Record:
+    if not accuracies:
+        return record
+    return replace(record, evaluation=replace(record.evaluation, seed_accuracies=accuracies))
+
+
+def _tried(seen: _Patient, findings: list[Finding], seconds: float, say: Say) -> list[Finding]:
+    """The findings after trials: confirmed, withdrawn, or as suspected as before."""
+    if importlib.util.find_spec("fovea.diagnosis.trials") is None:
+        return findings
+    trials = importlib.import_module("fovea.diagnosis.trials")
+    trainer = importlib.import_module("fovea.diagnosis.trainer").SmallTrainer(seen.recipe, seen.raw)
+    found: list[Finding] = trials.verify(seen.record, findings, trainer, seconds, lambda line: say("trial", line))
+    return found
+
+
+def add_findings(folder: Path, sets: Mapping[str, ImageSet]) -> None:
+    """Add what the rules suspect, unverified, to the findings of a run that has just been trained.
+
+    Args:
+        folder: the run folder, before its manifest is written.
+        sets: its images; only labels are read.
+    """
+    record = record_of_run(folder, sets)
+    write_json(folder / "findings.json", [finding.as_json() for finding in examine(record)])
