@@ -25,13 +25,15 @@ from fovea.data.pixels import as_array, from_array
 CANDIDATES = 3  # of each image that are looked at pixel by pixel
 _LEAST_SIMILARITY = 0.7  # of descriptors; in CIFAR-10, 90 % of the nearest neighbours are below .52
 _SHIFT = 1  # pixels, in every direction, that images are moved against each other
+_MARGIN = 3  # pixels at the border that are not compared: what lies beyond them is not known
 _QUERIES, _REFERENCES = 256, 4096  # rows and columns of a block of products
 _STRIPES = 64  # of the columns of a block; each gives one candidate at most
 _PAIRS_AT_ONCE = 2048
 _BLUR = 1.5  # pixels; what is coarser is not compared, for many pictures share it
 _CALIBRATION_IMAGES = 500
 _JPEG_QUALITY = 75
-_MISSED = 0.02  # of the data's own compressed images, that the threshold lets go
+_MISSED = 0.01  # of the data's own compressed images, that the threshold lets go
+_LENIENT = 1.25  # times what an image loses by compression, a pair of it may differ by
 _OUTLYING = 4.0  # times the distance from the median to the upper quartile of nearest neighbours
 _THRESHOLDS = (0.75, 0.985)
 _LEAST_DETAIL = 2.0  # grey levels, standard deviation of what is finer than the blur
@@ -66,12 +68,14 @@ class NearDuplicates:
     Attributes:
         pairs: the most similar first; exact copies are not among them.
         threshold: the least similarity of a pair.
+        by_compression: whether both images of a pair must be about as alike as each is to itself compressed, too.
         looked_up: images that were looked for among the others; 0 where images are too small to tell.
         of: images in all.
     """
 
     pairs: list[Pair]
     threshold: float
+    by_compression: bool
     looked_up: int
     of: int
 
@@ -92,26 +96,28 @@ def find_near(
     images = {part: small_images(sets[part].images) for part in parts}
     pool = _Pool(parts, images, {part: keys[part] for part in parts})
     if min(images[parts[0]].shape[1:3]) < LEAST_SIDE or pool.total < 2:
-        return NearDuplicates([], _THRESHOLDS[1], 0, pool.total)
+        return NearDuplicates([], _THRESHOLDS[1], False, 0, pool.total)
     rows, last = _rows_to_look_up(pool, across_only, 2 if mirrored else 1)
     if not len(rows):  # no images that judge
-        return NearDuplicates([], _THRESHOLDS[1], 0, pool.total)
+        return NearDuplicates([], _THRESHOLDS[1], False, 0, pool.total)
     described, flipped = describe_images([images[part] for part in parts])
-    threshold = _threshold(pool, described, rows, last)
+    threshold, by_compression = _threshold(pool, described, rows, last)
     found: dict[tuple[int, int], tuple[float, bool]] = {}
     for is_mirror in (False, True) if mirrored else (False,):
         queries = (flipped if is_mirror else described)[rows]
-        pairs = candidates(queries, described[:last], rows)
-        pairs = pairs[pool.key[pairs[:, 0]] != pool.key[pairs[:, 1]]]
-        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-        scores = compare_pairs(pool, pairs, is_mirror)
-        for (one, two), score in zip(pairs.tolist(), scores.tolist(), strict=True):
+        rows_of_pairs = candidates(queries, described[:last], rows)
+        rows_of_pairs = rows_of_pairs[pool.key[rows_of_pairs[:, 0]] != pool.key[rows_of_pairs[:, 1]]]
+        rows_of_pairs = np.unique(np.sort(rows_of_pairs, axis=1), axis=0)
+        scores = compare_pairs(pool, rows_of_pairs, is_mirror)
+        for (one, two), score in zip(rows_of_pairs.tolist(), scores.tolist(), strict=True):
             if score >= threshold and score > found.get((one, two), (0.0, False))[0]:
                 found[one, two] = (score, is_mirror)
+    if by_compression:
+        limits = _limits_of_pairs(pool, list(found))
+        found = {pair: value for (pair, value), limit in zip(found.items(), limits, strict=True) if value[0] >= limit}
     ordered = sorted(found.items(), key=lambda item: (-round(item[1][0], 4), item[0]))
-    return NearDuplicates(
-        [pool.pair(one, two, score, flip) for (one, two), (score, flip) in ordered], threshold, len(rows), pool.total
-    )
+    pairs = [pool.pair(one, two, score, is_mirror) for (one, two), (score, is_mirror) in ordered]
+    return NearDuplicates(pairs, threshold, by_compression, len(rows), pool.total)
 
 
 def near_as_json(sets: Mapping[str, ImageSet], near: NearDuplicates) -> dict[str, Any]:
@@ -127,7 +133,13 @@ def near_as_json(sets: Mapping[str, ImageSet], near: NearDuplicates) -> dict[str
         }
         for pair in near.pairs[:LISTED_PAIRS]
     ]
-    counts = {"threshold": near.threshold, "looked_up": near.looked_up, "of": near.of, "count": len(near.pairs)}
+    counts = {
+        "threshold": near.threshold,
+        "by_compression": near.by_compression,
+        "looked_up": near.looked_up,
+        "of": near.of,
+        "count": len(near.pairs),
+    }
     return {**counts, "pairs": pairs}
 
 
@@ -172,15 +184,28 @@ def _rows_to_look_up(pool: _Pool, across_only: bool, passes: int) -> tuple[NDArr
     return np.sort(np.concatenate([chosen, others])) if len(others) < most else chosen, last
 
 
-def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: int) -> float:
-    """What compressed images keep, or less where neighbours are so unlike that less is telling; .75 to .985."""
+def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: int) -> tuple[float, bool]:
+    """The least similarity of a pair, .75 to .985, and whether it comes from what compressed images keep.
+
+    Neighbours may be so unlike each other that much less is telling; then it comes from how alike they usually are.
+    """
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_IMAGES)).astype(np.int64)]
     nearest = candidates(described[sample], described[:last], sample, count=1, least=-1.0)
     scores = compare_pairs(pool, nearest, False)
     middle, high = np.quantile(scores, (0.5, 0.75))
     usual = middle + _OUTLYING * (high - middle)
     kept = kept_by_compression(pool.pixels(sample))
-    return round(float(np.clip(min(kept, usual), *_THRESHOLDS)), 4)
+    least = float(np.quantile(kept[kept > 0], _MISSED)) if (kept > 0).any() else 1.0
+    return round(float(np.clip(min(least, usual), *_THRESHOLDS)), 4), least < usual
+
+
+def _limits_of_pairs(pool: _Pool, pairs: list[tuple[int, int]]) -> list[float]:
+    """The least similarity of each pair, by what its own images keep when they are compressed."""
+    numbers = np.unique(np.array(pairs, np.int64).reshape(-1, 2))
+    blocks = [numbers[start : start + _PAIRS_AT_ONCE] for start in range(0, len(numbers), _PAIRS_AT_ONCE)]
+    kept = np.concatenate([kept_by_compression(pool.pixels(block)) for block in blocks]) if blocks else np.empty(0)
+    lost = dict(zip(numbers.tolist(), (_LENIENT * (1 - kept)).tolist(), strict=True))
+    return [min(1 - max(lost[one], lost[two]), _THRESHOLDS[1]) for one, two in pairs]
 
 
 def candidates(
@@ -250,13 +275,14 @@ def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[n
     """
     one, two = _detail(grey(first)), _detail(grey(second))
     height, width = one.shape[1:]
-    window, inner = 2 * _SHIFT + 1, (height - 2 * _SHIFT, width - 2 * _SHIFT)
-    centre = one[:, _SHIFT : _SHIFT + inner[0], _SHIFT : _SHIFT + inner[1]].flatten(1)
+    inner = (height - 2 * _MARGIN, width - 2 * _MARGIN)
+    shifts = range(_MARGIN - _SHIFT, _MARGIN + _SHIFT + 1)
+    centre = one[:, _MARGIN : _MARGIN + inner[0], _MARGIN : _MARGIN + inner[1]].flatten(1)
     centre = centre - centre.mean(1, keepdim=True)
     length = centre.norm(dim=1)
     best = torch.zeros(len(one))
-    for down in range(window):
-        for across in range(window):
+    for down in shifts:
+        for across in shifts:
             moved = two[:, down : down + inner[0], across : across + inner[1]].flatten(1)
             spread = (moved.square().sum(1) - moved.sum(1).square() / moved.shape[1]).clamp_min(1e-6).sqrt()
             best = torch.maximum(best, (centre * moved).sum(1) / (spread * length).clamp_min(1e-6))
@@ -276,11 +302,9 @@ def _blur(side: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def kept_by_compression(images: NDArray[np.uint8]) -> float:
-    """The similarity that 98 % of images keep when they are compressed (JPEG, quality 75); 1 without any detail."""
-    scores = similarity(images, np.stack([_compressed(image) for image in images]))
-    scores = scores[scores > 0]
-    return float(np.quantile(scores, _MISSED)) if len(scores) else 1.0
+def kept_by_compression(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The similarity of images to themselves compressed (JPEG, quality 75), float32 [n]; 0 without any detail."""
+    return similarity(images, np.stack([_compressed(image) for image in images]))
 
 
 def _compressed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -66,7 +66,10 @@ def searched(near: NearDuplicates) -> str:
     if not near.looked_up:
         return "near-duplicates were not looked for: the images are too small to tell"
     which = f"{near.looked_up:,} of {near.of:,} images" if near.looked_up < near.of else f"all {near.of:,} images"
-    return f"near-duplicates were looked for among {which}; pairs count from a similarity of {near.threshold:.3f} on"
+    limit = f"from a similarity of {near.threshold:.3f} on"
+    if near.by_compression:
+        limit += ", if their images are about as alike as each is to itself compressed"
+    return f"near-duplicates were looked for among {which}; pairs count {limit}"
 
 
 def part_line(found: PartFacts) -> str:
