@@ -196,7 +196,7 @@ def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: in
     usual = middle + _OUTLYING * (high - middle)
     kept = kept_by_compression(pool.pixels(sample))
     least = float(np.quantile(kept[kept > 0], _MISSED)) if (kept > 0).any() else 1.0
-    return round(float(np.clip(min(least, usual), *_THRESHOLDS)), 4), least < usual
+    return round(float(np.clip(min(least, usual), *_THRESHOLDS)), 4), bool(least < usual)
 
 
 def _limits_of_pairs(pool: _Pool, pairs: list[tuple[int, int]]) -> list[float]:
