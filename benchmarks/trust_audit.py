@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -133,9 +134,15 @@ def published_sets(names: tuple[str, ...]) -> dict[str, Any]:
     found = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds, megabytes, out = measured([*FOVEA, "data", name, "--json"], Path(folder))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cores_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         told = {f"{finding['severity']} {finding['id']}": finding["cause"] for finding in json.loads(out)["findings"]}
-        found[name] = {"seconds": round(seconds, 1), "peak_mb": round(megabytes), "findings": told}
+        found[name] = {
+            "seconds": round(seconds, 1), "cpu_seconds": round(cores_seconds, 1), "peak_mb": round(megabytes),
+            "findings": told,
+        }  # fmt: skip
         print(name, found[name], file=sys.stderr)
     return found
 
@@ -151,7 +158,7 @@ def main(data: Path) -> dict[str, Any]:
     figures = [
         {
             "name": "`fovea data cifar10`, 60,000 images: seconds, a fresh process", "asked": "60 at most",
-            "measured": f"{cifar['seconds']}", "reached": cifar["seconds"] <= 60,
+            "measured": f"{cifar['seconds']} ({cifar['cpu_seconds']} of CPU time)", "reached": cifar["seconds"] <= 60,
         },
         {
             "name": "its peak memory", "asked": "under 2,000 MB", "measured": f"{cifar['peak_mb']:,} MB",
