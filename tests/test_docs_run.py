@@ -60,7 +60,8 @@ def test_every_option_that_the_pages_name_exists() -> None:
     import typer
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    options = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
+    parameters = [parameter for command in commands.values() for parameter in command.params]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
     others = {"--version", "--help", "--index-url", "--strict"}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))

@@ -16,6 +16,7 @@ from fovea.diagnosis.examine import examine
 from fovea.diagnosis.ourdata import record_of_data
 from fovea.diagnosis.ourrun import record_of_run, with_images
 from fovea.diagnosis.record import Record
+from fovea.diagnosis.rules import RULES
 from fovea.diagnosis.telling import Diagnosis
 from fovea.errors import FoveaError, SettingsError
 from fovea.evaluation.findings import Finding
@@ -74,7 +75,7 @@ def diagnose(
         notes = ("A program is read, not run: nothing was tried.",)
         return Diagnosis(record, tuple(examine(record)), notes if verify else ())
     seen = _look_at_data(patient, settings, say) if kind == "data" else _look_at_run(_folder(patient), say)
-    findings = examine(seen.record)
+    findings = [found for found in examine(seen.record) if found.id in RULES or found.severity != "note"]
     if not verify or not any(finding.remedy for finding in findings):
         return Diagnosis(seen.record, tuple(findings))
     if seen.raw is None:
@@ -172,12 +173,12 @@ def _tried(seen: _Patient, findings: list[Finding], seconds: float, say: Say) ->
     return found
 
 
-def add_findings(folder: Path, sets: Mapping[str, ImageSet]) -> None:
+def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe) -> None:
     """Add what the rules suspect, unverified, to the findings of a run that has just been trained.
 
     Args:
         folder: the run folder, before its manifest is written.
         sets: its images; only labels are read.
     """
-    record = record_of_run(folder, sets)
+    record = record_of_run(folder, sets, recipe)
     write_json(folder / "findings.json", [finding.as_json() for finding in examine(record)])

@@ -14,7 +14,12 @@ _STAGES = ("program", "data", "settings", "batch", "evaluation", "curve")
 # Checks of data and predictions that a run keeps; what rules said of it when it ended, they say again.
 _OTHER_CHECKS = ("constant-predictor", "no-better-than-constant", "class-missing")
 # What others than the rules here found about the same matter, and the rule that says it.
-_SAID_BY_RULE = {"shared-images": "leakage-duplicates"}
+_SAID_BY_RULE = {
+    "shared-images": "leakage-duplicates",
+    "class-imbalance": "imbalance",
+    "constant-images": "blank-images",
+    "sorted-data": "data-sorted",
+}
 
 
 def suspicions(record: Record) -> list[tuple[Rule, Suspicion]]:
@@ -34,7 +39,6 @@ def examine(record: Record) -> list[Finding]:
         if name in RULES and name not in _OTHER_CHECKS:
             continue
         if name not in told and _SAID_BY_RULE.get(name, name) not in told:
-            told.add(name)
             findings.append(finding_from_json(values))
     return sorted(findings, key=lambda finding: _GRAVITY[finding.severity])
 

@@ -12,6 +12,7 @@ from fovea.diagnosis.ournet import batch_facts, net_facts
 from fovea.diagnosis.ourrun import pixel_facts, some_inputs, training_facts
 from fovea.diagnosis.record import CurveFacts, EvaluationFacts, Record, SplitFacts
 from fovea.errors import NonFiniteLossError, SettingsError
+from fovea.evaluation.findings import as_finding
 from fovea.evaluation.metrics import accuracy, class_scores, constant_predictor_accuracy
 from fovea.evaluation.predictions import predict
 from fovea.models.build import build_net
@@ -60,10 +61,7 @@ def record_of_data(raw: RawData, recipe: Recipe, seconds: float = TRIAL_SECONDS)
         )
         for name, images in sets.items()
     }
-    problems = tuple(
-        {"id": each.id, "severity": "warning", "evidence": {}, "cause": each.cause, "cure": each.cure}
-        for each in plan.splits.problems
-    )
+    problems = tuple(as_finding(problem).as_json() for problem in plan.splits.problems)
     classes = sets["train"].classes
     settings = plan.recipe.model
     record = Record(

@@ -58,18 +58,24 @@ def _no_lines() -> list[dict[str, Any]]:
     return []
 
 
-def record_of_run(folder: Path, sets: Mapping[str, ImageSet] | None = None) -> Record:
+def record_of_run(folder: Path, sets: Mapping[str, ImageSet] | None = None, recipe: Recipe | None = None) -> Record:
     """What a run folder says of its training; what is missing there is noted in `unseen`.
 
     Args:
         folder: it holds config.yaml.
         sets: its images as they were split; only their labels are read here.
+        recipe: its settings, where they are at hand: config.yaml is not read then.
 
     Raises:
         SettingsError: when config.yaml cannot be read.
     """
-    recipe, reader = read_recipe(folder / "config.yaml"), Reader()
-    kept = reader.read("config.yaml's record", lambda: read_record(folder / "config.yaml"), _nothing())
+    reader = Reader()
+    if recipe is not None and sets is not None:
+        kept: dict[str, Any] = {"images": {name: len(images) for name, images in sets.items()}}
+        kept["image_shape"] = sets["train"].image_shape
+    else:
+        kept = reader.read("config.yaml's record", lambda: read_record(folder / "config.yaml"), _nothing())
+    recipe = recipe or read_recipe(folder / "config.yaml")
     classes = reader.read("classes.json", lambda: tuple(read_json(folder / "classes.json")), None)
     num_classes = len(classes or ()) or 2
     log = reader.read("log.jsonl", lambda: read_json_lines(folder / "log.jsonl"), _no_lines())

@@ -277,6 +277,7 @@ def leakage(record: Record) -> Suspicion | None:
         causes,
         "Remove them from validation and test, or split anew by the content of the images.",
         weight=0.8,
+        severity="severe" if any(finding.get("severity") == "severe" for finding in found) else "warning",
     )
 
 
@@ -383,7 +384,7 @@ DATA_RULES = (
     ),
     Rule(
         "leakage-duplicates", "trained on what is measured on", "severe", "data", leakage,
-        "validation or test images that are training images, pixel by pixel",
+        "validation or test images that are training images, pixel by pixel; severe where the audit says so",
         "similar images that are not the same", "own check", ("suspicious-success",),
     ),
     Rule(
