@@ -17,6 +17,7 @@ from fovea.diagnosis.observe import (
     as_array,
     class_indices,
     image_facts,
+    joined_signals,
     judge,
     median_signals,
     output_signals,
@@ -216,7 +217,9 @@ class KerasDoctor(Patient):
             return ()
         activations = {layer.name: layer.activation for layer in self._net.layers}
         names = [str(layer.name) for layer in layers]
-        return tuple(output_signals(name, array, activations.get(name)) for name, array in zip(names, arrays, strict=True))
+        return tuple(
+            output_signals(name, array, activations.get(name)) for name, array in zip(names, arrays, strict=True)
+        )
 
     def _functional(self) -> Any:
         """The graph of the model: itself, or the one inside a Sequential."""
@@ -224,8 +227,8 @@ class KerasDoctor(Patient):
         return self._model if inner is None else inner
 
     def _batch_facts(self) -> BatchFacts:
-        first = _joined(self._first_outputs, self._first_updates)
-        last = _joined(self._layer_outputs(), median_signals(self._updates))
+        first = joined_signals(self._first_outputs, self._first_updates)
+        last = joined_signals(self._layer_outputs(), median_signals(self._updates))
         real = self._judge("train")
         zeroed = None
         if "train" in self._samples:
@@ -318,21 +321,6 @@ def _column(logs: list[dict[str, float]], names: tuple[str, ...]) -> tuple[float
     return () if name is None else tuple(row[name] for row in logs)
 
 
-def _joined(outputs: tuple[LayerSignals, ...], updates: tuple[LayerSignals, ...]) -> tuple[LayerSignals, ...]:
-    """One entry a layer out of what its outputs and its kernel say."""
-    kernels = {signals.name: signals for signals in updates}
-    names = ("gradient_norm", "weight_norm", "update_ratio", "weight_std", "is_constant")
-    found = []
-    for signals in outputs or updates:
-        kernel = kernels.get(signals.name)
-        if kernel is None:
-            found.append(signals)
-            continue
-        finite = False if kernel.is_finite is False else signals.is_finite
-        found.append(replace(signals, is_finite=finite, **{name: getattr(kernel, name) for name in names}))
-    return tuple(found)
-
-
 def _first_batch(source: Any) -> tuple[NDArray[Any], NDArray[Any] | None] | None:
     """Images and labels of the first batch of what can be read more than once (PyDataset, Sequence, DataLoader)."""
     if source is None or not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
@@ -353,5 +341,3 @@ def _augments(source: Any) -> bool | None:
     values = [getattr(generator, name, 0) for name in names]
     changes = any(np.any(value) for value in values[:-1]) or np.any(np.asarray(values[-1]) != 1)
     return bool(changes or getattr(generator, "horizontal_flip", False) or getattr(generator, "vertical_flip", False))
-
-

@@ -111,7 +111,7 @@ def class_indices(labels: NDArray[Any] | None) -> NDArray[np.int64] | None:
     if labels is None or labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
         return None
     if labels.ndim == 2 and labels.shape[1] > 1:
-        return labels.argmax(axis=1).astype(np.int64)
+        return np.asarray(labels.argmax(axis=1), np.int64)
     flat = labels.reshape(len(labels))
     if not np.isfinite(flat).all() or (flat != np.round(flat)).any():
         return None
@@ -177,7 +177,9 @@ def _loss_of(values: NDArray[Any], true: NDArray[np.int64], loss: str | None, fr
         shares = values / np.maximum(values.sum(axis=1, keepdims=True), _CLIP)
         return float(-np.log(np.clip(shares[rows, true], _CLIP, 1 - _CLIP)).mean())
     if loss == _BINARY and not from_logits:
-        wanted = np.eye(values.shape[1])[true] if values.shape[1] > 1 and true.max() < values.shape[1] else true[:, None]
+        wanted = (
+            np.eye(values.shape[1])[true] if values.shape[1] > 1 and true.max() < values.shape[1] else true[:, None]
+        )
         if wanted.shape != values.shape:
             return None
         shares = np.clip(values, _CLIP, 1 - _CLIP)
@@ -253,4 +255,19 @@ def median_signals(history: Sequence[tuple[LayerSignals, ...]]) -> tuple[LayerSi
         finite = all(each.is_finite is not False for each in same)
         medians = {name: float(np.median(value)) for name, value in values.items() if value}
         found.append(replace(signals, **medians, is_finite=signals.is_finite if finite else False))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def joined_signals(outputs: tuple[LayerSignals, ...], updates: tuple[LayerSignals, ...]) -> tuple[LayerSignals, ...]:
+    """One entry a layer out of what its outputs and its kernel say."""
+    kernels = {signals.name: signals for signals in updates}
+    names = ("gradient_norm", "weight_norm", "update_ratio", "weight_std", "is_constant")
+    found = []
+    for signals in outputs or updates:
+        kernel = kernels.get(signals.name)
+        if kernel is None:
+            found.append(signals)
+            continue
+        finite = False if kernel.is_finite is False else signals.is_finite
+        found.append(replace(signals, is_finite=finite, **{name: getattr(kernel, name) for name in names}))
     return tuple(found)
