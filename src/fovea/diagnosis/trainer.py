@@ -1,0 +1,199 @@
+"""SmallTrainer: short trainings of a patient of ours on some of its images, in memory, with settings changed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from fovea.data.imageset import RawData, RawSet, take_rows
+from fovea.errors import FoveaError, NonFiniteLossError
+from fovea.settings import Recipe, setting_path, with_settings
+from fovea.training.hardware import applied
+from fovea.training.loop import FitResult, fit, train_step
+from fovea.training.optimizers import make_optimizers
+from fovea.training.plan import Own, Plan, plan_run, train_batches, train_sample
+
+MIN_IMAGES, MIN_EPOCHS, MIN_STEPS = 500, 2, 8  # of a trial; steps an epoch
+VAL_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one short training reached, after its last epoch.
+
+    Attributes:
+        accuracy: on validation; where the loss was not finite, that of the most frequent class.
+        train_accuracy: on a fixed sample of the training images, as large as validation.
+        chance: the share of the most frequent class of validation; count: its images.
+    """
+
+    accuracy: float
+    train_accuracy: float
+    chance: float
+    count: int
+    is_finite: bool = True
+    seconds: float = 0.0
+
+
+class Trainer(Protocol):
+    """Whoever can train the patient again with other settings."""
+
+    def prepare(self, seconds: float) -> None:
+        """Choose how much is trained, so that one training takes about so long."""
+
+    def train(self, changes: Mapping[str, Any], seed: int) -> Outcome:
+        """Train from the beginning with some settings changed."""
+
+    def describe(self) -> str:
+        """How large the trainings are, in words."""
+
+
+@dataclass(eq=False)
+class SmallTrainer:
+    """Trains a run of ours again in memory: the same settings, fewer images and epochs where time does not allow all.
+
+    The test images are never looked at: validation is the run's own, or training images that a trial leaves out.
+
+    Attributes:
+        recipe: the settings of the run; raw: its data, as read.
+        own: what the run had besides: a function for images. (A module of the user's own cannot start anew.)
+        seconds: about what one training takes; `prepare` sets it, and sizes are chosen at the first training.
+    """
+
+    recipe: Recipe
+    raw: RawData
+    own: Own = field(default_factory=Own)
+    seconds: float = 4.0
+    _small: tuple[Recipe, RawData, float] | None = None  # settings, data, share of the epochs
+
+    def prepare(self, seconds: float) -> None:
+        """Choose sizes anew at the next training."""
+        self.seconds, self._small = seconds, None
+
+    def train(self, changes: Mapping[str, Any], seed: int) -> Outcome:
+        """Train with some settings changed; `epochs` among them is scaled as those of the run are.
+
+        Raises:
+            UserError: for settings that this data or net cannot have.
+        """
+        began = time.perf_counter()
+        plan = self.plan(changes, seed)
+        labels = plan.splits.sets["val"].labels
+        chance = float(np.bincount(labels).max() / len(labels))
+        try:
+            last = trained(plan).history[-1]
+        except NonFiniteLossError:
+            return Outcome(chance, chance, chance, len(labels), False, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Outcome(last["val_accuracy"], last["train_accuracy"], chance, len(labels), True, seconds)
+
+    def plan(self, changes: Mapping[str, Any], seed: int) -> Plan:
+        """What one short training would be."""
+        recipe, raw, share = self._sizes()
+        scaled = dict(changes)
+        for name in changes:
+            if setting_path(name) == "training.epochs":
+                scaled[name] = max(1, round(float(changes[name]) * share))
+        recipe = with_settings(recipe, {**scaled, "training.seed": self.recipe.training.seed + seed})
+        return plan_run(recipe, raw, self.own)
+
+    def describe(self) -> str:
+        """Images and epochs of a trial."""
+        recipe, raw, _ = self._sizes()
+        return f"{len(raw.parts['train'].images):,} images, {recipe.training.epochs} epochs"
+
+    def _sizes(self) -> tuple[Recipe, RawData, float]:
+        if self._small is None:
+            self._small = self._choose_sizes()
+        return self._small
+
+    def _choose_sizes(self) -> tuple[Recipe, RawData, float]:
+        """As many images and epochs as the time allows; both are cut by the same factor."""
+        whole = _without_test(self.raw, self.recipe.data.split_seed, None)
+        count = len(whole.parts["train"].images)
+        some = _without_test(self.raw, self.recipe.data.split_seed, min(count, 4 * MIN_IMAGES))
+        recipe = with_settings(self.recipe, _NO_TEST)
+        plan = plan_run(with_settings(recipe, {"training.plan": None}), some, self.own)
+        epochs = self.recipe.training.epochs or plan.recipe.training.epochs or 1
+        affordable = self.seconds * images_per_second(plan)
+        cut = math.sqrt(min(1.0, affordable / (count * epochs)))
+        images = min(count, max(MIN_IMAGES, round(count * cut)))
+        shorter = max(min(epochs, MIN_EPOCHS), min(epochs, round(affordable / images)))
+        batch = min(plan.recipe.training.batch_size or 32, max(16, images // MIN_STEPS))
+        changes = {"training.epochs": shorter, "training.batch_size": batch}
+        return (
+            with_settings(recipe, changes),
+            _without_test(self.raw, self.recipe.data.split_seed, images),
+            shorter / epochs,
+        )
+
+
+_NO_TEST = {"data.validation": "split", "data.first_images": None, "evaluation.test": False, "evaluation.tta": "none"}
+_NO_TEST |= {"data.val_data": None, "data.test_data": None, "training.budget_seconds": None}
+
+
+def _without_test(raw: RawData, seed: int, images: int | None) -> RawData:
+    """Training images (some of them) and validation images, cut from training where the data brings none."""
+    train, val = raw.parts["train"], raw.parts.get("val")
+    order = np.random.default_rng(seed).permutation(len(train.images))
+    if val is None:
+        held = min(VAL_IMAGES, max(len(order) // 5, 1))
+        val, order = _rows(train, np.sort(order[:held])), order[held:]
+    else:
+        val = _rows(val, np.sort(np.random.default_rng(seed).permutation(len(val.images))[:VAL_IMAGES]))
+    train = _rows(train, np.sort(order[:images]))
+    # A test part has to be there; it is validation once more and never asked.
+    return replace(raw, parts={"train": train, "val": val, "test": val})
+
+
+def _rows(part: RawSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> RawSet:
+    labels = None if part.labels is None else part.labels[rows]
+    return RawSet(take_rows(part.images, rows), labels, part.ids[rows])
+
+
+def trained(plan: Plan) -> FitResult:
+    """Train a plan in memory: no folder, no test.
+
+    Raises:
+        NonFiniteLossError: when the loss is nan or infinite.
+    """
+    target, sets = plan.hardware.target, plan.splits.sets
+    with applied(plan.hardware):
+        return fit(plan.net, train_batches(plan), train_sample(plan), sets["val"], plan.recipe, target)
+
+
+def images_per_second(plan: Plan, steps: int = 4) -> float:
+    """How fast the net trains here, after one step that does not count; the net is changed by it."""
+    target, batches = plan.hardware.target, train_batches(plan)
+    plan.net.to(target.name)
+    optimizers = make_optimizers(plan.net, plan.recipe.optimizer, target.precision)
+    count, began = 0, 0.0
+    with applied(plan.hardware), torch.random.fork_rng(devices=[]):
+        plan.net.train()
+        for number, batch in zip(range(steps + 1), _forever(batches), strict=False):
+            began = time.perf_counter() if number == 1 else began
+            count += len(batch.labels) if number else 0
+            train_step(plan.net, batch, optimizers, plan.recipe, target)
+    return count / max(time.perf_counter() - began, 1e-6)
+
+
+def _forever(batches: Any) -> Any:
+    epoch = 0
+    while True:
+        epoch += 1
+        yield from batches.epoch(epoch)
+
+
+def can_train(trainer: Trainer) -> str | None:
+    """Why no trial can be made, in words; None where it can."""
+    try:
+        trainer.describe()
+    except FoveaError as error:
+        return str(error)
+    return None
