@@ -162,6 +162,7 @@ def training_facts(model: Any, arguments: Mapping[str, Any], params: Mapping[str
         chosen_by=_chosen_by(own),
         monitors=monitors,
         callbacks_passed=tuple(type(each).__name__ for each in own),
+        loss_reduction=_reduction(loss),
         num_fits=1 if ran is None else 1 + int(ran > 0),
         frozen_on_purpose=None,
     )
@@ -196,6 +197,14 @@ def learning_rate(optimizer: Any) -> float | None:
             value = getattr(optimizer, name) if array is None else array
             return float(value)
     return None
+
+
+def _reduction(loss: Any) -> str | None:
+    """How a loss makes one number of many: "mean" or "sum"; None: not said."""
+    if isinstance(loss, str):
+        return "mean"
+    known = {"sum_over_batch_size": "mean", "mean": "mean", "mean_with_sample_weight": "mean", "sum": "sum"}
+    return known.get(str(getattr(loss, "reduction", None)))
 
 
 def _number(value: Any) -> float | None:

@@ -100,6 +100,7 @@ class Course:
         self.from_logits: bool | None = None
         self.smoothing: float | None = None
         self.class_weights: bool | None = None
+        self.reduction: str | None = None
         self.answers: torch.Tensor | None = None
         self.initial: tuple[float | None, float | None] = (None, None)
         self.ends_in_last_layer: bool | None = None
@@ -140,6 +141,7 @@ class Course:
         self.from_logits = {"cross_entropy": True, "binary_cross_entropy_with_logits": True}.get(name, False)
         self.smoothing = named.get("label_smoothing")
         self.class_weights = named.get("weight") is not None
+        self.reduction = named.get("reduction", "mean") if name else None
         self.answers = answers
 
     def judged(self, is_training: bool, mode: bool, loss: Any, answers: torch.Tensor, labels: torch.Tensor) -> None:
@@ -189,6 +191,7 @@ def course_facts(course: Course, net: NetFacts, training: TrainingFacts, data: A
         from_logits=course.from_logits,
         label_smoothing=softened,
         class_weights=course.class_weights,
+        loss_reduction=course.reduction,
         validation_source=None if not passes else "none" if only_at_end or not num_judged else "own",
         evaluates_in_training_mode=course.judged_in_training_mode if num_judged else None,
     )
