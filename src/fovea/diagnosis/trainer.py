@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,9 @@ from fovea.training.loop import FitResult, fit, train_step
 from fovea.training.optimizers import make_optimizers
 from fovea.training.plan import Own, Plan, plan_run, train_batches, train_sample
 
-MIN_IMAGES, MIN_EPOCHS, MIN_STEPS = 500, 2, 8  # of a trial; steps an epoch
-VAL_IMAGES = 1000
+MIN_IMAGES, MIN_BATCH = 400, 16  # of a trial, unless the patient has fewer
+MIN_VAL, MAX_VAL = 300, 1000  # images that a trial is judged by
+_JUDGING = 0.7  # training images that cost as much time as judging one of validation and one of training
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class Trainer(Protocol):
 
     def describe(self) -> str:
         """How large the trainings are, in words."""
+
+    def share(self) -> float:
+        """Which share of the patient's steps a training makes, 0 to 1."""
 
 
 @dataclass(eq=False)
@@ -104,9 +107,14 @@ class SmallTrainer:
         return plan_run(recipe, raw, self.own)
 
     def describe(self) -> str:
-        """Images and epochs of a trial."""
+        """Images, batch size and epochs of a trial."""
         recipe, raw, _ = self._sizes()
-        return f"{len(raw.parts['train'].images):,} images, {recipe.training.epochs} epochs"
+        images = len(raw.parts["train"].images)
+        return f"{images:,} images, batch_size {recipe.training.batch_size}, {recipe.training.epochs} epochs"
+
+    def share(self) -> float:
+        """Which share of the run's steps a training makes, 0 to 1."""
+        return self._sizes()[2]
 
     def _sizes(self) -> tuple[Recipe, RawData, float]:
         if self._small is None:
@@ -114,39 +122,48 @@ class SmallTrainer:
         return self._small
 
     def _choose_sizes(self) -> tuple[Recipe, RawData, float]:
-        """As many images and epochs as the time allows; both are cut by the same factor."""
-        whole = _without_test(self.raw, self.recipe.data.split_seed, None)
-        count = len(whole.parts["train"].images)
-        some = _without_test(self.raw, self.recipe.data.split_seed, min(count, 4 * MIN_IMAGES))
-        recipe = with_settings(self.recipe, _NO_TEST)
-        plan = plan_run(with_settings(recipe, {"training.plan": None}), some, self.own)
-        epochs = self.recipe.training.epochs or plan.recipe.training.epochs or 1
-        affordable = self.seconds * images_per_second(plan)
-        cut = math.sqrt(min(1.0, affordable / (count * epochs)))
-        images = min(count, max(MIN_IMAGES, round(count * cut)))
-        shorter = max(min(epochs, MIN_EPOCHS), min(epochs, round(affordable / images)))
-        batch = min(plan.recipe.training.batch_size or 32, max(16, images // MIN_STEPS))
-        changes = {"training.epochs": shorter, "training.batch_size": batch}
-        return (
-            with_settings(recipe, changes),
-            _without_test(self.raw, self.recipe.data.split_seed, images),
-            shorter / epochs,
-        )
+        """What the time allows. Images and batches shrink together, so that the number of steps stays; then epochs.
+
+        Fewer steps would speak for high learning rates and against augmentation, whatever the patient needs.
+        """
+        seed, recipe = self.recipe.data.split_seed, with_settings(self.recipe, _NO_TEST)
+        count = len(_without_test(self.raw, seed, None, MAX_VAL).parts["train"].images)
+        plan = plan_run(recipe, _without_test(self.raw, seed, min(count, 4 * MIN_IMAGES), MIN_VAL), self.own)
+        epochs, batch = plan.recipe.training.epochs or 1, plan.recipe.training.batch_size or 32
+        least = max(min(count, MIN_IMAGES) / count, min(batch, MIN_BATCH) / batch)
+        cut = max(self._affordable(plan, epochs) / count, least)
+        if cut >= 1:
+            return recipe, _without_test(self.raw, seed, None, MAX_VAL), 1.0
+        smaller = max(min(batch, MIN_BATCH), round(batch * cut))
+        recipe = with_settings(recipe, {"training.batch_size": smaller, "training.epochs": epochs})
+        plan = plan_run(recipe, _without_test(self.raw, seed, min(count, 4 * MIN_IMAGES), MIN_VAL), self.own)
+        affordable, least_images = self._affordable(plan, epochs), max(1, round(count * least))
+        images = min(count, max(least_images, round(affordable)))
+        shorter = max(1, min(epochs, round(epochs * affordable / images)))
+        val = min(MAX_VAL, max(MIN_VAL, images))
+        recipe = with_settings(recipe, {"training.batch_size": smaller, "training.epochs": shorter})
+        steps = images * shorter / smaller / (count * epochs / batch)
+        return recipe, _without_test(self.raw, seed, images, val), min(1.0, steps)
+
+    def _affordable(self, plan: Plan, epochs: int) -> float:
+        """Training images that one epoch can show, where each epoch is judged."""
+        each = self.seconds * images_per_second(plan) / epochs
+        return max(each - _JUDGING * MAX_VAL, each / (1 + _JUDGING))
 
 
 _NO_TEST = {"data.validation": "split", "data.first_images": None, "evaluation.test": False, "evaluation.tta": "none"}
 _NO_TEST |= {"data.val_data": None, "data.test_data": None, "training.budget_seconds": None}
 
 
-def _without_test(raw: RawData, seed: int, images: int | None) -> RawData:
+def _without_test(raw: RawData, seed: int, images: int | None, most_val: int) -> RawData:
     """Training images (some of them) and validation images, cut from training where the data brings none."""
     train, val = raw.parts["train"], raw.parts.get("val")
     order = np.random.default_rng(seed).permutation(len(train.images))
     if val is None:
-        held = min(VAL_IMAGES, max(len(order) // 5, 1))
+        held = min(most_val, max(len(order) // 5, 1))
         val, order = _rows(train, np.sort(order[:held])), order[held:]
     else:
-        val = _rows(val, np.sort(np.random.default_rng(seed).permutation(len(val.images))[:VAL_IMAGES]))
+        val = _rows(val, np.sort(np.random.default_rng(seed).permutation(len(val.images))[:most_val]))
     train = _rows(train, np.sort(order[:images]))
     # A test part has to be there; it is validation once more and never asked.
     return replace(raw, parts={"train": train, "val": val, "test": val})

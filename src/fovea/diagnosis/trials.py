@@ -14,7 +14,8 @@ from fovea.errors import FoveaError
 from fovea.evaluation.findings import Finding, Status
 from fovea.evaluation.paired import SeedsTest, paired_over_seeds
 
-MOST_TRIED = 4  # findings
+MOST_TRIED = 3  # findings
+FAITHFUL = 0.5  # share of the patient's steps from which on a trial can withdraw
 # The results are looked at twice; each look may be wrong in 2.5 %, both together in 5 % (Bonferroni).
 LOOKS = (3, 5)  # seeds
 ALPHA = 0.025
@@ -76,12 +77,17 @@ def verify(
             if len(before) in LOOKS:
                 for trial in open_trials:
                     if trial.problem is None:
-                        trial.status = decide(before, trial.after, outcome.count)
+                        trial.status = _status(decide(before, trial.after, outcome.count), trainer)
     except FoveaError as error:  # the patient itself cannot be trained in small
         problem = {"problem": str(error)}
         return [replace(finding, trial=problem) if finding.remedy else finding for finding in findings]
     tried = {id(trial.finding): _judged(trial, before, trainer) for trial in trials}
     return [tried.get(id(finding), finding) for finding in findings]
+
+
+def _status(decided: Status, trainer: Trainer) -> Status:
+    """What a trial decides; one that is much shorter than the patient's training cannot withdraw."""
+    return "suspected" if decided == "withdrawn" and trainer.share() < FAITHFUL else decided
 
 
 def _has_time(began: float, seconds: float, seeds: int, num_open: int, num_trials: int) -> bool:
@@ -139,7 +145,7 @@ def _judged(trial: Trial, before: Sequence[float], trainer: Trainer) -> Finding:
     changed = replace(
         finding, status=trial.status, trial=trial_as_json(trial.changes, before, trial.after, test, trainer)
     )
-    if trial.status == "suspected" and test.difference.value <= 0:
+    if trial.status == "suspected" and trainer.share() >= FAITHFUL and test.difference.value <= 0:
         return replace(changed, cure=f"In a trial {_settings(trial.changes)} did not help: it is not recommended.")
     return changed
 
@@ -157,6 +163,7 @@ def trial_as_json(
         "p_value": test.p_value,
         "seeds": count,
         "size": trainer.describe(),
+        "share_of_steps": round(trainer.share(), 3),
     }
 
 

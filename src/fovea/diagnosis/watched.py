@@ -85,6 +85,22 @@ class Given:
             self.sample_labels = some if self.sample_labels is None else torch.cat([self.sample_labels, some])
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a training.
+
+    Attributes:
+        name: as records spell it; None: not seen.
+        from_logits: whether it applies the softmax or sigmoid itself.
+    """
+
+    name: str | None
+    from_logits: bool | None = None
+    reduction: str | None = None
+    smoothing: float | None = None
+    is_weighted: bool | None = None
+
+
 class Course:
     """The training as it went."""
 
@@ -96,11 +112,7 @@ class Course:
         self.steps = 0
         self.rates: list[float] = []
         self.batch_size: int | None = None
-        self.loss: str | None = None
-        self.from_logits: bool | None = None
-        self.smoothing: float | None = None
-        self.class_weights: bool | None = None
-        self.reduction: str | None = None
+        self.loss: Loss | None = None
         self.answers: torch.Tensor | None = None
         self.initial: tuple[float | None, float | None] = (None, None)
         self.ends_in_last_layer: bool | None = None
@@ -135,14 +147,9 @@ class Course:
             self.batch_size = len(images)
         (self.train if is_training else self.val).take(images)
 
-    def loss_begins(self, known: str, name: str, answers: torch.Tensor, named: Mapping[str, Any]) -> None:
-        """The first loss of training."""
-        self.loss = known
-        self.from_logits = {"cross_entropy": True, "binary_cross_entropy_with_logits": True}.get(name, False)
-        self.smoothing = named.get("label_smoothing")
-        self.class_weights = named.get("weight") is not None
-        self.reduction = named.get("reduction", "mean") if name else None
-        self.answers = answers
+    def loss_begins(self, loss: Loss, answers: torch.Tensor) -> None:
+        """The first loss of training, and what it was given."""
+        self.loss, self.answers = loss, answers
 
     def judged(self, is_training: bool, mode: bool, loss: Any, answers: torch.Tensor, labels: torch.Tensor) -> None:
         """A batch was answered, and its labels are known."""
@@ -182,16 +189,16 @@ def course_facts(course: Course, net: NetFacts, training: TrainingFacts, data: A
     only_at_end = num_judged == 1 and len(passes) > 1
     split = "test" if only_at_end else "val"
     splits = _splits(course, split, data)
-    softened = float(course.smoothing) if course.smoothing is not None else None
+    loss = course.loss or Loss(None)
     training = replace(
         training,
         epochs=len(passes) or None,
         steps_per_epoch=round(course.steps / len(passes)) if passes else None,
-        loss=course.loss,
-        from_logits=course.from_logits,
-        label_smoothing=softened,
-        class_weights=course.class_weights,
-        loss_reduction=course.reduction,
+        loss=loss.name,
+        from_logits=loss.from_logits,
+        label_smoothing=loss.smoothing,
+        class_weights=loss.is_weighted,
+        loss_reduction=loss.reduction,
         validation_source=None if not passes else "none" if only_at_end or not num_judged else "own",
         evaluates_in_training_mode=course.judged_in_training_mode if num_judged else None,
     )

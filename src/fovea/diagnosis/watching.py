@@ -18,19 +18,20 @@ from fovea.diagnosis import torch_facts
 from fovea.diagnosis.observe import SAMPLE, joined_signals, median_signals, spelled
 from fovea.diagnosis.record import LayerSignals, Record
 from fovea.diagnosis.tell import Patient
-from fovea.diagnosis.watched import Course, course_facts
+from fovea.diagnosis.watched import Course, Loss, course_facts
 
-# Where losses are looked up at each call: nn.CrossEntropyLoss calls them there too.
+# What torch.nn.functional looks up at each call, so that a loss is seen however it was imported: (where, name) -> the
+# loss, whether it applies the softmax or sigmoid itself, and at which argument it is told to sum or to average.
 _LOSSES = {
-    "cross_entropy": "crossentropy",
-    "nll_loss": "nll",
-    "mse_loss": "meansquarederror",
-    "l1_loss": "meanabsoluteerror",
-    "binary_cross_entropy": "binarycrossentropy",
-    "binary_cross_entropy_with_logits": "binarycrossentropy",
-    "multi_margin_loss": "multimargin",
-    "kl_div": "kldiv",
+    (torch._C._nn, "cross_entropy_loss"): ("crossentropy", True, 3),
+    (torch._C._nn, "nll_loss_nd"): ("nll", False, 3),
+    (torch._C._nn, "mse_loss"): ("meansquarederror", False, 2),
+    (torch._C._nn, "l1_loss"): ("meanabsoluteerror", False, 2),
+    (torch._C._nn, "binary_cross_entropy"): ("binarycrossentropy", False, 3),
+    (torch, "binary_cross_entropy_with_logits"): ("binarycrossentropy", True, 4),
 }
+_SMOOTHING = 5  # the argument of cross_entropy_loss
+_REDUCTIONS = ("none", "mean", "sum")
 _LOOKED_AT = 3  # steps at the beginning of each pass
 _EVERY = 200  # and one in so many, where a pass has no visible end
 _AT_ONCE = 128  # images that the doctor's own passes use
@@ -44,9 +45,8 @@ def watch(
     """Watch a training loop: `with fovea.watch(model, optimizer) as patient:` and the loop as it was.
 
     Around a trainer (Lightning's `trainer.fit(model)`, skorch's `net.fit` after `net.initialize()`) it works as well:
-    the optimizer is recognised by the weights that it holds. Losses are seen where torch.nn.functional has them; a
-    `from torch.nn.functional import cross_entropy` before the block hides them, and so does a loss written by hand:
-    pass it as loss_fn if it is a module.
+    the optimizer is recognised by the weights that it holds. The losses of torch.nn are seen by themselves; one written
+    by hand is passed as loss_fn, if it is a module.
 
     Args:
         model: from a batch of images to one row of answers an image.
@@ -107,8 +107,9 @@ class TorchPatient(Patient):
             register_optimizer_step_pre_hook(self._before_step).remove,
             register_optimizer_step_post_hook(self._after_step).remove,
         ]
-        for name, known in _LOSSES.items():
-            self._wrap(torch.nn.functional, name, self._watched_loss(name, known))
+        for (owner, name), (known, from_logits, place) in _LOSSES.items():
+            if hasattr(owner, name):
+                self._wrap(owner, name, self._watched_loss(known, from_logits, place))
         self._wrap(DataLoader, "__iter__", self._watched_loader())
         if isinstance(self.loss_fn, nn.Module) and not type(self.loss_fn).__module__.startswith("torch.nn"):
             self._undo.append(self.loss_fn.register_forward_hook(self._own_loss).remove)
@@ -135,14 +136,12 @@ class TorchPatient(Patient):
         setattr(owner, name, make(original))
         self._undo.append(lambda: setattr(owner, name, original))
 
-    def _watched_loss(self, name: str, known: str) -> Callable[[Any], Any]:
+    def _watched_loss(self, known: str, from_logits: bool, place: int) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
             @functools.wraps(original)
             def loss(*arguments: Any, **named: Any) -> Any:
                 value = original(*arguments, **named)
-                answers = named.get("input", arguments[0] if arguments else None)
-                target = named.get("target", arguments[1] if len(arguments) > 1 else None)
-                self._loss_computed(known, name, value, answers, target, named)
+                self._loss_computed(Loss(known, from_logits, *_options(arguments, place)), value, *arguments[:2])
                 return value
 
             return loss
@@ -174,8 +173,7 @@ class TorchPatient(Patient):
 
     @_safely
     def _own_loss(self, module: nn.Module, inputs: Any, value: Any) -> None:
-        answers, target = inputs[0], inputs[1] if len(inputs) > 1 else None
-        self._loss_computed(spelled(type(module)), "", value, answers, target, {})
+        self._loss_computed(Loss(spelled(type(module))), value, inputs[0], inputs[1] if len(inputs) > 1 else None)
 
     @_safely
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
@@ -210,13 +208,13 @@ class TorchPatient(Patient):
             self.course.judged(False, mode, None, outputs, labels)
 
     @_safely
-    def _loss_computed(self, known: str, name: str, value: Any, answers: Any, target: Any, named: Any) -> None:
+    def _loss_computed(self, loss: Loss, value: Any, answers: Any, target: Any) -> None:
         if self._own_pass or not isinstance(answers, torch.Tensor) or not isinstance(target, torch.Tensor):
             return
         is_training = self.model.training and torch.is_grad_enabled() and answers.requires_grad
         self._outputs = None
         if is_training and self.course.loss is None:
-            self.course.loss_begins(known, name, answers.detach(), named)
+            self.course.loss_begins(loss, answers.detach())
             self.course.ends_in_last_layer = self._ends_in(answers)
         self.course.judged(is_training, self.model.training, value, answers.detach(), target.detach())
 
@@ -322,7 +320,7 @@ class TorchPatient(Patient):
         if not course.steps:
             self.unseen.append("the training: no step of an optimizer that holds weights of the model")
         if course.loss is None and course.steps:
-            self.unseen.append("the loss: it is none of torch.nn.functional, or was imported before the block")
+            self.unseen.append("the loss: it is none of torch.nn's")
         training = torch_facts.training_facts(self.optimizer, course.batch_size)
         cleared = None if course.steps < 4 else self._uncleared < 3
         first = joined_signals(self._first, self._first_updates or median_signals(self._updates))
@@ -345,6 +343,10 @@ class TorchPatient(Patient):
     def _last_look(self) -> tuple[LayerSignals, ...]:
         return self._last_outputs() or ()
 
+    @property
+    def _loss_name(self) -> str:
+        return "" if self.course.loss is None else self.course.loss.name or ""
+
     def _zeroed(self) -> tuple[float | None, float | None]:
         """The loss on a training sample, zeroed and as it is."""
         return self._losses_of_sample() or (None, None)
@@ -352,13 +354,22 @@ class TorchPatient(Patient):
     @_safely
     def _losses_of_sample(self) -> tuple[float, float] | None:
         train = self.course.train
-        loss = {"crossentropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}.get(self.course.loss or "")
+        loss = {"crossentropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}.get(self._loss_name)
         if train.sample is None or train.sample_labels is None or loss is None or train.sample_labels.dim() != 1:
             return None
         zeroed, real = self._answers(torch.zeros_like(train.sample)), self._answers(train.sample)
         if zeroed is None or real is None:
             return None
         return float(loss(zeroed, train.sample_labels)), float(loss(real, train.sample_labels))
+
+
+def _options(arguments: tuple[Any, ...], place: int) -> tuple[str | None, float | None, bool]:
+    """Of a loss's arguments: how it reduces, its label smoothing, whether classes are weighted."""
+    reduction = arguments[place] if len(arguments) > place else None
+    known = _REDUCTIONS[reduction] if isinstance(reduction, int) and 0 <= reduction < 3 else None
+    smoothing = arguments[_SMOOTHING] if len(arguments) > _SMOOTHING else None
+    weight = arguments[2] if place > 2 and len(arguments) > 2 else None
+    return known, smoothing if isinstance(smoothing, float) else None, weight is not None
 
 
 class _Batches:
