@@ -213,7 +213,7 @@ def test_the_linear_bar_is_scikit_learns(trainer: SmallTrainer) -> None:
     sets = trainer.plan({}, 0).splits.sets
     found = linear_baseline(sets["train"], sets["val"])
     assert found.accuracy > 0.95
-    assert found.chance == pytest.approx(1 / 3, abs=0.05)
+    assert found.chance == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_permuted_labels_teach_nothing(trainer: SmallTrainer) -> None:
