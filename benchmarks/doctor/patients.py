@@ -124,7 +124,7 @@ def available() -> list[str]:
 
 
 def splits_of(patient: Patient, seed: int) -> tuple[Split, Split, Split]:
-    """Train, validation and test of a patient; the test images are prepared as the training images are."""
+    """Train, validation and test of a patient; test images are prepared as those of validation are."""
     images, labels = images_of(patient.data)
     order = np.random.default_rng(seed).permutation(len(images))
     num_test, num_val = min(NUM_TEST, len(images) // 5), min(NUM_VAL, len(images) // 8)

@@ -1,9 +1,10 @@
 """The doctor's test bench: faults planted, healthy trainings, and what the doctor says of them.
 
 python benchmarks/doctor/run.py [--quick] [--full] [--damage]
-Without options each fault is planted in one net after the other whose damage is stored (benchmarks/results/doctor/
-damage.json), once; --quick takes one net a fault and every fifth healthy training; --full three seeds of all;
---damage measures what is not stored (remove the file to measure anew). FOVEA_DATA names the folder of MNIST, Fashion-MNIST and CIFAR-10.
+Without options each fault is planted, once, in every net that it hurts by benchmarks/results/doctor/damage.json;
+--quick takes one net a fault and every fifth healthy training, --full three seeds of everything. --damage measures
+what is not stored (remove the file to measure anew). FOVEA_DATA names the folder of MNIST and Fashion-MNIST; without
+it the other data sets are taken.
 """
 
 from __future__ import annotations
@@ -103,10 +104,10 @@ def recovered(entry: dict[str, Any], accuracy: float, seed: int) -> float:
     return float(np.clip((accuracy - entry["faulty"][seed]) / lost, -1, 1.05)) if lost > 0.005 else 1.0
 
 
-def judge_faulty(damage: dict[str, Any], quick: bool, seeds: int) -> list[dict[str, Any]]:
+def judge_faulty(damage: dict[str, Any], quick: bool, seeds: int, only: str = "") -> list[dict[str, Any]]:
     """One row a faulty training: what was said, whether it was right, what the cure gave."""
     rows = []
-    for fault, patient, entry in planted(damage, quick):
+    for fault, patient, entry in planted(damage, quick, only):
         for seed in range(seeds):
             result: Result = train(patient, seed)
             said = [finding.id for finding in result.findings]
@@ -209,7 +210,7 @@ def main() -> None:
             return
     damage = json.loads(DAMAGE.read_text(encoding="utf-8"))
     seeds = 3 if options.full else 1
-    faulty, sound = judge_faulty(damage, options.quick, seeds), judge_healthy(options.quick, seeds)
+    faulty, sound = judge_faulty(damage, options.quick, seeds, options.only), judge_healthy(options.quick, seeds)
     figures = {**summary(faulty, sound), "seconds": round(time.perf_counter() - began, 1)}
     name = "quick" if options.quick else "full" if options.full else "bench"
     write(RESULTS / f"{name}.json", {"figures": figures, "faulty": faulty, "healthy": sound})

@@ -131,7 +131,7 @@ class KerasDoctor(Patient):
         self._rates += [] if rate is None else [rate]
         judged = self._judge("train")
         self._measured += [] if judged is None else [judged]
-        self._first_updates = self._first_updates or median_signals(self._updates)
+        self._first_updates = self._first_updates or median_signals(self._updates, 0)
 
     def on_train_end(self, logs: Any = None) -> None:
         """The record is complete: it is examined and told."""

@@ -243,13 +243,17 @@ def with_kernel(
     return replace(signals, **known)
 
 
-def median_signals(history: Sequence[tuple[LayerSignals, ...]]) -> tuple[LayerSignals, ...]:
-    """Each layer's gradient norm and update ratio as the median over some steps; the rest as in the last."""
+def median_signals(history: Sequence[tuple[LayerSignals, ...]], rest: int = -1) -> tuple[LayerSignals, ...]:
+    """Each layer's gradient norm and update ratio as the median over some steps; the rest as in one of them.
+
+    Args:
+        rest: which step, as an index: 0 the first, -1 the last.
+    """
     if not history:
         return ()
     names = ("gradient_norm", "update_ratio")
     found = []
-    for signals in history[-1]:
+    for signals in history[rest]:
         same = [each for step in history for each in step if each.name == signals.name]
         values = {name: [v for each in same if (v := getattr(each, name)) is not None] for name in names}
         finite = all(each.is_finite is not False for each in same)

@@ -185,7 +185,7 @@ class TorchPatient(Patient):
             return
         is_training = model.training and torch.is_grad_enabled()
         if is_training and self.course.begins(self._labels):
-            self._first_updates = self._first_updates or median_signals(self._updates)
+            self._first_updates = self._first_updates or median_signals(self._updates, 0)
             self._updates, self._steps_of_pass = [], 0
         self.course.images_given(images, is_training)
         if is_training and not self._has_looked:
@@ -323,7 +323,7 @@ class TorchPatient(Patient):
             self.unseen.append("the loss: it is none of torch.nn's")
         training = torch_facts.training_facts(self.optimizer, course.batch_size)
         cleared = None if course.steps < 4 else self._uncleared < 3
-        first = joined_signals(self._first, self._first_updates or median_signals(self._updates))
+        first = joined_signals(self._first, self._first_updates or median_signals(self._updates, 0))
         facts = course_facts(course, net, replace(training, gradients_cleared=cleared), self.data)
         batch = replace(facts.batch, first=first, last=joined_signals(last, median_signals(self._updates)))
         zeroed, real = self._zeroed()
