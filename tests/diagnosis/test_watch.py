@@ -191,6 +191,23 @@ def test_layers_left_out_of_the_optimizer_are_seen() -> None:
     assert found == {"conv": False, "drop": None, "head": True, "unused": False}
 
 
+def test_frozen_layers_with_fresh_weights_are_told_from_trained_ones() -> None:
+    def first_of(net: Net) -> Any:
+        net.conv.requires_grad_(False)
+        return watched(net).net.layers[0]
+
+    torch.manual_seed(0)
+    net = Net()
+    net.conv = nn.Conv2d(1, 16, 3)
+    net.head = nn.Linear(16 * 36, 3)
+    layer = first_of(net)
+    assert (layer.is_trainable, layer.is_fresh) == (False, True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net.conv.requires_grad_(True)
+    loop(net, optimizer)
+    assert first_of(net).is_fresh is False
+
+
 def test_a_loop_without_loaders_and_with_tensors_alone() -> None:
     images, labels = make_images()
     net = Net()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -275,3 +276,18 @@ def joined_signals(outputs: tuple[LayerSignals, ...], updates: tuple[LayerSignal
         finite = False if kernel.is_finite is False else signals.is_finite
         found.append(replace(signals, is_finite=finite, **{name: getattr(kernel, name) for name in names}))
     return tuple(found)
+
+
+def is_fresh_uniform(kernel: NDArray[Any], bound: float) -> bool | None:
+    """Whether a kernel is spread as one drawn uniformly from -bound to bound.
+
+    Its standard deviation is then bound / sqrt(3), and no value lies outside; trained weights hardly ever keep both.
+
+    Returns:
+        None for kernels of fewer than 50 values, which tell too little.
+    """
+    if kernel.size < 50:
+        return None
+    most, spread = float(np.abs(kernel).max()), float(kernel.std()) * math.sqrt(3)
+    error = 4 * math.sqrt(0.2 / kernel.size)  # four standard errors of a uniform's standard deviation
+    return 0.9 * bound < most <= 1.0001 * bound and abs(spread / bound - 1) < error

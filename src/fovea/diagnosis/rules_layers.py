@@ -56,7 +56,8 @@ def frozen_by_mistake(record: Record) -> Suspicion | None:
         )
     meant = training.frozen_on_purpose or starts_from_trained_weights(record)
     last = bool(own) and own[-1].is_trainable is False
-    if not frozen or (meant and not last) or (not last and training.frozen_on_purpose is None and _prefix(own)):
+    unsaid = training.frozen_on_purpose is None and _prefix(own) and not all(layer.is_fresh for layer in frozen)
+    if not frozen or (meant and not last) or (not last and unsaid):
         return None
     names = [layer.name for layer in frozen]
     return Suspicion(

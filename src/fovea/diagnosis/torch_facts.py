@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fovea.diagnosis.keras_facts import ACTIVATIONS, with_following_activations
-from fovea.diagnosis.observe import SAMPLE, output_signals, spelled
+from fovea.diagnosis.observe import SAMPLE, is_fresh_uniform, output_signals, spelled
 from fovea.diagnosis.record import LayerFacts, LayerSignals, NetFacts, TrainingFacts
 
 _KINDS = {"linear": "dense", "conv2d": "conv2d", "flatten": "flatten", "dropout2d": "dropout"}
@@ -52,17 +52,21 @@ def leaves(model: nn.Module) -> dict[str, nn.Module]:
     return {name or "net": module for name, module in model.named_modules() if not any(module.children())}
 
 
-def net_facts(model: nn.Module, seen: Mapping[str, Seen], optimized: set[int] | None) -> NetFacts:
+def net_facts(
+    model: nn.Module, seen: Mapping[str, Seen], optimized: set[int] | None, fresh: Mapping[str, bool]
+) -> NetFacts:
     """Layers in the order in which they were called; those that were not, last.
 
     Args:
         seen: by the name of the leaf.
         optimized: ids of the parameters that the optimizer holds; None: not known.
+        fresh: as `fresh_layers` found them before the first step.
     """
     modules = leaves(model)
     called = sorted(seen, key=lambda name: seen[name].place)
     names = [*called, *(name for name in modules if name not in seen)]
     layers = [_layer_facts(name, modules[name], seen.get(name), optimized) for name in names]
+    layers = [replace(layer, is_fresh=fresh.get(layer.name)) for layer in layers]
     layers = _with_functional_activations(layers, seen)
     own = list(model.parameters())
     ends = [layer for layer in layers if layer.is_connected]
@@ -186,6 +190,16 @@ def kernels_of(model: nn.Module) -> dict[str, nn.Parameter]:
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             found[name] = weight
+    return found
+
+
+def fresh_layers(model: nn.Module) -> dict[str, bool]:
+    """Leaf name -> whether its kernel is as torch draws it: uniform, with the bound 1 / sqrt(inputs of a unit)."""
+    found = {}
+    for name, weight in kernels_of(model).items():
+        fresh = is_fresh_uniform(weight.detach().float().cpu().numpy(), float(weight[0].numel() ** -0.5))
+        if fresh is not None:
+            found[name] = fresh
     return found
 
 

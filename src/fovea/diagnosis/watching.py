@@ -90,6 +90,7 @@ class TorchPatient(Patient):
         self._labels: torch.Tensor | None = None  # of the batch that a loader has given last
         self._first: tuple[LayerSignals, ...] = ()
         self._has_looked = False
+        self._fresh: dict[str, bool] = {}
         self._seen: dict[str, torch_facts.Seen] = {}
         self._before: dict[str, torch.Tensor] = {}
         self._updates: list[tuple[LayerSignals, ...]] = []
@@ -190,6 +191,7 @@ class TorchPatient(Patient):
         self.course.images_given(images, is_training)
         if is_training and not self._has_looked:
             self._has_looked = True
+            self._fresh = torch_facts.fresh_layers(self.model)
             self._first = self._look(images)
 
     @_safely
@@ -316,7 +318,7 @@ class TorchPatient(Patient):
         last = self._last_look()
         groups = [] if self.optimizer is None else self.optimizer.param_groups
         optimized = {id(parameter) for group in groups for parameter in group["params"]} if groups else None
-        net = torch_facts.net_facts(self.model, self._seen, optimized)
+        net = torch_facts.net_facts(self.model, self._seen, optimized, self._fresh)
         if not course.steps:
             self.unseen.append("the training: no step of an optimizer that holds weights of the model")
         if course.loss is None and course.steps:
