@@ -170,12 +170,15 @@ def test_a_trial_keeps_the_steps_and_cuts_images_and_batches() -> None:
     images, labels = bars(3000)
     settings = {"epochs": 3, "batch_size": 128, "model": "small", "augmentation": "none", "threads": 1}
     small = SmallTrainer(with_settings(Recipe(), settings), read_raw((images, labels), ReadOptions()), seconds=0.3)
-    recipe, raw, share = small._sizes()
+    sizes = small._sizes()
+    recipe, raw, share = sizes.recipe, sizes.raw, sizes.steps
     assert len(raw.parts["train"].images) < 2500
     assert (recipe.training.batch_size or 0) < 128
     assert small.share() == share <= 1
     assert share > 0.3 or recipe.training.batch_size == 16
     assert f"batch_size {recipe.training.batch_size}" in small.describe()
+    longer = small.plan({"epochs": 6}, 0).recipe.training.epochs
+    assert longer == max(1, round(6 * sizes.epochs))
 
 
 def test_seeds_again(trainer: SmallTrainer) -> None:

@@ -168,7 +168,7 @@ LAYER_RULES = (
         "constant-initialisation", "constant first weights", "severe", "settings", constant_initialisation,
         "zeros, ones or a constant for the weights of a layer, or a spread of 0 before the first step",
         "biases; scale and shift of normalization; trained weights", "TheDeepChecker, variance of first weights",
-        (*STUCK, "dying-relu", "vanishing-gradient", "no-gradient"),
+        (*STUCK, "dying-relu", "vanishing-gradient", "no-gradient", "learning-rate-too-high", "learning-rate-too-low"),
     ),
     Rule(
         "dropout-misuse", "dropout too strong or on the answers", "warning", "settings", dropout_misuse,

@@ -57,6 +57,16 @@ class Trainer(Protocol):
         """Which share of the patient's steps a training makes, 0 to 1."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Sizes:
+    """What a short training is: settings and data, and its shares of the run's steps and epochs."""
+
+    recipe: Recipe
+    raw: RawData
+    steps: float = 1.0
+    epochs: float = 1.0
+
+
 @dataclass(eq=False)
 class SmallTrainer:
     """Trains a run of ours again in memory: the same settings, fewer images and epochs where time does not allow all.
@@ -73,7 +83,8 @@ class SmallTrainer:
     raw: RawData
     own: Own = field(default_factory=Own)
     seconds: float = 4.0
-    _small: tuple[Recipe, RawData, float] | None = None  # settings, data, share of the epochs
+    _small: _Sizes | None = None
+    _planning: float = 0.0  # seconds before each training's first step
 
     def prepare(self, seconds: float) -> None:
         """Choose sizes anew at the next training."""
@@ -98,42 +109,45 @@ class SmallTrainer:
 
     def plan(self, changes: Mapping[str, Any], seed: int) -> Plan:
         """What one short training would be."""
-        recipe, raw, share = self._sizes()
+        sizes = self._sizes()
         scaled = dict(changes)
         for name in changes:
             if setting_path(name) == "training.epochs":
-                scaled[name] = max(1, round(float(changes[name]) * share))
-        recipe = with_settings(recipe, {**scaled, "training.seed": self.recipe.training.seed + seed})
-        return plan_run(recipe, raw, self.own)
+                scaled[name] = max(1, round(float(changes[name]) * sizes.epochs))
+        recipe = with_settings(sizes.recipe, {**scaled, "training.seed": self.recipe.training.seed + seed})
+        return plan_run(recipe, sizes.raw, self.own)
 
     def describe(self) -> str:
         """Images, batch size and epochs of a trial."""
-        recipe, raw, _ = self._sizes()
-        images = len(raw.parts["train"].images)
-        return f"{images:,} images, batch_size {recipe.training.batch_size}, {recipe.training.epochs} epochs"
+        training, images = self._sizes().recipe.training, len(self._sizes().raw.parts["train"].images)
+        if training.epochs is None or training.batch_size is None:
+            return f"all {images:,} images"
+        return f"{images:,} images, batch_size {training.batch_size}, {training.epochs} epochs"
 
     def share(self) -> float:
         """Which share of the run's steps a training makes, 0 to 1."""
-        return self._sizes()[2]
+        return self._sizes().steps
 
-    def _sizes(self) -> tuple[Recipe, RawData, float]:
+    def _sizes(self) -> _Sizes:
         if self._small is None:
             self._small = self._choose_sizes()
         return self._small
 
-    def _choose_sizes(self) -> tuple[Recipe, RawData, float]:
+    def _choose_sizes(self) -> _Sizes:
         """What the time allows. Images and batches shrink together, so that the number of steps stays; then epochs.
 
         Fewer steps would speak for high learning rates and against augmentation, whatever the patient needs.
         """
         seed, recipe = self.recipe.data.split_seed, with_settings(self.recipe, _NO_TEST)
         count = len(_without_test(self.raw, seed, None, MAX_VAL).parts["train"].images)
+        began = time.perf_counter()
         plan = plan_run(recipe, _without_test(self.raw, seed, min(count, 4 * MIN_IMAGES), MIN_VAL), self.own)
+        self._planning = min(time.perf_counter() - began, self.seconds / 2)
         epochs, batch = plan.recipe.training.epochs or 1, plan.recipe.training.batch_size or 32
         least = max(min(count, MIN_IMAGES) / count, min(batch, MIN_BATCH) / batch)
         cut = max(self._affordable(plan, epochs) / count, least)
         if cut >= 1:
-            return recipe, _without_test(self.raw, seed, None, MAX_VAL), 1.0
+            return _Sizes(recipe, _without_test(self.raw, seed, None, MAX_VAL))
         smaller = max(min(batch, MIN_BATCH), round(batch * cut))
         recipe = with_settings(recipe, {"training.batch_size": smaller, "training.epochs": epochs})
         plan = plan_run(recipe, _without_test(self.raw, seed, min(count, 4 * MIN_IMAGES), MIN_VAL), self.own)
@@ -143,11 +157,11 @@ class SmallTrainer:
         val = min(MAX_VAL, max(MIN_VAL, images))
         recipe = with_settings(recipe, {"training.batch_size": smaller, "training.epochs": shorter})
         steps = images * shorter / smaller / (count * epochs / batch)
-        return recipe, _without_test(self.raw, seed, images, val), min(1.0, steps)
+        return _Sizes(recipe, _without_test(self.raw, seed, images, val), min(1.0, steps), shorter / epochs)
 
     def _affordable(self, plan: Plan, epochs: int) -> float:
         """Training images that one epoch can show, where each epoch is judged."""
-        each = self.seconds * images_per_second(plan) / epochs
+        each = (self.seconds - self._planning) * images_per_second(plan) / epochs
         return max(each - _JUDGING * MAX_VAL, each / (1 + _JUDGING))
 
 
