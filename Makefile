@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | bench-trust | programs | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | bench-trust | bench-doctor | bench-doctor-full | programs | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome bench-generator bench-trust programs siege clean
+.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome bench-generator bench-trust bench-doctor bench-doctor-full programs siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -59,6 +59,15 @@ bench-generator: $(VENV)/.installed-parity
 # How far to believe it: data audit, label errors, intervals, cost. PART=audit measures one; DATA holds the real sets.
 bench-trust: $(VENV)/.installed
 	$(BIN)/python benchmarks/trust.py $(or $(PART),all) $(if $(DATA),--data $(DATA))
+
+# Faults planted in small trainings, and healthy ones: what the doctor says of them. QUICK=1: one net a fault, 5 minutes.
+bench-doctor: $(VENV)/.installed
+	$(BIN)/python benchmarks/doctor/run.py $(if $(QUICK),--quick)
+
+# The same with three seeds, and the damage of faults that is not yet stored; FOVEA_DATA: MNIST and Fashion-MNIST.
+bench-doctor-full: $(VENV)/.installed
+	$(BIN)/python benchmarks/doctor/run.py --damage
+	$(BIN)/python benchmarks/doctor/run.py --full
 
 # The published programs against our own recipes, into docs/programs.md; about two hours, with LONG=1 a day and more.
 programs: $(VENV)/.installed

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from fovea.data.preprocess import Preprocessor
     from fovea.data.split import Split
     from fovea.delivery.predictor import Predictor, load_model
+    from fovea.diagnosis.kerasdoctor import KerasDoctor
     from fovea.diagnosis.telling import Diagnosis
+    from fovea.diagnosis.watching import watch
     from fovea.doctor import diagnose
     from fovea.errors import (
         DataError,
@@ -44,6 +46,7 @@ _HOMES = {
     "FoveaError": "fovea.errors",
     "ImageSet": "fovea.data.imageset",
     "InputWarning": "fovea.errors",
+    "KerasDoctor": "fovea.diagnosis.kerasdoctor",
     "ModelError": "fovea.errors",
     "NonFiniteLossError": "fovea.errors",
     "Predictions": "fovea.evaluation.predictions",
@@ -67,6 +70,7 @@ _HOMES = {
     "reproduce": "fovea.api",
     "summary": "fovea.api",
     "train": "fovea.api",
+    "watch": "fovea.diagnosis.watching",
 }
 
 __all__ = [
@@ -78,6 +82,7 @@ __all__ = [
     "FoveaError",
     "ImageSet",
     "InputWarning",
+    "KerasDoctor",
     "ModelError",
     "NonFiniteLossError",
     "Predictions",
@@ -100,6 +105,7 @@ __all__ = [
     "reproduce",
     "summary",
     "train",
+    "watch",
 ]
 
 

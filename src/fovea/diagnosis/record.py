@@ -62,6 +62,7 @@ class LayerFacts:
         units: of a dense layer, filters of a convolution; rate: of a dropout.
         is_connected: False: made and never used by the forward pass.
         is_trainable: False: frozen.
+        is_fresh: whether its first weights are spread as its framework draws them: nobody has trained them.
         in_optimizer: False: it could be trained, but the optimizer was not given its weights.
     """
 
@@ -79,6 +80,7 @@ class LayerFacts:
     is_connected: bool | None = None
     line: int | None = None
     in_optimizer: bool | None = None
+    is_fresh: bool | None = None
 
 
 @dataclass(frozen=True)

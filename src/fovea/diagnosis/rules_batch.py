@@ -176,6 +176,7 @@ BATCH_RULES = (
         "dying-relu", "units always zero", "warning", "batch", dying_relu,
         "in one layer more than half of the units are 0 for every image of the sample; severe above 90 %",
         "50 to 70 % zeros among all outputs, which is normal after relu", "TheDeepChecker (TOSEM 2022), dead units",
+        ("no-gradient",),
     ),
     Rule(
         "vanishing-gradient", "gradients fade", "severe", "batch", vanishing_gradient,

@@ -56,7 +56,8 @@ def frozen_by_mistake(record: Record) -> Suspicion | None:
         )
     meant = training.frozen_on_purpose or starts_from_trained_weights(record)
     last = bool(own) and own[-1].is_trainable is False
-    if not frozen or (meant and not last) or (not last and training.frozen_on_purpose is None and _prefix(own)):
+    unsaid = training.frozen_on_purpose is None and _prefix(own) and not all(layer.is_fresh for layer in frozen)
+    if not frozen or (meant and not last) or (not last and unsaid):
         return None
     names = [layer.name for layer in frozen]
     return Suspicion(
@@ -167,7 +168,7 @@ LAYER_RULES = (
         "constant-initialisation", "constant first weights", "severe", "settings", constant_initialisation,
         "zeros, ones or a constant for the weights of a layer, or a spread of 0 before the first step",
         "biases; scale and shift of normalization; trained weights", "TheDeepChecker, variance of first weights",
-        (*STUCK, "dying-relu", "vanishing-gradient", "no-gradient"),
+        (*STUCK, "dying-relu", "vanishing-gradient", "no-gradient", "learning-rate-too-high", "learning-rate-too-low"),
     ),
     Rule(
         "dropout-misuse", "dropout too strong or on the answers", "warning", "settings", dropout_misuse,

@@ -340,7 +340,7 @@ SETTINGS_RULES = (
     Rule(
         "weight-decay-too-high", "weight decay too strong", "warning", "settings", weight_decay_too_high,
         "from .02 with sgd, adam, rmsprop; .5 with adamw; not learned well", "nets that learned",
-        "Mutants of DeepCrime (L2)", STUCK,
+        "Mutants of DeepCrime (L2)", (*STUCK, "dying-relu", "learning-rate-too-high"),
     ),
     Rule(
         "test-set-chooses", "chosen by the test set", "warning", "settings", test_chooses,
