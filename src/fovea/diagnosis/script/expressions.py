@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Interpreter
 
 LONGEST_LOOP = 40
+_EPOCHS = ("epoch", "epochs", "ep", "e", "step", "iteration", "fold")
+_TRAINING_CALLS = ("fit", "fit_generator", "train_on_batch", "backward", "zero_grad")
 _LARGEST_NUMBER = 1e18
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -127,7 +129,7 @@ def operate(interpreter: Interpreter, left: Any, op: ast.operator, right: Any, l
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         return joined([left, right])
     if isinstance(left, Data):
-        return _data_operation(left, op, right, line)
+        return _data_operation(interpreter, left, op, right, line)
     if isinstance(right, Data):
         return right.arithmetic(op, left, line, False) if _is_number(left) else right.opaque("arithmetic")
     if isinstance(left, list) and isinstance(right, list) and isinstance(op, ast.Add):
@@ -155,13 +157,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _data_operation(data: Data, op: ast.operator, right: Any, line: int) -> Data:
+def _data_operation(interpreter: Interpreter, data: Data, op: ast.operator, right: Any, line: int) -> Data:
     if _is_number(right):
         return data.arithmetic(op, right, line)
     if isinstance(right, Statistic) and isinstance(op, ast.Sub | ast.Div):
-        whose = "its own" if right.of.split == data.split else f"the {right.of.split} data's"
-        whose = "the train data's" if right.of.split == "train" else whose
-        word = f"{'minus' if isinstance(op, ast.Sub) else 'divided by'} {whose} {right.kind}"
+        word = f"{'minus' if isinstance(op, ast.Sub) else 'divided by'} the {right.kind}"
+        if data.split in ("val", "test") and right.of.split == data.split:
+            interpreter.note("own_statistics", line, data=data, kind=right.kind)
         is_scaled = data.is_standardised or right.kind in ("std", "max", "maximum")
         return replace(data.with_step(word), is_standardised=is_scaled, scaled_line=line)
     if isinstance(right, tuple | list):
@@ -250,15 +252,16 @@ def _dict_comprehension(interpreter: Interpreter, node: ast.DictComp) -> Any:
 def _generated(interpreter: Interpreter, generators: Sequence[ast.comprehension]) -> Iterable[None]:
     """A round for each element of the first `for`; inner ones are gone through once."""
     over = interpreter.evaluate(generators[0].iter)
-    for item in rounds(over, []):
+    for item in rounds(interpreter, over, generators[0].target, []):
         interpreter.store(generators[0].target, item, generators[0].iter.lineno)
         for inner in generators[1:]:
-            first = next(iter(rounds(interpreter.evaluate(inner.iter), [])), UNKNOWN)
+            values = rounds(interpreter, interpreter.evaluate(inner.iter), inner.target, [])
+            first = values[0] if values else UNKNOWN
             interpreter.store(inner.target, first, inner.iter.lineno)
         yield
 
 
-def rounds(over: Any, body: Sequence[ast.stmt]) -> list[Any]:
+def rounds(interpreter: Interpreter, over: Any, target: ast.expr, body: Sequence[ast.stmt]) -> list[Any]:
     """What the target of a loop is, round by round; one round where that is not known or where a training is inside."""
     if isinstance(over, Thing) or isinstance(over, Data) or over is UNKNOWN:
         return library.elements(over)
@@ -266,15 +269,22 @@ def rounds(over: Any, body: Sequence[ast.stmt]) -> list[Any]:
         over = list(over)
     if isinstance(over, list | tuple | range):
         items = list(over[:LONGEST_LOOP])
-        return items[:1] if len(items) > 1 and _trains(body) else items
+        is_training = isinstance(target, ast.Name) and target.id in _EPOCHS or _trains(interpreter, body)
+        return items[:1] if len(items) > 1 and is_training else items
     return [UNKNOWN]
 
 
-def _trains(body: Sequence[ast.stmt]) -> bool:
-    """Whether a loop's body trains: then one round tells all."""
-    calls = {"fit", "fit_generator", "train_on_batch", "backward"}
-    nodes = (node for statement in body for node in ast.walk(statement))
-    return any(isinstance(node, ast.Attribute) and node.attr in calls for node in nodes)
+def _trains(interpreter: Interpreter, body: Sequence[ast.stmt], depth: int = 0) -> bool:
+    """Whether a loop's body trains, itself or in a function that it calls: then one round tells all."""
+    for node in (node for statement in body for node in ast.walk(statement)):
+        if isinstance(node, ast.Attribute) and node.attr in _TRAINING_CALLS:
+            return True
+        if depth < 2 and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = interpreter.scope.find(node.func.id)
+            if isinstance(called, Function) and not isinstance(called.node, ast.Lambda):
+                if _trains(interpreter, called.node.body, depth + 1):
+                    return True
+    return False
 
 
 def _joined_text(interpreter: Interpreter, node: ast.JoinedStr) -> Any:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fovea.diagnosis.record import Mention
 from fovea.diagnosis.script import expressions, library
 from fovea.diagnosis.script.names import canonical
 from fovea.diagnosis.script.nets import escape
@@ -76,6 +77,7 @@ class Interpreter:
         self.scope = self.world
         self.events: list[Event] = []
         self.things: list[Thing] = []
+        self.mentions: list[Mention] = []
         self.copies: dict[tuple[int, str], Copy] = {}
         self.unread_copies: list[Copy] = []
         self.functions: list[Function] = []
@@ -87,6 +89,8 @@ class Interpreter:
         self.hint: tuple[str, ...] = ()  # names that the value being computed is given
         self.running: list[ast.AST] = []  # functions that are being followed
         self.nodes = 0
+        self.not_followed: list[int] = []  # lines of statements that broke the reader
+        self.origin = ""  # what a name's value came from, for data that cannot be followed
         self.contexts: tuple[str, ...] = ()  # what the open `with` statements are, as "no_grad"
 
     # what library code calls
@@ -120,7 +124,15 @@ class Interpreter:
     def _statement(self, node: ast.stmt) -> bool:
         self.nodes += 1
         handler = _STATEMENTS.get(type(node))
-        return handler(self, node) if handler else False
+        scope = self.scope
+        try:
+            return handler(self, node) if handler else False
+        except (TooLong, RecursionError):
+            raise
+        except Exception:  # a program may do anything; what cannot be followed is said, and the rest is judged
+            self.scope = scope
+            self.not_followed.append(node.lineno)
+            return False
 
     def _expression_statement(self, node: ast.Expr) -> bool:
         self.hint = ()
@@ -139,6 +151,7 @@ class Interpreter:
     def _bind(self, targets: Sequence[ast.expr], value_node: ast.expr, line: int) -> None:
         self.hint = names_of(targets[0])
         value = self.evaluate(value_node)
+        self.origin = ast.unparse(value_node.func) if isinstance(value_node, ast.Call) else f"line {line}"
         for target in targets:
             self.store(target, value, line)
         self.hint = ()
@@ -171,7 +184,7 @@ class Interpreter:
     def store_name(self, name: str, value: Any, line: int) -> None:
         """Give a value a name; what a name tells of unknown data is used."""
         if value is UNKNOWN:
-            guessed = guessed_data(name, f"line {line}", line)
+            guessed = guessed_data(name, self.origin, line)
             value = guessed if guessed is not None else value
         if isinstance(value, Thing) and not value.label:
             value.label = name
@@ -228,7 +241,7 @@ class Interpreter:
         over = self.evaluate(node.iter)
         loop = Loop(node.lineno, over, expressions.is_range(node.iter))
         with self.inside(loop):
-            for item in expressions.rounds(over, node.body):
+            for item in expressions.rounds(self, over, node.target, node.body):
                 self.store(node.target, item, node.lineno)
                 self.run(node.body)
         return self.run(node.orelse)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fovea.diagnosis.script import keras_data
+from fovea.diagnosis.script import keras_data, removed
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.names import (
     CALLBACKS,
@@ -44,10 +45,10 @@ _PREPROCESSING_NETS = ("EfficientNet", "ConvNeXt", "MobileNetV3", "RegNet")
 
 def call(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     """A call of something of Keras (or of TensorFlow's older layers of the same names)."""
-    is_keras = ref.root == "keras"
+    removed.check_call(interpreter, ref, call)
     if ref.root == "tensorflow":
         return _tensorflow(interpreter, ref, call)
-    if not is_keras:
+    if ref.root != "keras":
         return NOT_MINE
     name = ref.name
     for known in (_layer, _net, _setting, keras_data.call):
@@ -160,13 +161,28 @@ def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         return interpreter.make("schedule", ref.path, call.line, first=first)
     if name in CALLBACKS:
         return interpreter.make("callback", ref.path, call.line, call=call, monitor=_monitor(name, call))
+    if ".metrics" in ref.path and name[:1].isupper():
+        reported = call.get("name", None, _snake(name))
+        return interpreter.make("metric", ref.path, call.line, reported=reported if isinstance(reported, str) else name)
+    if ".initializers" in ref.path and name != "get":
+        return interpreter.make("initializer", ref.path, call.line)
     if loss_word(name) in LOSSES and ".metrics" not in ref.path:
         if len(call.args) >= 2:
             return UNKNOWN
         return interpreter.make(
-            "loss", ref.path, call.line, loss=loss_word(name), from_logits=call.get("from_logits", None, False)
+            "loss",
+            ref.path,
+            call.line,
+            loss=loss_word(name),
+            from_logits=call.get("from_logits", 0, False),
+            label_smoothing=call.get("label_smoothing"),
         )
     return NOT_MINE
+
+
+def _snake(name: str) -> str:
+    """As Keras names a metric by its class: "BinaryAccuracy" -> "binary_accuracy"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def optimizer_facts(word: str, call: Call) -> dict[str, Any]:
@@ -223,6 +239,7 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
     if isinstance(owner, Thing):
         if owner.kind == "net" and owner.root != "torch":
             handler = _NET_METHODS.get(name)
+            removed.check_method(interpreter, name, call)
             return handler(interpreter, owner, name, call) if handler else NOT_MINE
         if owner.kind in ("layer", "loss") and name == "call" and call.args:
             return call.args[0]
@@ -234,6 +251,7 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
     if owner is UNKNOWN and name in _NET_METHODS and _looks_like_keras(name, call):
         net = interpreter.make("net", "keras.Model", call.line, framework="keras")
         net.is_complete = False
+        removed.check_method(interpreter, name, call)
         return _NET_METHODS[name](interpreter, net, name, call)
     return NOT_MINE
 
@@ -272,7 +290,7 @@ def _compile(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any
     settings["lines"] = {part: call.line_of(part) for part in ("optimizer", "loss", "metrics")}
     net.values["compiled"] = settings
     net.values["optimizer"] = optimizer
-    interpreter.note("compile", call.line, net=net, trainable=tuple(layer.is_trainable for layer in layers_in(net)))
+    interpreter.note("compile", call.line, net=net, trainable={id(layer): layer.is_trainable for layer in layers_in(net)})
     return None
 
 
@@ -284,7 +302,7 @@ def _fit(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any:
     values |= {key: value for key, value in net.values.get("wrapped", {}).items()} | given
     values["lines"] = {OLD_ARGUMENTS.get(key, key): call.line_of(key) for key in call.keywords}
     mark_passed(values.get("callbacks"))
-    trainable = tuple(layer.is_trainable for layer in layers_in(net))
+    trainable = {id(layer): layer.is_trainable for layer in layers_in(net)}
     output = output_of(interpreter, net)
     interpreter.note(
         "fit", call.line, net=net, compiled=net.values.get("compiled", {}), given=values, trainable=trainable, output=output
@@ -323,7 +341,7 @@ def _get_layer(interpreter: Interpreter, net: Thing, name: str, call: Call) -> A
 def _train_on_batch(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any:
     values = {"x": call.get("x", 0), "y": call.get("y", 1), "is_one_batch": True}
     compiled, output = net.values.get("compiled", {}), output_of(interpreter, net)
-    interpreter.note("fit", call.line, net=net, compiled=compiled, given=values, trainable=(), output=output)
+    interpreter.note("fit", call.line, net=net, compiled=compiled, given=values, trainable={}, output=output)
     return UNKNOWN
 
 

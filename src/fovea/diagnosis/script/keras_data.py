@@ -219,9 +219,7 @@ def _scaler(interpreter: Interpreter, scaler: Thing, name: str, call: Call) -> A
         interpreter.note("scaler_fit", call.line, data=data, scaler=scaler, before=fitted)
         scaler.values["fitted"] = data
     if name in ("transform", "fit_transform"):
-        whose = scaler.values.get("fitted")
-        owner = "train" if isinstance(whose, Data) and whose.split in ("train", None) else "other"
-        word = f"{scaler.name} fitted on {owner} data"
+        word = scaler.name
         return replace(data.with_step(word), is_standardised=True, scaled_line=call.line)
     return scaler if name == "fit" else UNKNOWN
 

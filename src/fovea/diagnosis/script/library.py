@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fovea.diagnosis.script import arrays, keras, torch
+from fovea.diagnosis.script import arrays, keras, removed, torch
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.names import CALLBACKS, KERAS_LAYERS, OPTIMIZERS, canonical, plain
 from fovea.diagnosis.script.nets import escape, layers_in, output_of, tensor_in, through
@@ -125,6 +125,7 @@ def attribute(interpreter: Interpreter, value: Any, name: str, line: int) -> Any
     if isinstance(value, Ref):
         if value.root == "builtins":
             return UNKNOWN
+        removed.check_attribute(interpreter, canonical(f"{value.path}.{name}"), line)
         return 3.14159 if value.path == "numpy" and name == "pi" else Ref(canonical(f"{value.path}.{name}"))
     if isinstance(value, Data):
         if name == "shape":
@@ -284,7 +285,7 @@ def call_unknown(interpreter: Interpreter, name: str, call: Call) -> Any:
         escape(value)
     tensor = next((found for value in call.args if (found := tensor_in(value)) is not None), None)
     if tensor is not None:
-        return Tensor(tensor.layers, False, tensor.source)
+        return Tensor(tensor.layers, False, tensor.source, is_tail_known=False)
     data = [value for value in call.args if isinstance(value, Data)]
     node = call.node.func if call.node is not None else None
     name = name or getattr(node, "id", "") or getattr(node, "attr", "") or "call"
@@ -330,6 +331,7 @@ def _parent(interpreter: Interpreter) -> Any:
 def call_method(interpreter: Interpreter, method: Method, call: Call) -> Any:
     """A call of a method of something that is followed."""
     owner, name = method.owner, method.name
+    removed.check_data_method(interpreter, name, call.line)
     if isinstance(owner, Data):
         return arrays.method(interpreter, owner, name, call)
     if isinstance(owner, list | dict | str):

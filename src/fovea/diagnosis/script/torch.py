@@ -15,6 +15,7 @@ from fovea.diagnosis.script.values import (
     NOT_MINE,
     UNKNOWN,
     Data,
+    Method,
     Ref,
     Tensor,
     Thing,
@@ -89,6 +90,11 @@ def _module(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         return net
     if not ref.path.startswith("torch.nn"):
         return NOT_MINE
+    if ref.path.startswith("torch.nn.init") and call.args and isinstance(call.args[0], Method):
+        weights = call.args[0]
+        if weights.name == "weight" and isinstance(weights.owner, Thing) and weights.owner.kind == "layer":
+            weights.owner.values["kernel_initializer"] = name.rstrip("_")
+        return None
     if name in ("Sequential", "ModuleList"):
         net = interpreter.make("net", f"torch.{name}", call.line, framework="torch")
         items = call.args[0] if len(call.args) == 1 and isinstance(call.args[0], list | tuple) else call.args

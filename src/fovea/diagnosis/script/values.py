@@ -105,8 +105,11 @@ class Data:
     @property
     def preprocessing(self) -> tuple[str, ...]:
         """What was done to the values, in words that two splits are compared by."""
-        words = [f"times {self.factor:.4g}"] if abs(self.factor - 1) > 1e-9 else []
-        words += [f"plus {self.offset:.4g}"] if abs(self.offset) > 1e-9 else []
+        words = []
+        if abs(self.offset) > 1e-9:
+            words = [f"*{self.factor:.4g} {self.offset:+.4g}"]
+        elif abs(self.factor - 1) > 1e-9:
+            words = [f"/{1 / self.factor:.5g}" if 0 < self.factor < 1 else f"*{self.factor:.4g}"]
         return (*words, *self.steps)
 
 
@@ -160,6 +163,7 @@ class Tensor:
     layers: tuple[Thing, ...] = ()
     is_complete: bool = True
     source: Any = None  # the data that went in
+    is_tail_known: bool = True  # nothing unknown came after the last of the layers
 
 
 @dataclass(eq=False)
