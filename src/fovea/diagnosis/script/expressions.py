@@ -184,6 +184,8 @@ def _compare(interpreter: Interpreter, node: ast.Compare) -> Any:
     left, right = interpreter.evaluate(node.left), interpreter.evaluate(node.comparators[0])
     for more in node.comparators[1:]:
         interpreter.evaluate(more)
+    if isinstance(left, Data) and left.part == "labels" and is_plain(right) and right is not None:
+        return replace(left.opaque("compared"), num_classes=2, label_kind="integer")
     if len(node.ops) != 1 or left is UNKNOWN or right is UNKNOWN:
         return UNKNOWN
     op = node.ops[0]

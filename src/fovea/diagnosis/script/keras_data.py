@@ -123,7 +123,7 @@ def _generator_method(interpreter: Interpreter, generator: Thing, name: str, cal
         images, labels = call.get("x", 0), call.get("y", 1)
         if isinstance(images, tuple | list) and images:
             images = images[0]
-        images = _prepared(images, given) if isinstance(images, Data) else images
+        images = _prepared(images, given, generator.line) if isinstance(images, Data) else images
         feed = interpreter.make("feed", "keras.flow", call.line, images=images, labels=labels)
         feed.values["subset"] = call.get("subset", None, None)
     elif name in ("flow_from_directory", "flow_from_dataframe"):
@@ -131,7 +131,7 @@ def _generator_method(interpreter: Interpreter, generator: Thing, name: str, cal
         kind = {"categorical": "one_hot", "sparse": "integer", "binary": "integer"}.get(mode) if mode else None
         directory = call.get("directory", 0)
         feed = _directory_feed(interpreter, call, directory, call.get("subset"), kind, 1.0)
-        feed.values["images"] = _prepared(feed.values["images"], given)
+        feed.values["images"] = _prepared(feed.values["images"], given, generator.line)
         if mode == "binary":
             feed.values["labels"] = replace(feed.values["labels"], num_classes=2)
     else:
@@ -152,7 +152,7 @@ def augmentation_of(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changing.items() if value not in (0, 0.0, None, False) or value is UNKNOWN}
 
 
-def _prepared(data: Data, given: dict[str, Any]) -> Data:
+def _prepared(data: Data, given: dict[str, Any], line: int) -> Data:
     """What a generator does to every image, beside the random changes."""
     on = [name for name in _STATISTICS if given.get(name) not in (None, False)]
     function = given.get("preprocessing_function")
@@ -161,7 +161,7 @@ def _prepared(data: Data, given: dict[str, Any]) -> Data:
     rescale = given.get("rescale")
     if rescale is not None:
         factor = number(rescale)
-        data = data.opaque("rescale") if factor is None else data.arithmetic(ast.Mult(), factor, data.line)
+        data = data.opaque("rescale") if factor is None else data.arithmetic(ast.Mult(), factor, line)
     if on:
         is_scaled = any("std" in name for name in on) or data.is_standardised
         data = replace(data, steps=(*data.steps, *on), is_standardised=is_scaled)

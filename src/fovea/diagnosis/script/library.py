@@ -24,6 +24,7 @@ from fovea.diagnosis.script.values import (
     Tensor,
     Thing,
     is_plain,
+    number,
     split_of_name,
     words_of,
 )
@@ -91,6 +92,8 @@ def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any,
         interpreter.note("zero_grad", line, owner=owner)
     if name == "transform":
         interpreter.note("transform_set", line, owner=owner)
+    if isinstance(owner, Thing) and owner.kind == "optimizer" and name in ("lr", "learning_rate"):
+        owner.values |= {"learning_rate": number(value), "is_default_rate": False}
     if isinstance(owner, Thing):
         owner.attributes[name] = value
         if name in ("transform",) and owner.kind == "feed":

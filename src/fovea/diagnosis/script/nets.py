@@ -70,7 +70,8 @@ def output_of(interpreter: Interpreter, net: Thing) -> Tensor:
         net.values["output"] = found if found is not None else Tensor((), False)
         return net.values["output"]
     tensor = Tensor((), net.is_complete)
-    for item in net.items:
+    replaced = [value for value in net.attributes.values() if isinstance(value, Thing) and value.kind in ("layer", "net")]
+    for item in (*net.items, *(replaced if "application" in net.values else ())):
         tensor = through(interpreter, item, tensor)
     net.values["output"] = tensor
     if net.root == "keras":

@@ -77,7 +77,8 @@ class Data:
 
     def opaque(self, step: str) -> Data:
         """After something that cannot be read."""
-        return replace(self, steps=(*self.steps, f"?{step}"), is_opaque=True)
+        unsure = {"num_classes": None, "label_width": None} if self.part == "labels" else {}
+        return replace(self, steps=(*self.steps, f"?{step}"), is_opaque=True, **unsure)
 
     def arithmetic(self, operator: ast.operator, number: float, line: int | None, is_left: bool = True) -> Data:
         """After `data op number` (or `number op data`)."""
