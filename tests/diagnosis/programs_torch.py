@@ -106,7 +106,8 @@ def main():
 if __name__ == '__main__':
     main()
 """,
-    "residual blocks, crops on training only": _HEAD + """
+    "residual blocks, crops on training only": _HEAD
+    + """
 class Block(nn.Module):
     def __init__(self, planes):
         super().__init__()
@@ -196,7 +197,10 @@ optimizer = torch.optim.SGD(model_conv.fc.parameters(), lr=0.001, momentum=0.9)
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 7)
 train_model(model_conv, nn.CrossEntropyLoss(), optimizer, scheduler)
 """,
-    "sums of losses, gradients gathered": _HEAD + _DATA + _NET + """
+    "sums of losses, gradients gathered": _HEAD
+    + _DATA
+    + _NET
+    + """
 model = Net()
 optimizer = optim.AdamW(model.parameters(), lr=1e-3)
 scaler = torch.cuda.amp.GradScaler()
@@ -251,7 +255,9 @@ net.fit(X, y)
 }
 
 FAULTY: dict[str, str] = {
-    "softmax before cross-entropy": _HEAD + _DATA + """
+    "softmax before cross-entropy": _HEAD
+    + _DATA
+    + """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -261,7 +267,8 @@ class Net(nn.Module):
     def forward(self, x):
         x = F.relu(self.fc1(x.view(-1, 784)))
         return self.out(self.fc2(x))
-""" + _LOOP,
+"""
+    + _LOOP,
     "softmax in the loop": (_HEAD + _DATA + _NET + _LOOP).replace(
         "criterion(model(images), labels)", "criterion(F.softmax(model(images), dim=1), labels)  #: doubled-softmax"
     ),
@@ -282,7 +289,9 @@ class Net(nn.Module):
     .replace("optimizer.step()", "optimizer.step()  #: gradients-never-computed"),
     "cleared before the step": (_HEAD + _DATA + _NET + _LOOP)
     .replace("        optimizer.zero_grad()\n", "")
-    .replace("        optimizer.step()", "        optimizer.zero_grad()  #: weights-never-updated\n        optimizer.step()"),
+    .replace(
+        "        optimizer.step()", "        optimizer.zero_grad()  #: weights-never-updated\n        optimizer.step()"
+    ),
     "no eval": (_HEAD + _DATA + _NET + _LOOP)
     .replace("    model.eval()\n", "")
     .replace("correct += (model(images)", "correct += (1 * model(images)")
@@ -290,22 +299,32 @@ class Net(nn.Module):
     "eval and never train": (_HEAD + _DATA + _NET + _LOOP)
     .replace("    model.train()\n", "")
     .replace("    model.eval()\n", "    model.eval()  #: trains-in-evaluation-mode\n"),
-    "test without normalisation": (_HEAD + _DATA + _NET + _LOOP).replace(
+    "test without normalisation": (_HEAD + _DATA + _NET + _LOOP)
+    .replace(
         "datasets.MNIST('.', train=False, transform=tf)",
         "datasets.MNIST('.', train=False, transform=transforms.ToTensor())",
-    ).replace("batch_size=1000)", "batch_size=1000)  #: preparation-differs"),
-    "not shuffled": (_HEAD + _NET + """
+    )
+    .replace("batch_size=1000)", "batch_size=1000)  #: preparation-differs"),
+    "not shuffled": (
+        _HEAD
+        + _NET
+        + """
 tf = transforms.Compose([transforms.Resize(28), transforms.Grayscale(), transforms.ToTensor()])
 train_loader = DataLoader(datasets.ImageFolder('letters/train', tf), batch_size=64)  #: not-shuffled
 test_loader = DataLoader(datasets.ImageFolder('letters/test', tf), batch_size=64)
-""" + _LOOP),
-    "split after augmentation": _HEAD + _NET + """
+"""
+        + _LOOP
+    ),
+    "split after augmentation": _HEAD
+    + _NET
+    + """
 tf = transforms.Compose([transforms.RandomRotation(15), transforms.ToTensor()])
 full = datasets.ImageFolder('letters', transform=tf)
 train_set, val_set = torch.utils.data.random_split(full, [800, 200])
 train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
 test_loader = DataLoader(val_set, batch_size=64)  #: validation-augmented
-""" + _LOOP,
+"""
+    + _LOOP,
     "adam at a tenth": (_HEAD + _DATA + _NET + _LOOP).replace(
         "optim.SGD(model.parameters(), lr=0.05, momentum=0.9)",
         "optim.Adam(model.parameters(), lr=0.1)  #: learning-rate-too-high",
@@ -314,7 +333,9 @@ test_loader = DataLoader(val_set, batch_size=64)  #: validation-augmented
         "        self.drop = nn.Dropout(0.25)\n",
         "        self.drop = nn.Dropout(0.25)\n        self.bn = nn.BatchNorm2d(32)  #: layer-not-connected\n",
     ),
-    "no activations": _HEAD + _DATA + """
+    "no activations": _HEAD
+    + _DATA
+    + """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -326,7 +347,8 @@ class Net(nn.Module):
         )
     def forward(self, x):
         return self.layers(x)
-""" + _LOOP,
+"""
+    + _LOOP,
     "too few outputs": (_HEAD + _DATA + _NET + _LOOP).replace(
         "self.fc2 = nn.Linear(64, 10)", "self.fc2 = nn.Linear(64, 9)  #: wrong-output-units"
     ),
@@ -336,9 +358,13 @@ class Net(nn.Module):
     "nll without log": (_HEAD + _DATA + _NET + _LOOP)
     .replace("nn.CrossEntropyLoss()", "nn.NLLLoss()")
     .replace("return self.fc2(x)", "return F.softmax(self.fc2(x), dim=1)  #: wrong-last-activation"),
-    "digits upside down": _HEAD + _NET + """
+    "digits upside down": _HEAD
+    + _NET
+    + """
 tf = transforms.Compose([transforms.RandomVerticalFlip(), transforms.ToTensor()])
-train_loader = DataLoader(datasets.MNIST('.', train=True, transform=tf), batch_size=64, shuffle=True)  #: augmentation-breaks-labels
+train_set = datasets.MNIST('.', train=True, transform=tf)
+train_loader = DataLoader(train_set, batch_size=64, shuffle=True)  #: augmentation-breaks-labels
 test_loader = DataLoader(datasets.MNIST('.', train=False, transform=transforms.ToTensor()), batch_size=64)
-""" + _LOOP,
+"""
+    + _LOOP,
 }

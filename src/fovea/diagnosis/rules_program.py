@@ -107,7 +107,7 @@ _SAID = (
         "trains-in-evaluation-mode",
         "training goes on in evaluation mode",
         "warning",
-        "After the first epoch the net trains in evaluation mode, without dropout and with frozen statistics: {details}.",
+        "The net trains in evaluation mode, without dropout and with frozen statistics: {details}.",
         "Call {instead}.",
         "nets that are set back to training in each epoch",
         "PyTorch's documentation of Module.train",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,27 @@ SAME = {
     *("head", "dropna", "get_values", "requires_grad_", "permute", "int64", "append", "asfarray", "asanyarray"),
 }
 STATISTICS = {"mean": "mean", "std": "std", "max": "max", "amax": "max", "min": "min", "amin": "min", "average": "mean"}
-_LOADERS = {"load", "loadtxt", "genfromtxt", "read_csv", "read_pickle", "loadmat", "fetch_openml", "fetch_mldata", "read_hdf"}
-_IMAGE_READERS = {"imread", "open", "load_img", "img_to_array", "read_image", "decode_jpeg", "decode_png", "decode_image"}
+_LOADERS = {
+    "load",
+    "loadtxt",
+    "genfromtxt",
+    "read_csv",
+    "read_pickle",
+    "loadmat",
+    "fetch_openml",
+    "fetch_mldata",
+    "read_hdf",
+}
+_IMAGE_READERS = {
+    "imread",
+    "open",
+    "load_img",
+    "img_to_array",
+    "read_image",
+    "decode_jpeg",
+    "decode_png",
+    "decode_image",
+}
 _IMAGE_ROOTS = {"cv2", "PIL", "keras", "skimage", "scipy", "imageio", "tensorflow", "torchvision"}
 _LABEL_COLUMNS = {"label", "labels", "class", "target", "y", "digit", "emotion", "category"}
 
@@ -145,8 +165,8 @@ def train_test_split(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
             continue
         interpreter.note("split", call.line, data=data)
         held_out = "val" if second != "test" else "test"
-        drawn = {"holds_out_test": True, "count": None}
-        parts += [replace(data, split="train", **drawn), replace(data, split=held_out, **drawn)]
+        drawn = replace(data, count=None)
+        parts += [replace(drawn, split="train"), replace(drawn, split=held_out)]
     shuffle = call.get("shuffle", None, True)
     if shuffle is False:
         interpreter.note("unshuffled_split", call.line)
@@ -174,7 +194,7 @@ def _int(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     if isinstance(value, Data | Tensor):
         return value
     try:
-        return {"int": int, "float": float, "abs": abs}[ref.name](value)
+        return abs(value) if ref.name == "abs" else float(value) if ref.name == "float" else int(value)
     except (TypeError, ValueError, OverflowError):
         return UNKNOWN
 
@@ -299,7 +319,7 @@ def reshaped(data: Data, call: Call) -> Data:
     """After reshape: pixels of a table that become square images run from 0 to 255."""
     shape = call.args[0] if call.args and isinstance(call.args[0], tuple | list) else tuple(call.args)
     sizes = [whole(size) for size in shape]
-    is_image = any(a == b and a is not None and a >= 16 for a, b in zip(sizes, sizes[1:], strict=False))
+    is_image = any(a == b and a is not None and a >= 16 for a, b in itertools.pairwise(sizes))
     if is_image and data.raw_high is None and data.base in ("read_csv", "loadtxt", "genfromtxt"):
         data = replace(data, raw_high=255.0, part="images")
     known = tuple(size for size in sizes[1:] if size is not None)

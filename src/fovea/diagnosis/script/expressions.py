@@ -142,8 +142,8 @@ def operate(interpreter: Interpreter, left: Any, op: ast.operator, right: Any, l
 
 
 def _computed(op: ast.operator, left: Any, right: Any) -> Any:
-    is_large = _is_number(left) and abs(left) > _LARGEST_NUMBER or _is_number(right) and abs(right) > 1e6
-    if type(op) not in _OPERATORS or is_large and isinstance(op, ast.Pow | ast.Mult | ast.Mod):
+    is_large = (_is_number(left) and abs(left) > _LARGEST_NUMBER) or (_is_number(right) and abs(right) > 1e6)
+    if type(op) not in _OPERATORS or (is_large and isinstance(op, ast.Pow | ast.Mult | ast.Mod)):
         return UNKNOWN
     if isinstance(op, ast.Mult) and not (_is_number(left) and _is_number(right)):
         return UNKNOWN  # a text or a tuple, repeated
@@ -163,7 +163,7 @@ def _data_operation(interpreter: Interpreter, data: Data, op: ast.operator, righ
     if isinstance(right, Statistic) and isinstance(op, ast.Sub | ast.Div):
         word = f"{'minus' if isinstance(op, ast.Sub) else 'divided by'} the {right.kind}"
         if data.split in ("val", "test") and right.of.split == data.split:
-            interpreter.note("own_statistics", line, data=data, kind=right.kind)
+            interpreter.note("own_statistics", line, data=data, statistic=right.kind)
         is_scaled = data.is_standardised or right.kind in ("std", "max", "maximum")
         return replace(data.with_step(word), is_standardised=is_scaled, scaled_line=line)
     if isinstance(right, tuple | list):
@@ -193,7 +193,7 @@ def _compare(interpreter: Interpreter, node: ast.Compare) -> Any:
         if right is not None:
             return UNKNOWN
         return (left is None) == isinstance(op, ast.Is)
-    plain = is_plain(left) and (is_plain(right) or isinstance(right, list | tuple) and all(map(is_plain, right)))
+    plain = is_plain(left) and (is_plain(right) or (isinstance(right, list | tuple) and all(map(is_plain, right))))
     try:
         return bool(_COMPARISONS[type(op)](left, right)) if plain else UNKNOWN
     except TypeError:
@@ -265,13 +265,13 @@ def _generated(interpreter: Interpreter, generators: Sequence[ast.comprehension]
 
 def rounds(interpreter: Interpreter, over: Any, target: ast.expr, body: Sequence[ast.stmt]) -> list[Any]:
     """What the target of a loop is, round by round; one round where that is not known or where a training is inside."""
-    if isinstance(over, Thing) or isinstance(over, Data) or over is UNKNOWN:
+    if isinstance(over, (Thing, Data)) or over is UNKNOWN:
         return library.elements(over)
     if isinstance(over, dict):
         over = list(over)
     if isinstance(over, list | tuple | range):
         items = list(over[:LONGEST_LOOP])
-        is_training = isinstance(target, ast.Name) and target.id in _EPOCHS or _trains(interpreter, body)
+        is_training = (isinstance(target, ast.Name) and target.id in _EPOCHS) or _trains(interpreter, body)
         return items[:1] if len(items) > 1 and is_training else items
     return [UNKNOWN]
 
@@ -281,11 +281,11 @@ def _trains(interpreter: Interpreter, body: Sequence[ast.stmt], depth: int = 0) 
     for node in (node for statement in body for node in ast.walk(statement)):
         if isinstance(node, ast.Attribute) and node.attr in _TRAINING_CALLS:
             return True
-        if depth < 2 and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            called = interpreter.scope.find(node.func.id)
-            if isinstance(called, Function) and not isinstance(called.node, ast.Lambda):
-                if _trains(interpreter, called.node.body, depth + 1):
-                    return True
+        name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        called = interpreter.scope.find(name) if name and depth < 2 else None
+        inner = called.node.body if isinstance(called, Function) and not isinstance(called.node, ast.Lambda) else []
+        if _trains(interpreter, inner, depth + 1):
+            return True
     return False
 
 
@@ -323,7 +323,11 @@ def _callee(interpreter: Interpreter, node: ast.expr) -> Any:
     if not isinstance(node, ast.Attribute):
         return interpreter.evaluate(node)
     owner = interpreter.evaluate(node.value)
-    return Method(UNKNOWN, node.attr) if owner is UNKNOWN else library.attribute(interpreter, owner, node.attr, node.lineno)
+    return (
+        Method(UNKNOWN, node.attr)
+        if owner is UNKNOWN
+        else library.attribute(interpreter, owner, node.attr, node.lineno)
+    )
 
 
 def call_value(interpreter: Interpreter, function: Any, call: Call) -> Any:
@@ -391,7 +395,7 @@ def merged(before: dict[str, Any], body: dict[str, Any], orelse: dict[str, Any])
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, Data) and isinstance(second, Data):
         return first.preprocessing == second.preprocessing and first.base == second.base and first.split == second.split
-    return first is second or is_plain(first) and is_plain(second) and first == second
+    return first is second or (is_plain(first) and is_plain(second) and first == second)
 
 
 EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Any]] = {

@@ -82,7 +82,7 @@ def split_facts(training: Training, name: str, rescaling: tuple[float, float]) -
         facts = _image_facts(scaled)
         training.lines.setdefault(f"splits.{name}.maximum", images.scaled_line or images.line or training.line)
         training.lines.setdefault(f"splits.{name}.preprocessing", images.scaled_line or images.line or training.line)
-        training.lines.setdefault(f"splits.{name}.count", images.line or training.line)
+        training.lines.setdefault(f"splits.{name}.count", images.counted_line or images.line or training.line)
     if labels is not None:
         facts = replace(facts, **_label_facts(labels))
         if labels.line is not None:
@@ -248,7 +248,7 @@ def _chosen_by(training: Training, callbacks: Sequence[Thing] | None) -> str | N
         keeps_best = item.name == "ModelCheckpoint" and call.get("save_best_only") is True
         if item.name == "EarlyStopping" or keeps_best:
             is_test = training.validation_source == "test" and monitor.startswith("val_")
-            return monitor.replace("val_", "test_") if is_test else monitor
+            return str(monitor).replace("val_", "test_") if is_test else str(monitor)
     return "last"
 
 
@@ -284,7 +284,7 @@ def dataset_of(training: Training) -> str | None:
 
 
 def framework_of(interpreter: Interpreter) -> str:
-    """"keras", "tf.keras" or "torch", by the imports."""
+    """ "keras", "tf.keras" or "torch", by the imports."""
     roots = [name for name, _ in interpreter.imports]
     if any(name.split(".")[0] == "keras" for name in roots):
         return "keras"

@@ -20,7 +20,7 @@ from fovea.diagnosis.script.names import (
     loss_word,
     plain,
 )
-from fovea.diagnosis.script.nets import escape, joined, layers_in, output_of, tensor_in
+from fovea.diagnosis.script.nets import escape, layers_in, output_of, tensor_in
 from fovea.diagnosis.script.values import (
     NOT_MINE,
     UNKNOWN,
@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 FIT_CALLS = ("fit", "fit_generator")
 _FIT_ARGUMENTS = ("x", "y", "batch_size", "epochs", "verbose", "callbacks", "validation_split", "validation_data")
-_FIT_GENERATOR_ARGUMENTS = ("x", "steps_per_epoch", "epochs", "verbose", "callbacks", "validation_data", "validation_steps")
+_FIT_GENERATOR_ARGUMENTS = (
+    "x",
+    "steps_per_epoch",
+    "epochs",
+    "verbose",
+    "callbacks",
+    "validation_data",
+    "validation_steps",
+)
 _PREPROCESSING_NETS = ("EfficientNet", "ConvNeXt", "MobileNetV3", "RegNet")
 
 
@@ -102,7 +110,9 @@ def after(interpreter: Interpreter, tensor: Tensor, activation: str, line: int) 
 def _given(call: Call, arguments: tuple[str, ...]) -> dict[str, Any]:
     values = dict(zip(arguments, call.args, strict=False))
     values |= {OLD_ARGUMENTS.get(name, name): value for name, value in call.keywords.items()}
-    return {name: value for name, value in values.items() if name not in ("class", "layer_kind", "kind", "path", "line")}
+    return {
+        name: value for name, value in values.items() if name not in ("class", "layer_kind", "kind", "path", "line")
+    }
 
 
 def _application(interpreter: Interpreter, ref: Ref, call: Call) -> Thing:
@@ -154,7 +164,7 @@ def _connect(layer: Any) -> None:
 def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     """Optimizers, callbacks, losses, schedules."""
     name, word = ref.name, plain(ref.name)
-    if word in OPTIMIZERS or ".optimizers" in ref.path and name in ("Optimizer", "TFOptimizer"):
+    if word in OPTIMIZERS or (".optimizers" in ref.path and name in ("Optimizer", "TFOptimizer")):
         return interpreter.make("optimizer", ref.path, call.line, call=call, **optimizer_facts(word, call))
     if ".schedules" in ref.path or name in ("ExponentialDecay", "PiecewiseConstantDecay", "CosineDecay"):
         first = number(call.first(("initial_learning_rate",), 0))
@@ -290,7 +300,9 @@ def _compile(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any
     settings["lines"] = {part: call.line_of(part) for part in ("optimizer", "loss", "metrics")}
     net.values["compiled"] = settings
     net.values["optimizer"] = optimizer
-    interpreter.note("compile", call.line, net=net, trainable={id(layer): layer.is_trainable for layer in layers_in(net)})
+    interpreter.note(
+        "compile", call.line, net=net, trainable={id(layer): layer.is_trainable for layer in layers_in(net)}
+    )
     return None
 
 
@@ -299,13 +311,19 @@ def _fit(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any:
     values = dict(zip(names, call.args, strict=False))
     given = {OLD_ARGUMENTS.get(key, key): value for key, value in call.keywords.items()}
     given = {"x" if key == "generator" else key: value for key, value in given.items()}
-    values |= {key: value for key, value in net.values.get("wrapped", {}).items()} | given
+    values |= dict(net.values.get("wrapped", {}).items()) | given
     values["lines"] = {OLD_ARGUMENTS.get(key, key): call.line_of(key) for key in call.keywords}
     mark_passed(values.get("callbacks"))
     trainable = {id(layer): layer.is_trainable for layer in layers_in(net)}
     output = output_of(interpreter, net)
     interpreter.note(
-        "fit", call.line, net=net, compiled=net.values.get("compiled", {}), given=values, trainable=trainable, output=output
+        "fit",
+        call.line,
+        net=net,
+        compiled=net.values.get("compiled", {}),
+        given=values,
+        trainable=trainable,
+        output=output,
     )
     return interpreter.make("history", "keras.History", call.line, net=net)
 

@@ -138,7 +138,11 @@ def _generator_method(interpreter: Interpreter, generator: Thing, name: str, cal
         return NOT_MINE
     shuffle = call.get("shuffle", None, True)
     feed.values |= {"batch_size": call.get("batch_size", 2 if name == "flow" else None, 32), "shuffle": shuffle}
-    feed.values |= {"augment": augmentation_of(given), "generator": generator, "classes_given": call.get("classes", None)}
+    feed.values |= {
+        "augment": augmentation_of(given),
+        "generator": generator,
+        "classes_given": call.get("classes", None),
+    }
     for part in ("images", "labels"):
         value = feed.values.get(part)
         if feed.values["subset"] == "validation" and isinstance(value, Data):
@@ -267,7 +271,8 @@ def _history(interpreter: Interpreter, history: Thing, name: str, call: Call) ->
 def _optimizer(interpreter: Interpreter, optimizer: Thing, name: str, call: Call) -> Any:
     for value in call.values():
         escape(value, deep=False)
-    return UNKNOWN if name in ("minimize", "apply_gradients") else NOT_MINE
+    interpreter.note("own_loop", call.line)
+    return UNKNOWN
 
 
 _METHODS: dict[tuple[str, str], Callable[[Interpreter, Thing, str, Call], Any]] = {

@@ -106,9 +106,8 @@ def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any,
 
 def store_item(interpreter: Interpreter, owner: Any, index: Any, value: Any) -> Any:
     """`owner[index] = value`; what the name of the owner stands for afterwards, or None where it stays."""
-    if isinstance(owner, dict) and is_plain(index):
-        owner[index] = value
-    elif isinstance(owner, list) and isinstance(index, int) and -len(owner) <= index < len(owner):
+    is_place = isinstance(owner, list) and isinstance(index, int) and -len(owner) <= index < len(owner)
+    if is_place or (isinstance(owner, dict) and is_plain(index)):
         owner[index] = value
     elif isinstance(owner, Thing) and owner.kind == "net" and isinstance(index, int) and abs(index) <= len(owner.items):
         if owner.items and isinstance(value, Thing):
@@ -135,7 +134,9 @@ def attribute(interpreter: Interpreter, value: Any, name: str, line: int) -> Any
             return UNKNOWN if value.shape is None or value.count is None else (value.count, *value.shape)
         if name in _LABEL_ATTRIBUTES and value.part == "table":
             return replace(value, part="labels", label_kind="integer")
-        return value if name in _DATA_ATTRIBUTES else UNKNOWN if name in ("dtype", "ndim", "size") else Method(value, name)
+        return (
+            value if name in _DATA_ATTRIBUTES else UNKNOWN if name in ("dtype", "ndim", "size") else Method(value, name)
+        )
     if isinstance(value, Thing):
         return _thing_attribute(interpreter, value, name, line)
     if isinstance(value, list | tuple | dict | str | Tensor | Class | Function | Method | Statistic):
@@ -211,7 +212,7 @@ def _part_of_data(interpreter: Interpreter, data: Data, index: Any, node: ast.Su
         if start is None and stop is None:
             return data
         if isinstance(stop, int) and stop > 0 and (start is None or isinstance(start, int)):
-            return _renamed(interpreter, replace(data, count=stop - (start or 0)))
+            return _renamed(interpreter, replace(data, count=stop - (start or 0), counted_line=node.lineno))
         return _renamed(interpreter, replace(data, count=None))
     names = words_of(node.slice.id) if isinstance(node.slice, ast.Name) else []
     split = split_of_name(node.slice.id) if names and isinstance(node.slice, ast.Name) else None
@@ -225,7 +226,7 @@ def _renamed(interpreter: Interpreter, data: Data) -> Data:
     hint = interpreter.hint
     split = split_of_name(hint[0]) if len(hint) == 1 else None
     if split in ("val", "test") and data.split in ("train", None):
-        return replace(data, split=split, holds_out_test=True)
+        return replace(data, split=split)
     return data
 
 

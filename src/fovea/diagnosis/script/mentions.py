@@ -1,4 +1,4 @@
-"""What a program says that needs no further reading: things made and never used, calls left out, names that match nothing."""
+"""What a program says: things made and never used, calls left out, names that match nothing."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def _source_of(copy: Copy, training: Training) -> Data | None:
         return None
     for source in training.sources.values():
         used = images_of(source)
-        if used is not None and used.split == data.split and used.base == data.base and not used.is_opaque:
-            if used.preprocessing == () and used.factor == 1.0:
-                return used
+        if used is None or used.is_opaque or used.preprocessing:
+            continue
+        if used.split == data.split and used.base == data.base:
+            return used
     return None
 
 
@@ -88,10 +89,10 @@ def _monitors(trainings: Sequence[Training]) -> list[Mention]:
         callbacks = training.given.get("callbacks")
         names = metric_names(training.metrics) if training.metrics is not UNKNOWN else None
         for item in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
-            monitor = item.values.get("monitor") if isinstance(item, Thing) and item.kind == "callback" else None
-            if not monitor:
+            monitor = item.values.get("monitor") if isinstance(item, Thing) and "call" in item.values else None
+            if not isinstance(item, Thing) or not monitor:
                 continue
-            line = item.values["call"].line_of("monitor") if "call" in item.values else item.line
+            line = item.values["call"].line_of("monitor")
             plain = monitor.removeprefix("val_")
             if monitor.startswith("val_") and training.validation_source == "none":
                 instead = f"{plain}, or give fit validation_split=0.1"
@@ -124,10 +125,11 @@ def _orders(interpreter: Interpreter, trainings: Sequence[Training]) -> list[Men
     found = []
     for event in interpreter.events:
         feed = event.values.get("data")
-        if event.kind == "predict" and isinstance(feed, Thing) and feed.kind == "feed" and feed.root == "keras":
-            if feed.values.get("shuffle") is True:
-                detail = f"{feed.label or 'a feed'} is shuffled (line {feed.line})"
-                found.append(Mention("shuffled-predictions", event.line, detail, "shuffle=False"))
+        if event.kind != "predict" or not isinstance(feed, Thing) or feed.kind != "feed" or feed.root != "keras":
+            continue
+        if feed.values.get("shuffle") is True:
+            detail = f"{feed.label or 'a feed'} is shuffled (line {feed.line})"
+            found.append(Mention("shuffled-predictions", event.line, detail, "shuffle=False"))
     for training in trainings:
         lists = {}
         for split, source in training.sources.items():
@@ -165,7 +167,7 @@ def _own_statistics(interpreter: Interpreter) -> list[Mention]:
     for event in interpreter.events:
         if event.kind == "own_statistics":
             split = event.values["data"].split
-            detail = f"the {split} images are standardised by their own {event.values['kind']}"
+            detail = f"the {split} images are standardised by their own {event.values['statistic']}"
             found.append(Mention("fitted-on-test", event.line, detail, "the training images' mean and std"))
         if event.kind == "generator_fit" and isinstance(data := event.values["data"], Data) and data.split == "test":
             given = event.values["generator"].values["given"]

@@ -163,7 +163,15 @@ LOSS_WORDS = {
     "softmaxcrossentropywithlogits": "categoricalcrossentropy",
 }
 LOSSES = {*LOSS_WORDS.values(), "categoricalcrossentropy", "sparsecategoricalcrossentropy", "binarycrossentropy"}
-LOSSES |= {"hinge", "categoricalhinge", "squaredhinge", "poisson", "cosinesimilarity", "huber", "binaryfocalcrossentropy"}
+LOSSES |= {
+    "hinge",
+    "categoricalhinge",
+    "squaredhinge",
+    "poisson",
+    "cosinesimilarity",
+    "huber",
+    "binaryfocalcrossentropy",
+}
 LOSSES |= {"categoricalfocalcrossentropy", "logcosh", "meansquaredlogarithmicerror", "kldivergence"}
 # name -> (train images, test images, shape, classes, largest value, mean, standard deviation)
 DATASETS: dict[str, tuple[int, int, tuple[int, ...], int, float, float | None, float | None]] = {
@@ -192,7 +200,12 @@ def canonical(path: str) -> str:
     for prefix in ("tensorflow.compat.v1", "tensorflow.compat.v2"):
         if path.startswith(prefix):
             path = "tensorflow" + path[len(prefix) :]
-    for prefix in ("tensorflow.python.keras", "tensorflow.contrib.keras", "tensorflow.keras", "tensorflow.contrib.keras"):
+    for prefix in (
+        "tensorflow.python.keras",
+        "tensorflow.contrib.keras",
+        "tensorflow.keras",
+        "tensorflow.contrib.keras",
+    ):
         if path == prefix or path.startswith(prefix + "."):
             path = "keras" + path[len(prefix) :]
     for prefix in ("keras.src", "keras.api", "keras._tf_keras.keras", "keras.api._v2.keras", "keras.python"):

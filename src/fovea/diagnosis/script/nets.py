@@ -67,10 +67,13 @@ def output_of(interpreter: Interpreter, net: Thing) -> Tensor:
     if forward is not None:
         value = interpreter.follow(Function(forward.node, forward.scope, net), [Tensor()], {})
         found = tensor_in(value)
-        net.values["output"] = found if found is not None else Tensor((), False)
-        return net.values["output"]
+        output = found if found is not None else Tensor((), False)
+        net.values["output"] = output
+        return output
     tensor = Tensor((), net.is_complete)
-    replaced = [value for value in net.attributes.values() if isinstance(value, Thing) and value.kind in ("layer", "net")]
+    replaced = [
+        value for value in net.attributes.values() if isinstance(value, Thing) and value.kind in ("layer", "net")
+    ]
     for item in (*net.items, *(replaced if "application" in net.values else ())):
         tensor = through(interpreter, item, tensor)
     net.values["output"] = tensor

@@ -15,7 +15,7 @@ from fovea.diagnosis.script.library import instantiate
 from fovea.diagnosis.script.source import Program, read_source
 from fovea.evaluation.findings import Finding
 
-_NO_TRAINING = "No training was found: no fit, and no loop with backward."
+_NO_TRAINING = "a training: there is no fit, and no loop with backward"
 _GRAVITY = {"severe": 0, "warning": 1, "note": 2}
 
 
@@ -25,12 +25,7 @@ def read_program(path: Path) -> Record:
     Raises:
         DataError: the file cannot be opened or is no program.
     """
-    records = read_trainings(path)
-    if len(records) == 1:
-        return records[0]
-    chosen = min(records, key=lambda record: _gravity(examine(record)))
-    note = f"The program trains {len(records)} nets; this is the one with the gravest findings."
-    return replace(chosen, unseen=(*chosen.unseen, note))
+    return examine_program(path)[0]
 
 
 def read_trainings(path: Path) -> tuple[Record, ...]:
@@ -46,16 +41,22 @@ def read_trainings(path: Path) -> tuple[Record, ...]:
     return tuple(_record(interpreter, training, empty) for training in found)
 
 
-def examine_program(path: Path) -> tuple[tuple[Record, ...], list[Finding]]:
-    """The records of a program's trainings and the findings of all of them, each kind once, the gravest first."""
+def examine_program(path: Path) -> tuple[Record, list[Finding]]:
+    """The record of a program and the findings of all its trainings, each kind once, the gravest first.
+
+    Of several trainings the record is the one with the gravest findings.
+
+    Raises:
+        DataError: the file cannot be opened or is no program.
+    """
     records = read_trainings(path)
+    examined = [examine(record) for record in records]
     found: dict[str, Finding] = {}
-    for record in records:
-        for finding in examine(record):
-            known = found.get(finding.id)
-            if known is None or _GRAVITY[finding.severity] < _GRAVITY[known.severity]:
-                found[finding.id] = finding
-    return records, sorted(found.values(), key=lambda finding: _GRAVITY[finding.severity])
+    for finding in (finding for findings in examined for finding in findings):
+        if finding.id not in found or _GRAVITY[finding.severity] < _GRAVITY[found[finding.id].severity]:
+            found[finding.id] = finding
+    chosen = records[min(range(len(records)), key=lambda place: _gravity(examined[place]))]
+    return chosen, sorted(found.values(), key=lambda finding: _GRAVITY[finding.severity])
 
 
 def followed(program: Program) -> tuple[Interpreter, list[str]]:
@@ -67,11 +68,13 @@ def followed(program: Program) -> tuple[Interpreter, list[str]]:
         if not _has_training(interpreter):
             _follow_the_rest(interpreter)
     except TooLong:
-        notes.append("The program is too intricate to be followed to its end.")
+        notes.append("the end of the program, which is too intricate to be followed")
     except RecursionError:
-        notes.append("The program nests too deeply to be followed to its end.")
+        notes.append("the end of the program, which nests too deeply")
     if interpreter.not_followed:
-        notes.append(f"Not followed: line {', '.join(map(str, sorted(set(interpreter.not_followed))[:8]))}.")
+        notes.append(f"what line {', '.join(map(str, sorted(set(interpreter.not_followed))[:8]))} does")
+    if any(event.kind == "own_loop" for event in interpreter.events):
+        notes.append("a training loop of the program's own in TensorFlow")
     return interpreter, notes
 
 

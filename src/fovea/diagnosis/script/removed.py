@@ -126,7 +126,13 @@ def check_call(interpreter: Interpreter, ref: Ref, call: Call) -> None:
     """Arguments and functions of Keras that are gone."""
     name = ref.name
     if ref.root == "tensorflow" and ref.path.split(".")[1:2] and name in TENSORFLOW_1 and ".compat" not in ref.path:
-        say(interpreter, f"removed-call:{name}", call.line, f"tf.{name}", "TensorFlow 2 without sessions, or tf.compat.v1")
+        say(
+            interpreter,
+            f"removed-call:{name}",
+            call.line,
+            f"tf.{name}",
+            "TensorFlow 2 without sessions, or tf.compat.v1",
+        )
     if ref.root != "keras":
         return
     if plain(name) in OPTIMIZERS:
@@ -169,7 +175,13 @@ def _checkpoint_name(interpreter: Interpreter, call: Call, name: str) -> None:
     only_weights = call.get("save_weights_only") is True
     ends = (".weights.h5",) if only_weights else (".keras", ".h5")
     if not path.endswith(ends):
-        say(interpreter, "removed-argument:filepath", call.line, f"ModelCheckpoint({path!r})", f"a name ending in {ends[0]}")
+        say(
+            interpreter,
+            "removed-argument:filepath",
+            call.line,
+            f"ModelCheckpoint({path!r})",
+            f"a name ending in {ends[0]}",
+        )
 
 
 def check_method(interpreter: Interpreter, name: str, call: Call) -> None:

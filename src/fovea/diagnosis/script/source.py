@@ -50,7 +50,9 @@ def read_source(path: Path) -> Program:
     """
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise DataError(f"{path} has {path.stat().st_size >> 20} MB: that is no program. Give a .py or .ipynb file.")
+            raise DataError(
+                f"{path} has {path.stat().st_size >> 20} MB: that is no program. Give a .py or .ipynb file."
+            )
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. Give a .py or .ipynb file.") from error
@@ -58,7 +60,7 @@ def read_source(path: Path) -> Program:
     unseen: list[str] = []
     if len(text) > LONGEST_TEXT:
         text = text[: text.rfind("\n", 0, LONGEST_TEXT) + 1]
-        unseen.append(f"The program is long: only its first {text.count(chr(10))} lines were read.")
+        unseen.append(f"what comes after line {text.count(chr(10))}: the program is long")
     tree, notes, is_python2 = parse_text(_without_magics(text))
     return Program(tree, text, cells, (*unseen, *notes), is_python2)
 
@@ -159,7 +161,7 @@ def _modern_line(line: str) -> str:
     """A line of Python 2 as Python 3 has it; other lines as they are."""
     if re.match(r"\s*print\b", line) or ": print " in line:
         found = _PRINT.match(line)
-        if found and not (found[2] or "").startswith("("):
+        if found and not (found[2] or "").startswith(("(", ">>")):
             rest = re.sub(r"\s+#[^'\"]*$", "", found[2] or "").rstrip().rstrip(",").rstrip(";")
             closed = rest.count("(") <= rest.count(")") and not rest.endswith("\\")
             return f"{found[1]}print({rest})" if closed else f"{found[1]}{rest}"
@@ -198,9 +200,9 @@ def _piece_by_piece(lines: list[str]) -> tuple[ast.Module, list[int]]:
 
 
 def _what_was_left_out(places: list[int], lines: list[str], is_python2: bool) -> tuple[str, ...]:
-    notes = ["This is Python 2: it was read line by line."] if is_python2 else []
+    notes = ["what only Python 2 understands: the program was read statement by statement"] if is_python2 else []
     places = sorted({place for place in places if lines[place - 1].strip() not in ("", "pass")})
     if places:
         shown = ", ".join(map(str, places[:8])) + (" ..." if len(places) > 8 else "")
-        notes.append(f"Not read, as it is no valid Python: line {shown}.")
+        notes.append(f"line {shown}: no valid Python")
     return tuple(notes)

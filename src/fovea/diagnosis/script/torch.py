@@ -29,11 +29,30 @@ if TYPE_CHECKING:
 RANDOM_TRANSFORMS = {
     *("RandomCrop", "RandomHorizontalFlip", "RandomVerticalFlip", "RandomRotation", "RandomAffine", "ColorJitter"),
     *("RandomResizedCrop", "RandomErasing", "RandomGrayscale", "RandomPerspective", "AutoAugment", "RandAugment"),
-    *("TrivialAugmentWide", "AugMix", "GaussianBlur", "RandomSizedCrop", "RandomApply", "RandomChoice", "ElasticTransform"),
+    *(
+        "TrivialAugmentWide",
+        "AugMix",
+        "GaussianBlur",
+        "RandomSizedCrop",
+        "RandomApply",
+        "RandomChoice",
+        "ElasticTransform",
+    ),
 }
 _PLAIN_TRANSFORMS = {"Resize", "CenterCrop", "ToPILImage", "Grayscale", "Pad", "Scale", "ConvertImageDtype", "ToImage"}
 _CONTEXTS = {"no_grad", "inference_mode", "set_grad_enabled", "enable_grad"}
-_SAME_NETS = {"to", "cuda", "cpu", "half", "float", "double", "compile", "DataParallel", "DistributedDataParallel", "type"}
+_SAME_NETS = {
+    "to",
+    "cuda",
+    "cpu",
+    "half",
+    "float",
+    "double",
+    "compile",
+    "DataParallel",
+    "DistributedDataParallel",
+    "type",
+}
 _ROOTS = {"torch", "torchvision", "pytorch_lightning", "lightning", "skorch", "timm", "apex", "accelerate"}
 
 
@@ -134,14 +153,18 @@ def _loss_facts(word: str) -> dict[str, Any]:
 def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     name, word = ref.name, plain(ref.name)
     if name in _CONTEXTS:
-        is_off = name == "enable_grad" or name == "set_grad_enabled" and call.get("mode", 0) is True
+        is_off = name == "enable_grad" or (name == "set_grad_enabled" and call.get("mode", 0) is True)
         return Thing("context", "grad" if is_off else "no_grad", call.line)
     if ".lr_scheduler" in ref.path:
         optimizer = call.get("optimizer", 0)
         return interpreter.make("schedule", ref.path, call.line, optimizer=optimizer)
     if ".optim" in ref.path and word in OPTIMIZERS:
         rate = call.get("lr", 1)
-        facts = {"optimizer": word, "learning_rate": number(rate), "is_default_rate": rate is UNKNOWN and len(call.args) < 2}
+        facts = {
+            "optimizer": word,
+            "learning_rate": number(rate),
+            "is_default_rate": rate is UNKNOWN and len(call.args) < 2,
+        }
         facts["is_default_rate"] = facts["is_default_rate"] and "lr" not in call.keywords
         facts |= {"momentum": number(call.get("momentum", 2 if word == "sgd" else None))}
         facts |= {"weight_decay": number(call.get("weight_decay")), "parameters": call.get("params", 0)}
@@ -245,7 +268,11 @@ def _dataset(interpreter: Interpreter, ref: Ref, call: Call) -> Thing:
     split = split or next((found for word in words if (found := split_of_name(word))), None)
     common: dict[str, Any] = {"split": split, "base": ref.name, "line": call.line}
     if known is not None:
-        common |= {"count": known[1] if split == "test" else known[0], "dataset": plain(ref.name), "num_classes": known[3]}
+        common |= {
+            "count": known[1] if split == "test" else known[0],
+            "dataset": plain(ref.name),
+            "num_classes": known[3],
+        }
     images = Data(part="images", raw_high=255.0, **common)
     labels = Data(part="labels", label_kind="integer", **common)
     feed = interpreter.make("feed", ref.path, call.line, images=images, labels=labels, shuffle=False)
@@ -299,8 +326,7 @@ def _loader(interpreter: Interpreter, ref: Ref, call: Call) -> Thing:
 def _split_feed(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     dataset = call.get("dataset", 0)
     if ref.name == "ConcatDataset":
-        dataset = dataset[0] if isinstance(dataset, list | tuple) and dataset else UNKNOWN
-        return dataset
+        return dataset[0] if isinstance(dataset, list | tuple) and dataset else UNKNOWN
     values = dataset.values if isinstance(dataset, Thing) and dataset.kind == "feed" else {}
     made = []
     lengths = call.get("lengths", 1)
@@ -312,7 +338,7 @@ def _split_feed(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         for part in ("images", "labels"):
             value = feed.values.get(part)
             if isinstance(value, Data) and split is not None:
-                feed.values[part] = replace(value, split=split, count=None, holds_out_test=True)
+                feed.values[part] = replace(value, split=split, count=None)
         made.append(feed)
     return made if ref.name == "random_split" else made[0]
 
@@ -384,5 +410,3 @@ def _tensor_method(interpreter: Interpreter, tensor: Tensor, name: str, call: Ca
             interpreter.note("backward", call.line, owner=tensor)
         return UNKNOWN
     return tensor
-
-

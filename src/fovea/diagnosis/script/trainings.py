@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.facts import Training, framework_of, images_of
 from fovea.diagnosis.script.library import instantiate
 from fovea.diagnosis.script.nets import layers_in, output_of
-from fovea.diagnosis.script.values import UNKNOWN, Class, Data, Event, Function, Loop, Ref, Tensor, Thing, number, whole
+from fovea.diagnosis.script.values import UNKNOWN, Class, Event, Function, Loop, Ref, Tensor, Thing, number, whole
 
 if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Interpreter
@@ -111,7 +112,7 @@ def _repeats(interpreter: Interpreter, training: Training) -> None:
     training.num_fits = count or None
     training.lines["training.num_fits"] = line
     is_meant = any("initial_epoch" in event.values["given"] for event in fits)
-    is_meant |= any(a.values["trainable"] != b.values["trainable"] for a, b in zip(fits, fits[1:], strict=False))
+    is_meant |= any(a.values["trainable"] != b.values["trainable"] for a, b in itertools.pairwise(fits))
     training.is_continued = True if is_meant or starts_trained(interpreter, training) else None
 
 
@@ -206,7 +207,9 @@ def _loop_sources(interpreter: Interpreter, training: Training, event: Event, fo
 def _trainers(interpreter: Interpreter) -> list[Training]:
     """Trainings by Lightning's Trainer or by skorch."""
     return [
-        _skorch(interpreter, event) if event.values["trainer"].values.get("is_skorch") else _lightning(interpreter, event)
+        _skorch(interpreter, event)
+        if event.values["trainer"].values.get("is_skorch")
+        else _lightning(interpreter, event)
         for event in interpreter.events
         if event.kind == "trainer_fit"
     ]
@@ -249,10 +252,10 @@ def _skorch(interpreter: Interpreter, event: Event) -> Training:
     criterion, optimizer = settings.get("criterion"), settings.get("optimizer")
     if isinstance(criterion, Ref) and criterion.name == "CrossEntropyLoss":
         training.loss = Thing("loss", criterion.path, event.line, {"loss": "crossentropy", "from_logits": True})
-    if isinstance(optimizer, Ref):
-        rate = number(settings.get("lr", None, 0.01))
-        facts = {"optimizer": optimizer.name.lower(), "learning_rate": rate, "is_default_rate": False}
-        training.optimizer = Thing("optimizer", optimizer.path, settings.line, facts)
+    if isinstance(optimizer, Ref) or optimizer is UNKNOWN:
+        name = optimizer.name.lower() if isinstance(optimizer, Ref) else "sgd"
+        facts = {"optimizer": name, "learning_rate": number(settings.get("lr", None, 0.01)), "is_default_rate": False}
+        training.optimizer = Thing("optimizer", f"torch.optim.{name}", settings.line, facts)
     training.epochs = whole(settings.get("max_epochs", None, 10))
     training.given = {"batch_size": settings.get("batch_size", None, 128)}
     args = event.values["args"]
@@ -266,5 +269,3 @@ def tensor_of(interpreter: Interpreter, training: Training) -> Tensor:
     if training.output is not None:
         return training.output
     return output_of(interpreter, training.net) if training.net is not None else Tensor((), False)
-
-

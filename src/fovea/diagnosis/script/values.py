@@ -70,15 +70,15 @@ class Data:
     dataset: str | None = None
     line: int | None = None
     scaled_line: int | None = None
-    holds_out_test: bool = False  # the test part of a split that the program drew itself
+    counted_line: int | None = None  # where a part of it was taken
 
     def with_step(self, step: str) -> Data:
         return replace(self, steps=(*self.steps, step))
 
     def opaque(self, step: str) -> Data:
         """After something that cannot be read."""
-        unsure = {"num_classes": None, "label_width": None} if self.part == "labels" else {}
-        return replace(self, steps=(*self.steps, f"?{step}"), is_opaque=True, **unsure)
+        changed = replace(self, steps=(*self.steps, f"?{step}"), is_opaque=True)
+        return changed if self.part != "labels" else replace(changed, num_classes=None, label_width=None)
 
     def arithmetic(self, operator: ast.operator, number: float, line: int | None, is_left: bool = True) -> Data:
         """After `data op number` (or `number op data`)."""
@@ -248,11 +248,17 @@ def number(value: Any) -> float | None:
 
 def whole(value: Any) -> int | None:
     """A whole number, where it is one."""
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) else None
+    return (
+        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) else None
+    )
 
 
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_TRAIN, _TEST, _VAL = ("train", "training", "tr", "trn"), ("test", "testing", "te", "tst"), ("val", "valid", "validation", "dev")
+_TRAIN, _TEST, _VAL = (
+    ("train", "training", "tr", "trn"),
+    ("test", "testing", "te", "tst"),
+    ("val", "valid", "validation", "dev"),
+)
 _LABELS = ("y", "label", "labels", "target", "targets", "lbl", "lbls", "classes", "ys")
 _IMAGES = ("x", "image", "images", "img", "imgs", "features", "feature", "pixels", "data", "inputs", "xs", "set")
 
@@ -287,6 +293,6 @@ def guessed_data(name: str, base: str, line: int | None) -> Data | None:
     split, part = split_of_name(name), part_of_name(name)
     if name in ("x", "y", "X", "Y"):
         return Data(None, part or "images", base, line=line)
-    if split is None or part is None and words_of(name) not in ([split], ["x", split], [split, "df"]):
+    if split is None or (part is None and words_of(name) not in ([split], ["x", split], [split, "df"])):
         return None
     return Data(split, part or "table", base, line=line)
