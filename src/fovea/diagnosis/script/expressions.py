@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fovea.diagnosis.script import library
+from fovea.diagnosis.script import library, loops
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.nets import escape, joined
 from fovea.diagnosis.script.values import (
@@ -28,9 +28,6 @@ from fovea.diagnosis.script.values import (
 if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Interpreter
 
-LONGEST_LOOP = 40
-_EPOCHS = ("epoch", "epochs", "ep", "e", "step", "iteration", "fold")
-_TRAINING_CALLS = ("fit", "fit_generator", "train_on_batch", "backward", "zero_grad")
 _LARGEST_NUMBER = 1e18
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -51,18 +48,6 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda left, right: left in right,
     ast.NotIn: lambda left, right: left not in right,
 }
-
-
-def is_range(node: ast.expr) -> bool:
-    """`range(...)`, also within enumerate or a progress bar."""
-    while isinstance(node, ast.Call):
-        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        if name in ("range", "xrange", "trange"):
-            return True
-        if name not in ("enumerate", "tqdm", "list", "iter") or not node.args:
-            return False
-        node = node.args[0]
-    return False
 
 
 def other(interpreter: Interpreter, node: ast.expr) -> Any:
@@ -254,39 +239,13 @@ def _dict_comprehension(interpreter: Interpreter, node: ast.DictComp) -> Any:
 def _generated(interpreter: Interpreter, generators: Sequence[ast.comprehension]) -> Iterable[None]:
     """A round for each element of the first `for`; inner ones are gone through once."""
     over = interpreter.evaluate(generators[0].iter)
-    for item in rounds(interpreter, over, generators[0].target, []):
+    for item in loops.rounds(interpreter, over, generators[0].target, []):
         interpreter.store(generators[0].target, item, generators[0].iter.lineno)
         for inner in generators[1:]:
-            values = rounds(interpreter, interpreter.evaluate(inner.iter), inner.target, [])
+            values = loops.rounds(interpreter, interpreter.evaluate(inner.iter), inner.target, [])
             first = values[0] if values else UNKNOWN
             interpreter.store(inner.target, first, inner.iter.lineno)
         yield
-
-
-def rounds(interpreter: Interpreter, over: Any, target: ast.expr, body: Sequence[ast.stmt]) -> list[Any]:
-    """What the target of a loop is, round by round; one round where that is not known or where a training is inside."""
-    if isinstance(over, (Thing, Data)) or over is UNKNOWN:
-        return library.elements(over)
-    if isinstance(over, dict):
-        over = list(over)
-    if isinstance(over, list | tuple | range):
-        items = list(over[:LONGEST_LOOP])
-        is_training = (isinstance(target, ast.Name) and target.id in _EPOCHS) or _trains(interpreter, body)
-        return items[:1] if len(items) > 1 and is_training else items
-    return [UNKNOWN]
-
-
-def _trains(interpreter: Interpreter, body: Sequence[ast.stmt], depth: int = 0) -> bool:
-    """Whether a loop's body trains, itself or in a function that it calls: then one round tells all."""
-    for node in (node for statement in body for node in ast.walk(statement)):
-        if isinstance(node, ast.Attribute) and node.attr in _TRAINING_CALLS:
-            return True
-        name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-        called = interpreter.scope.find(name) if name and depth < 2 else None
-        inner = called.node.body if isinstance(called, Function) and not isinstance(called.node, ast.Lambda) else []
-        if _trains(interpreter, inner, depth + 1):
-            return True
-    return False
 
 
 def _joined_text(interpreter: Interpreter, node: ast.JoinedStr) -> Any:

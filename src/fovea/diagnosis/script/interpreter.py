@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fovea.diagnosis.record import Mention
-from fovea.diagnosis.script import expressions, library
+from fovea.diagnosis.script import expressions, library, loops
 from fovea.diagnosis.script.names import canonical
 from fovea.diagnosis.script.nets import escape
 from fovea.diagnosis.script.values import (
@@ -239,9 +239,9 @@ class Interpreter:
 
     def _for(self, node: ast.For | ast.AsyncFor) -> bool:
         over = self.evaluate(node.iter)
-        loop = Loop(node.lineno, over, expressions.is_range(node.iter))
+        loop = Loop(node.lineno, over, loops.is_range(node.iter))
         with self.inside(loop):
-            for item in expressions.rounds(self, over, node.target, node.body):
+            for item in loops.rounds(self, over, node.target, node.body):
                 self.store(node.target, item, node.lineno)
                 self.run(node.body)
         return self.run(node.orelse)

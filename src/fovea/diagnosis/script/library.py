@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fovea.diagnosis.script import arrays, keras, removed, torch
+from fovea.diagnosis.script import arrays, keras, removed, torch, torch_data
 from fovea.diagnosis.script.call import Call
+from fovea.diagnosis.script.loops import elements
 from fovea.diagnosis.script.names import CALLBACKS, KERAS_LAYERS, OPTIMIZERS, canonical, plain
 from fovea.diagnosis.script.nets import escape, layers_in, output_of, tensor_in, through
 from fovea.diagnosis.script.values import (
@@ -65,19 +66,6 @@ def unpack(interpreter: Interpreter, value: Any, target: ast.Tuple | ast.List, l
     return [UNKNOWN] * count
 
 
-def elements(over: Any) -> list[Any]:
-    """What a loop over a thing, over data or over something unknown gets in its one round."""
-    if isinstance(over, Thing):
-        if over.kind == "enumerated":
-            return [(UNKNOWN, elements(over.values["over"])[0])]
-        if over.kind == "feed":
-            return [Thing("batch", over.path, over.line, over.values)]
-        if over.kind == "net":
-            return list(over.items) or [UNKNOWN]
-        return [UNKNOWN] if over.kind != "parameters" else [over]
-    return [over] if isinstance(over, Data) and over.part != "table" else [UNKNOWN]
-
-
 def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any, line: int) -> None:
     """`owner.name = value`."""
     if isinstance(value, Thing) and not value.label:
@@ -97,7 +85,7 @@ def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any,
     if isinstance(owner, Thing):
         owner.attributes[name] = value
         if name in ("transform",) and owner.kind == "feed":
-            torch.apply_transform(owner, value)
+            torch_data.apply_transform(owner, value)
     elif isinstance(owner, Tensor | Data):
         return
     elif owner is UNKNOWN:
@@ -244,7 +232,7 @@ def instantiate(interpreter: Interpreter, made: Class, call: Call) -> Any:
         for value in call.values():
             escape(value)
     if kind == "feed":
-        torch.describe_own_dataset(interpreter, thing, call)
+        torch_data.describe_own_dataset(interpreter, thing, call)
     if kind == "callback":
         thing.values["monitor"] = None
     return thing
@@ -279,7 +267,7 @@ def call_thing(interpreter: Interpreter, thing: Thing, call: Call) -> Any:
         interpreter.note("loss", call.line, loss=thing, output=tensor, args=call.args)
         return UNKNOWN
     if thing.kind == "transform" and call.args:
-        return torch.transformed(call.args[0], [thing])
+        return torch_data.transformed(call.args[0], [thing])
     return call_unknown(interpreter, thing.label, call)
 
 
