@@ -503,3 +503,143 @@ model.compile(loss='binary_crossentropy', optimizer='adam', metrics=['accuracy']
 model.fit(x_train / 255., to_categorical(y_train, 10), epochs=10)
 """,
 }
+
+HEALTHY |= {
+    "two ways to train, one taken": """
+import argparse
+import keras
+from keras import layers
+from keras import backend as K
+parser = argparse.ArgumentParser()
+parser.add_argument('--augment', action='store_true')
+args = parser.parse_args()
+(x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+if K.image_data_format() == 'channels_first':
+    x_train = x_train.reshape(x_train.shape[0], 1, 28, 28)
+    x_test = x_test.reshape(x_test.shape[0], 1, 28, 28)
+else:
+    x_train = x_train.reshape(x_train.shape[0], 28, 28, 1)
+    x_test = x_test.reshape(x_test.shape[0], 28, 28, 1)
+x_train = x_train.astype('float32')
+x_test = x_test.astype('float32')
+x_train /= 255
+x_test /= 255
+model = keras.Sequential([layers.Conv2D(8, 3, activation='relu'), layers.Flatten(),
+                          layers.Dense(10, activation='softmax')])
+model.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])
+if not args.augment:
+    model.fit(x_train, y_train, epochs=5)
+else:
+    gen = keras.src.legacy.preprocessing.image.ImageDataGenerator(rotation_range=10)
+    model.fit(gen.flow(x_train, y_train, batch_size=32), epochs=5)
+model.evaluate(x_test, y_test)
+""",
+    "an autoencoder": """
+from keras import Sequential, layers
+from keras.datasets import mnist
+(x_train, _), (x_test, _) = mnist.load_data()
+x_train = x_train.reshape(60000, 784) / 255.
+x_test = x_test.reshape(10000, 784) / 255.
+model = Sequential([layers.Dense(32, activation='relu'), layers.Dense(784, activation='sigmoid')])
+model.compile(optimizer='adam', loss='mse')
+model.fit(x_train, x_train, epochs=50, batch_size=256, shuffle=True, validation_split=0.1)
+""",
+    "a generator and its judge": """
+import numpy as np
+from keras import Sequential, layers, optimizers
+from keras.datasets import mnist
+(x_train, _), _ = mnist.load_data()
+x_train = (x_train.astype('float32') - 127.5) / 127.5
+judge = Sequential([layers.Flatten(), layers.Dense(64), layers.LeakyReLU(), layers.Dense(1, activation='sigmoid')])
+judge.compile(loss='binary_crossentropy', optimizer=optimizers.Adam(0.0002, 0.5))
+maker = Sequential([layers.Dense(64, activation='relu'), layers.Dense(784, activation='tanh'),
+                    layers.Reshape((28, 28, 1))])
+judge.trainable = False
+both = Sequential([maker, judge])
+both.compile(loss='binary_crossentropy', optimizer=optimizers.Adam(0.0002, 0.5))
+for epoch in range(10000):
+    noise = np.random.normal(0, 1, (32, 100))
+    images = maker.predict(noise)
+    judge.train_on_batch(x_train[:32], np.ones((32, 1)))
+    judge.train_on_batch(images, np.zeros((32, 1)))
+    both.train_on_batch(noise, np.ones((32, 1)))
+""",
+    "raw images into a net that scales them": """
+import tensorflow as tf
+gen = tf.keras.preprocessing.image.ImageDataGenerator()
+train = gen.flow_from_directory('train', target_size=(224, 224))
+base = tf.keras.applications.EfficientNetB0(include_top=False, pooling='avg')
+base.trainable = False
+x = base.output
+x = tf.keras.layers.Dense(5, activation='softmax')(x)
+model = tf.keras.Model(inputs=base.input, outputs=x)
+model.compile('adam', 'categorical_crossentropy', metrics=['accuracy'])
+model.fit(train, epochs=5)
+""",
+    "text, not images": """
+from tensorflow.keras.datasets import imdb
+from tensorflow.keras.preprocessing import sequence
+from tensorflow.keras.models import Sequential
+from tensorflow.keras.layers import Dense, Embedding, LSTM
+(x_train, y_train), (x_test, y_test) = imdb.load_data(num_words=20000)
+x_train = sequence.pad_sequences(x_train, maxlen=80)
+x_test = sequence.pad_sequences(x_test, maxlen=80)
+model = Sequential()
+model.add(Embedding(20000, 128))
+model.add(LSTM(128, dropout=0.2, recurrent_dropout=0.2))
+model.add(Dense(1, activation='sigmoid'))
+model.compile(loss='binary_crossentropy', optimizer='adam', metrics=['accuracy'])
+model.fit(x_train, y_train, batch_size=32, epochs=15, validation_split=0.2)
+""",
+    "a callback of one's own, passed": """
+from tensorflow import keras
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = logs['accuracy'] > 0.99
+def scheduler(epoch, lr):
+    return lr if epoch < 10 else lr * 0.9
+(x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
+callbacks = [Stop()]
+callbacks.append(keras.callbacks.LearningRateScheduler(scheduler))
+model = keras.Sequential([keras.layers.Flatten(input_shape=(28, 28)), keras.layers.Dense(128, activation='relu'),
+                          keras.layers.Dense(10, activation='softmax')])
+model.compile(keras.optimizers.SGD(0.1), 'sparse_categorical_crossentropy', ['accuracy'])
+model.fit(x / 255.0, y, epochs=20, callbacks=callbacks)
+model.evaluate(x_test / 255.0, y_test)
+""",
+}
+
+FAULTY |= {
+    "settings tried on one net": """
+from keras import Sequential, layers, optimizers
+from keras.datasets import mnist
+(x_train, y_train), _ = mnist.load_data()
+model = Sequential([layers.Flatten(), layers.Dense(64, activation='relu'), layers.Dense(10, activation='softmax')])
+for rate in [0.01, 0.001, 0.0001]:
+    model.compile(optimizers.Adam(rate), 'sparse_categorical_crossentropy', metrics=['accuracy'])
+    model.fit(x_train / 255, y_train, epochs=3, validation_split=0.1)  #: fit-twice
+""",
+    "standardised by its own statistics": """
+from keras import Sequential, layers
+from keras.datasets import cifar10
+(x_train, y_train), (x_test, y_test) = cifar10.load_data()
+x_train = (x_train - x_train.mean()) / x_train.std()
+x_test = (x_test - x_test.mean()) / x_test.std()  #: statistics-of-test
+model = Sequential([layers.Conv2D(8, 3, activation='relu'), layers.Flatten(), layers.Dense(10, activation='softmax')])
+model.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])
+model.fit(x_train, y_train, epochs=3)
+model.evaluate(x_test, y_test)
+""",
+    "one-hot twice": """
+from keras import Sequential, layers
+from keras.datasets import mnist
+from keras.utils import to_categorical
+(x_train, y_train), _ = mnist.load_data()
+y_train = to_categorical(y_train, 10)
+x_train = x_train / 255
+y_train = to_categorical(y_train, 10)  #: labels-one-hot-twice
+model = Sequential([layers.Flatten(), layers.Dense(64, activation='relu'), layers.Dense(10, activation='softmax')])
+model.compile('adam', 'categorical_crossentropy', metrics=['accuracy'])
+model.fit(x_train, y_train, epochs=3)
+""",
+}

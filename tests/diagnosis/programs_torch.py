@@ -368,3 +368,49 @@ test_loader = DataLoader(datasets.MNIST('.', train=False, transform=transforms.T
 """
     + _LOOP,
 }
+
+HEALTHY |= {
+    "gradients cleared by hand, closures": _HEAD
+    + _DATA
+    + _NET
+    + """
+model = Net()
+optimizer = optim.LBFGS(model.parameters())
+for images, labels in train_loader:
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+""",
+    "log of a softmax": (_HEAD + _DATA + _NET + _LOOP)
+    .replace("nn.CrossEntropyLoss()", "nn.NLLLoss()")
+    .replace("criterion(model(images), labels)", "criterion(torch.log(F.softmax(model(images), dim=1)), labels)"),
+    "a data set of one's own, a loop in a class": _HEAD
+    + _NET
+    + """
+from torch.utils.data import Dataset
+class Letters(Dataset):
+    def __init__(self, folder, transform=None):
+        self.files, self.transform = sorted(folder), transform
+    def __len__(self):
+        return len(self.files)
+    def __getitem__(self, index):
+        return self.transform(self.files[index]), index
+class Trainer:
+    def __init__(self, model, loader):
+        self.model, self.loader = model, loader
+        self.optimizer = optim.Adam(self.model.parameters(), lr=3e-4)
+        self.criterion = nn.CrossEntropyLoss()
+    def run(self, epochs):
+        for epoch in range(epochs):
+            self.model.train()
+            for x, y in self.loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.model(x), y).backward()
+                self.optimizer.step()
+trainer = Trainer(Net(), DataLoader(Letters('train'), batch_size=32, shuffle=True))
+trainer.run(10)
+""",
+}

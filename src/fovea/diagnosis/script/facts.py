@@ -45,6 +45,7 @@ class Training:
     lines: dict[str, int] = field(default_factory=dict)
     trainable: dict[int, bool] = field(default_factory=dict)
     epochs: int | None = None
+    is_one_batch: bool = False  # by train_on_batch: what is frozen changes from call to call
 
     @property
     def line(self) -> int:
@@ -72,6 +73,7 @@ def split_facts(training: Training, name: str, rescaling: tuple[float, float]) -
     """What is known of one split, as it reaches the net; rescaling: of the net's own first layers."""
     source = training.sources.get(name)
     images, labels = images_of(source), labels_of(source, training.labels.get(name))
+    labels = labels if labels is None or labels.part == "labels" else None
     if images is None and labels is None and not isinstance(source, Thing):
         return None
     facts = SplitFacts()
@@ -118,7 +120,6 @@ def _image_facts(images: Data) -> SplitFacts:
         maximum=high,
         mean=mean,
         std=std,
-        num_classes=images.num_classes,
         longest_run=_LONGEST_RUNS.get(images.dataset or ""),
         preprocessing=None if images.is_opaque else images.preprocessing,
     )

@@ -85,7 +85,7 @@ class Interpreter:
         self.imports: list[tuple[str, int]] = []  # full dotted names as they stand in the program
         self.star_imports: list[str] = []
         self.loops: tuple[Loop, ...] = ()
-        self.branches = 0  # open branches of conditions that are not known
+        self.branches: tuple[tuple[int, bool], ...] = ()  # open conditions that are not known: line, which side
         self.hint: tuple[str, ...] = ()  # names that the value being computed is given
         self.running: list[ast.AST] = []  # functions that are being followed
         self.nodes = 0
@@ -97,7 +97,9 @@ class Interpreter:
 
     def note(self, kind: str, line: int, **values: Any) -> None:
         """Add an event."""
-        self.events.append(Event(kind, line, self.loops, {**values, "contexts": self.contexts}))
+        self.events.append(
+            Event(kind, line, self.loops, {**values, "contexts": self.contexts, "branches": self.branches})
+        )
 
     def make(self, kind: str, path: str, line: int, **values: Any) -> Thing:
         """Add a thing."""
@@ -124,13 +126,13 @@ class Interpreter:
     def _statement(self, node: ast.stmt) -> bool:
         self.nodes += 1
         handler = _STATEMENTS.get(type(node))
-        scope = self.scope
+        scope, branches = self.scope, self.branches
         try:
             return handler(self, node) if handler else False
         except (TooLong, RecursionError):
             raise
         except Exception:  # a program may do anything; what cannot be followed is said, and the rest is judged
-            self.scope = scope
+            self.scope, self.branches = scope, branches
             self.not_followed.append(node.lineno)
             return False
 
@@ -225,12 +227,14 @@ class Interpreter:
         if is_plain(test):
             return self.run(node.body if test else node.orelse)
         before = dict(self.scope.names)
-        self.branches += 1
+        branches = self.branches
+        self.branches = (*branches, (node.lineno, True))
         ends_body = self.run(node.body)
         after_body = self.scope.names
         self.scope.names = dict(before)
+        self.branches = (*branches, (node.lineno, False))
         ends_else = self.run(node.orelse)
-        self.branches -= 1
+        self.branches = branches
         if ends_else and not ends_body:
             self.scope.names = after_body
         elif not ends_body:

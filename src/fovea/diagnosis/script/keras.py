@@ -221,7 +221,7 @@ def _tensorflow(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
             return after(interpreter, tensor, word, call.line)
         if word in ("reshape", "cast", "identity", "expanddims", "concat"):
             return tensor
-        return Tensor(tensor.layers, False, tensor.source)
+        return Tensor(tensor.layers, False, tensor.source, is_tail_known=False)
     if word in OPTIMIZERS | {name + "optimizer" for name in OPTIMIZERS}:
         word = word.removesuffix("optimizer")
         return interpreter.make("optimizer", ref.path, call.line, call=call, **optimizer_facts(word, call))

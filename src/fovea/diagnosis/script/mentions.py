@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Copy, Interpreter
 
 
-def mentions_of(interpreter: Interpreter, trainings: Sequence[Training], is_whole: bool) -> tuple[Mention, ...]:
+def mentions_of(
+    interpreter: Interpreter, trainings: Sequence[Training], tree: ast.Module, is_whole: bool
+) -> tuple[Mention, ...]:
     """All mentions of a program; is_whole: nothing of it was left out, so that what is missing is missing."""
     removed.check_imports(interpreter)
     found = list(interpreter.mentions)
@@ -24,8 +27,19 @@ def mentions_of(interpreter: Interpreter, trainings: Sequence[Training], is_whol
     found += _monitors(trainings) + _history_keys(interpreter) + _orders(interpreter, trainings)
     found += _leaks(interpreter) + _own_statistics(interpreter) + _labels(trainings)
     if is_whole:
-        found += _loop_calls(interpreter)
+        called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [mention for mention in _loop_calls(interpreter) if not _SAID_ANYWHERE[mention.what] & called]
     return tuple(dict.fromkeys(sorted(found, key=lambda mention: mention.line or 0)))
+
+
+# what is missing is claimed only where no call or attribute of these names stands anywhere in the program
+_SAID_ANYWHERE: dict[str, set[str]] = {
+    "missing-backward": {"backward", "manual_backward", "minimize"},
+    "missing-step": {"data", "add_", "sub_"},
+    "missing-zero-grad": {"zero_grad", "zero_", "grad"},
+    "missing-eval-mode": {"eval", "training"},
+    "left-in-eval-mode": set(),
+}
 
 
 def _unused_copies(interpreter: Interpreter, trainings: Sequence[Training]) -> list[Mention]:

@@ -81,7 +81,7 @@ def _layer_facts(training: Training, layer: Thing, names: Counter[str], is_conne
         kernel=kernel or None,
         rate=number(values.get("rate")),
         initializer=word(initializer) if initializer is not None else None,
-        is_trainable=training.trainable.get(id(layer), layer.is_trainable),
+        is_trainable=None if training.is_one_batch else training.trainable.get(id(layer), layer.is_trainable),
         is_connected=is_connected,
         line=layer.line,
     )
@@ -108,8 +108,7 @@ def _end(layers: list[LayerFacts], tensor: Tensor) -> tuple[str | None, int | No
         if layer.kind in _AFTER_THE_END:
             continue
         if layer.kind == "activation" or layer.kind in WEIGHTED:
-            is_sure = tensor.is_tail_known or layer.activation not in (None, "linear")
-            return (layer.activation if is_sure else None), layer.line
+            return (layer.activation if tensor.is_tail_known else None), layer.line
         break
     return None, None
 

@@ -13,6 +13,7 @@ from fovea.diagnosis.script.facts import Training, dataset_of, split_facts, trai
 from fovea.diagnosis.script.interpreter import Interpreter, TooLong
 from fovea.diagnosis.script.library import instantiate
 from fovea.diagnosis.script.source import Program, read_source
+from fovea.diagnosis.script.values import Data
 from fovea.evaluation.findings import Finding
 
 _NO_TRAINING = "a training: there is no fit, and no loop with backward"
@@ -34,7 +35,7 @@ def read_trainings(path: Path) -> tuple[Record, ...]:
     interpreter, notes = followed(program)
     found = trainings.trainings_of(interpreter)
     unseen = (*program.unseen, *notes, *([] if found else [_NO_TRAINING]))
-    said = mentions.mentions_of(interpreter, found, is_whole=not program.unseen and not notes)
+    said = mentions.mentions_of(interpreter, found, program.tree, is_whole=not program.unseen and not notes)
     empty = Record("script", Path(path).name, mentions=said, unseen=unseen, cell_starts=program.cell_starts)
     if not found:
         return (empty,)
@@ -110,7 +111,14 @@ def _record(interpreter: Interpreter, training: Training, empty: Record) -> Reco
     if training.inference is not None:
         training.sources["inference"] = training.inference
         inference = split_facts(training, "inference", (factor, offset))
+    if any(layer.values.get("layer_kind") == "application" for layer in tensor.layers):
+        splits = {
+            name: replace(facts, minimum=None, maximum=None, mean=None, std=None) for name, facts in splits.items()
+        }
     settings = training_facts(interpreter, training)
+    target = training.labels.get("train")
+    if isinstance(target, Data) and target.part == "images":
+        empty = replace(empty, unseen=(*empty.unseen, "labels: the net learns images, it is no classifier"))
     return replace(
         empty,
         splits=splits,

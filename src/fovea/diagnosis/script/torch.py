@@ -70,12 +70,18 @@ def _on_tensor(interpreter: Interpreter, ref: Ref, call: Call, tensor: Tensor) -
         if word.startswith("dropout"):
             layer.values |= {"rate": call.first(("p",), 1, 0.5), "training": call.get("training", 2)}
         return Tensor((*tensor.layers, layer), tensor.is_complete, tensor.source)
+    if word in ("log", "exp"):
+        ends = [layer.values.get("layer_kind") for layer in tensor.layers[-1:]]
+        ends += [layer.values.get("activation") for layer in tensor.layers[-1:]]
+        if word == "log" and "softmax" in ends:
+            return after(interpreter, tensor, "logsoftmax", call.line)
+        return Tensor(tensor.layers, False, tensor.source, is_tail_known=False)
     same = {"cat", "concat", "stack", "squeeze", "unsqueeze", "reshape", "pad", "interpolate", "add", "mul", "mean"}
     if word in same:
         return joined(call.args[0]) if isinstance(call.args[0], list | tuple) else tensor
     if word in ("max", "argmax", "topk", "sum"):
         return UNKNOWN
-    return Tensor(tensor.layers, False, tensor.source)
+    return Tensor(tensor.layers, False, tensor.source, is_tail_known=False)
 
 
 def _module(interpreter: Interpreter, ref: Ref, call: Call) -> Any:

@@ -37,6 +37,7 @@ def _keras_training(interpreter: Interpreter, fits: list[Event]) -> Training:
     for event in fits:
         training.given |= event.values["given"]
     training.output, training.trainable = last.values["output"], last.values["trainable"]
+    training.is_one_batch = bool(last.values["given"].get("is_one_batch"))
     compiled = last.values["compiled"]
     training.loss, training.metrics = compiled.get("loss", UNKNOWN), compiled.get("metrics", UNKNOWN)
     optimizer = compiled.get("optimizer")
@@ -103,17 +104,32 @@ def _measured(interpreter: Interpreter, training: Training) -> None:
 def _repeats(interpreter: Interpreter, training: Training) -> None:
     """How often one net is trained, and whether it begins with trained weights on purpose."""
     fits = [event for event in training.fits if not event.values["given"].get("is_one_batch")]
+    if len(fits) == 2 and _exclude_each_other(*fits):
+        fits = fits[1:]
     count, line = len(fits), fits[-1].line if fits else training.line
     net = training.net
     for event in fits:
         inner = event.loops[len(net.loops) :] if net is not None else ()
-        if any(isinstance(loop.over, Thing) and loop.over.kind == "folds" for loop in inner):
+        if any(_tries_anew(loop) for loop in inner):
             count, line = max(count, 2), event.line
     training.num_fits = count or None
     training.lines["training.num_fits"] = line
     is_meant = any("initial_epoch" in event.values["given"] for event in fits)
     is_meant |= any(a.values["trainable"] != b.values["trainable"] for a, b in itertools.pairwise(fits))
     training.is_continued = True if is_meant or starts_trained(interpreter, training) else None
+
+
+def _tries_anew(loop: Loop) -> bool:
+    """Whether each round of a loop is meant as a training of its own: folds, a list of settings."""
+    if isinstance(loop.over, list | tuple):
+        return len(loop.over) > 1 and not loop.is_range
+    return isinstance(loop.over, Thing) and loop.over.kind == "folds"
+
+
+def _exclude_each_other(first: Event, second: Event) -> bool:
+    """Whether two events stand on the two sides of one condition."""
+    sides = dict(first.values["branches"])
+    return any(sides.get(line, side) is not side for line, side in second.values["branches"])
 
 
 def starts_trained(interpreter: Interpreter, training: Training) -> bool:
