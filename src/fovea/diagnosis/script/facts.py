@@ -208,8 +208,8 @@ def training_facts(interpreter: Interpreter, training: Training) -> TrainingFact
         batch = whole(train.values.get("batch_size"))
     elif batch is None and "batch_size" not in given and training.framework != "torch":
         batch = 32
-    for name in ("batch_size", "epochs"):
-        training.lines.setdefault(f"training.{name}", train.line if name == "batch_size" and isinstance(train, Thing) else training.line)  # fmt: skip  # noqa: E501
+    training.lines.setdefault("training.epochs", training.line)
+    training.lines.setdefault("training.batch_size", train.line if isinstance(train, Thing) else training.line)
     return TrainingFacts(
         framework=training.framework,
         batch_size=batch,
