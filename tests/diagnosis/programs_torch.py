@@ -384,6 +384,7 @@ for images, labels in train_loader:
         return loss
     optimizer.step(closure)
 """,
+    "a net made twice": _HEAD + _DATA + _NET + "print(Net())\nmodel = Net()\n" + _LOOP,
     "log of a softmax": (_HEAD + _DATA + _NET + _LOOP)
     .replace("nn.CrossEntropyLoss()", "nn.NLLLoss()")
     .replace("criterion(model(images), labels)", "criterion(torch.log(F.softmax(model(images), dim=1)), labels)"),

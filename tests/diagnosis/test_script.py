@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -372,3 +374,9 @@ def test_500_lines_take_little_work() -> None:
         interpreter.run(ast.parse(text * times).body)
         counts.append(interpreter.nodes)
     assert counts[1] == pytest.approx(5 * counts[0], rel=0.05)
+
+
+def test_reading_a_program_loads_nothing_heavy() -> None:
+    code = "import sys, fovea.diagnosis.script.reader\nprint({'torch', 'sklearn', 'scipy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -84,6 +84,8 @@ def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any,
         owner.values |= {"learning_rate": number(value), "is_default_rate": False}
     if isinstance(owner, Thing):
         owner.attributes[name] = value
+        if isinstance(value, Thing) and owner.kind == "net":
+            value.values["in_class"] = True  # whether it is used, the forward pass tells
         if name in ("transform",) and owner.kind == "feed":
             torch_data.apply_transform(owner, value)
     elif isinstance(owner, Tensor | Data):
