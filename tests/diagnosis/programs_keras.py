@@ -534,6 +534,35 @@ else:
     model.fit(gen.flow(x_train, y_train, batch_size=32), epochs=5)
 model.evaluate(x_test, y_test)
 """,
+    "validation cut off, a few answers shown": """
+from keras.datasets import mnist
+from keras import layers, models
+(train_images, train_labels), (test_images, test_labels) = mnist.load_data()
+train_images = train_images.reshape((60000, 784)).astype('float32') / 255
+test_images = test_images.reshape((10000, 784)).astype('float32') / 255
+x_val, partial_x_train = train_images[:10000], train_images[10000:]
+y_val, partial_y_train = train_labels[:10000], train_labels[10000:]
+model = models.Sequential([layers.Dense(64, activation='relu'), layers.Dense(10, activation='softmax')])
+model.compile(optimizer='rmsprop', loss='sparse_categorical_crossentropy', metrics=['accuracy'])
+model.fit(partial_x_train, partial_y_train, epochs=5, batch_size=64, validation_data=(x_val, y_val))
+model.evaluate(test_images, test_labels)
+print(model.predict(test_images[:5]))
+""",
+    "image by image": """
+import tensorflow as tf
+(x_train, y_train), (x_test, y_test) = tf.keras.datasets.mnist.load_data()
+x_train, x_test = x_train.astype('float32'), x_test.astype('float32')
+for i in range(len(x_train)):
+    x_train[i] = x_train[i] / 255.
+for i in range(len(x_test)):
+    x_test[i] = x_test[i] / 255.
+m = tf.keras.models.Sequential()
+m.add(tf.keras.layers.Flatten(input_shape=(28, 28)))
+m.add(tf.keras.layers.Dense(10, activation=tf.nn.softmax))
+m.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])
+m.fit(x_train, y_train, epochs=3)
+m.evaluate(x_test, y_test)
+""",
     "an autoencoder": """
 from keras import Sequential, layers
 from keras.datasets import mnist

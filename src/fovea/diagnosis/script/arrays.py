@@ -165,11 +165,8 @@ def train_test_split(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
             continue
         interpreter.note("split", call.line, data=data)
         held_out = "val" if second != "test" else "test"
-        drawn = replace(data, count=None)
+        drawn = replace(data, count=None, is_mixed=call.get("shuffle", None, True) is not False)
         parts += [replace(drawn, split="train"), replace(drawn, split=held_out)]
-    shuffle = call.get("shuffle", None, True)
-    if shuffle is False:
-        interpreter.note("unshuffled_split", call.line)
     return tuple(parts)
 
 
@@ -186,7 +183,8 @@ def _estimator(kind: str) -> Any:
 
 
 def _shuffled(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
-    return tuple(call.args) if len(call.args) > 1 else call.get("x", 0)
+    mixed = [replace(value, is_mixed=True) if isinstance(value, Data) else value for value in call.args]
+    return tuple(mixed) if len(mixed) > 1 else mixed[0] if mixed else UNKNOWN
 
 
 def _int(interpreter: Interpreter, ref: Ref, call: Call) -> Any:

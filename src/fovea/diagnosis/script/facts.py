@@ -90,7 +90,10 @@ def split_facts(training: Training, name: str, rescaling: tuple[float, float]) -
         if labels.line is not None:
             training.lines.setdefault(f"splits.{name}.label_kind", labels.line)
     if isinstance(source, Thing):
-        facts = replace(facts, is_augmented=bool(source.values.get("augment")), is_shuffled=_truth(source, "shuffle"))
+        is_shuffled = _truth(source, "shuffle")
+        if is_shuffled is False and images is not None and images.is_mixed:
+            is_shuffled = None  # the same batches each epoch, but none of one class
+        facts = replace(facts, is_augmented=bool(source.values.get("augment")), is_shuffled=is_shuffled)
         training.lines.setdefault(f"splits.{name}.is_augmented", source.line)
         training.lines.setdefault(f"splits.{name}.is_shuffled", source.line)
         if name == "train":

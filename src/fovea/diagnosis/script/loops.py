@@ -48,7 +48,7 @@ def rounds(interpreter: Interpreter, over: Any, target: ast.expr, body: Sequence
     if isinstance(over, dict):
         over = list(over)
     if isinstance(over, list | tuple | range):
-        items = list(over[:LONGEST_LOOP])
+        items = list(over[: 1 if len(over) > LONGEST_LOOP else LONGEST_LOOP])
         is_training = (isinstance(target, ast.Name) and target.id in _EPOCHS) or _trains(interpreter, body)
         return items[:1] if len(items) > 1 and is_training else items
     return [UNKNOWN]

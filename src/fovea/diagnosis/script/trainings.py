@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fovea.diagnosis.script.call import Call
@@ -92,8 +93,10 @@ def _measured(interpreter: Interpreter, training: Training) -> None:
         images = images_of(source)
         if images is None:
             continue
-        if images.split == "test":
-            training.sources["test"], training.labels["test"] = source, event.values["labels"]
+        if images.split == "test" and (event.kind == "evaluate" or "test" not in training.sources):
+            is_part = event.kind == "predict" and images.counted_line is not None  # a few images, to look at
+            training.sources["test"] = replace(images, count=None) if is_part else source
+            training.labels["test"] = event.values["labels"]
         elif images.split == "val" and "val" not in training.sources:
             training.sources["val"], training.labels["val"] = source, event.values["labels"]
         elif images.split is None and images.raw_high is not None and event.kind == "predict":

@@ -70,6 +70,7 @@ class Data:
     dataset: str | None = None
     line: int | None = None
     scaled_line: int | None = None
+    is_mixed: bool = False  # the order was drawn at random once
     counted_line: int | None = None  # where a part of it was taken
 
     def with_step(self, step: str) -> Data:
