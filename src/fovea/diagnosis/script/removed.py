@@ -144,7 +144,8 @@ def check_call(interpreter: Interpreter, ref: Ref, call: Call) -> None:
         _arguments(interpreter, call, name, table, "removed")
         _positional_kernel(interpreter, call, name)
     elif name in CALLBACKS:
-        _arguments(interpreter, call, name, CALLBACK_ARGUMENTS, "removed")
+        kind = "ignored" if name == "ReduceLROnPlateau" else "removed"  # that one takes anything
+        _arguments(interpreter, call, name, CALLBACK_ARGUMENTS, kind)
         _checkpoint_name(interpreter, call, name)
     elif name == "Model":
         _arguments(interpreter, call, name, MODEL_ARGUMENTS, "removed")
