@@ -71,9 +71,9 @@ def diagnose(
     if settings and kind != "data":
         raise SettingsError(f"Settings belong to data; a {kind} has its own: leave out {', '.join(settings)}.")
     if kind == "program":
-        record = _read_program(Path(patient))
+        record, found = _read_program(Path(patient))
         notes = ("A program is read, not run: nothing was tried.",)
-        return Diagnosis(record, tuple(examine(record)), notes if verify else ())
+        return Diagnosis(record, tuple(found), notes if verify else ())
     seen = _look_at_data(patient, settings, say) if kind == "data" else _look_at_run(_folder(patient), say)
     findings = [found for found in examine(seen.record) if found.id in RULES or found.severity != "note"]
     if not verify or not any(finding.remedy for finding in findings):
@@ -105,10 +105,11 @@ def _folder(patient: Any) -> Path:
     return patient.path if isinstance(patient, StoredRun) else Path(patient)
 
 
-def _read_program(path: Path) -> Record:
-    reader = importlib.import_module("fovea.diagnosis.script.reader")
-    record: Record = reader.read_program(path)
-    return record
+def _read_program(path: Path) -> tuple[Record, list[Finding]]:
+    """What a program's trainings are; of several the record of the gravest, with the findings of all."""
+    from fovea.diagnosis.script.reader import examine_program
+
+    return examine_program(path)
 
 
 def _look_at_data(data: Any, settings: Mapping[str, Any], say: Say) -> _Patient:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 import fovea
 from fovea.cli import app
+from fovea.diagnosis.examine import examine
 from fovea.diagnosis.record import Mention, Record, SplitFacts
 from fovea.diagnosis.telling import Diagnosis, diagnosis_lines
 from fovea.evaluation.findings import Finding, finding_from_json
@@ -117,7 +118,7 @@ def test_a_program_is_told_with_its_lines(monkeypatch: pytest.MonkeyPatch) -> No
         splits={"train": SplitFacts(minimum=0, maximum=255)}, lines={"splits.train.maximum": 7},
         unseen=("line 3: Python 2",),
     )  # fmt: skip
-    monkeypatch.setattr("fovea.doctor._read_program", lambda path: record)
+    monkeypatch.setattr("fovea.doctor._read_program", lambda path: (record, examine(record)))
     shown = CliRunner().invoke(app, ["doctor", "train.py"])
     assert shown.exit_code == 3
     assert "1. inputs-not-scaled: severe, suspected, line 7" in shown.stdout

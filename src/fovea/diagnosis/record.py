@@ -266,6 +266,7 @@ class Record:
         lines: "section.field" -> line in the program, where it is one.
         unseen: what could not be read, in words; the rest is judged.
         dataset: the data set's name where it is a known one ("mnist", "fashion_mnist", "cifar10").
+        cell_starts: of a notebook, the line on which each code cell begins in the text of all of them.
     """
 
     origin: Origin
@@ -283,10 +284,16 @@ class Record:
     lines: dict[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
     dataset: str | None = None
+    cell_starts: tuple[int, ...] = ()
 
     def line_of(self, name: str) -> int | None:
         """The line of a fact such as "training.learning_rate"; None where the patient is no program."""
         return self.lines.get(name)
+
+    def place_of(self, line: int) -> str:
+        """A line in words: "line 12", or "code cell 3, line 4" of a notebook."""
+        before = [start for start in self.cell_starts if start <= line]
+        return f"code cell {len(before)}, line {line - before[-1] + 1}" if before else f"line {line}"
 
     @property
     def num_classes(self) -> int | None:

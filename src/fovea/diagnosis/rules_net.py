@@ -274,7 +274,7 @@ NET_RULES = (
         "outputs other than the one-hot width, fewer than classes, more than 20 times as many, or softmax over one",
         "one sigmoid unit for two classes; a wide head of a trained net",
         "TheDeepChecker (TOSEM 2022), outputs against loss",
-        (*STUCK, "metric-mismatch", "missing-softmax"),
+        (*STUCK, "metric-mismatch", "missing-softmax", "labels-out-of-range"),
     ),
     Rule(
         "labels-out-of-range", "labels off by one or out of range", "severe", "settings", labels_out_of_range,

@@ -80,7 +80,7 @@ def diagnosis_lines(diagnosis: Diagnosis, width: int = 80) -> str:
     else:
         lines += textwrap.wrap(f"{record.name}: {_count(shown)}. Looked at {looked}.", max(width - 1, 40))
     for number, finding in enumerate(shown, 1):
-        lines += ["", *_finding_lines(number, finding, max(width - 1, 40))]
+        lines += ["", *_finding_lines(number, finding, max(width - 1, 40), record)]
     more = len([finding for finding in diagnosis.findings if finding.status != "withdrawn"]) - len(shown)
     notes = [f"{more} lesser {'finding is' if more == 1 else 'findings are'} left out here; --json has all."] * (
         more > 0
@@ -100,8 +100,8 @@ def _count(shown: Sequence[Finding]) -> str:
     return f"{words}, {severe} severe" if severe else words
 
 
-def _finding_lines(number: int, finding: Finding, width: int) -> list[str]:
-    line = "" if finding.line is None else f", line {finding.line}"
+def _finding_lines(number: int, finding: Finding, width: int, record: Record) -> list[str]:
+    line = "" if finding.line is None else f", {record.place_of(finding.line)}"
     lines = [f"{number}. {finding.id}: {finding.severity}, {finding.status}{line}"]
     parts = [("seen", finding.cause), ("change", finding.cure)]
     if finding.remedy:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fovea.data.problem import Problem
-from fovea.evaluation.metrics import accuracy, constant_predictor_accuracy
-from fovea.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:  # a finding alone needs neither torch nor predictions: programs are judged without them
+    from fovea.evaluation.predictions import Predictions
 
 Severity = Literal["note", "warning", "severe"]
 Status = Literal["suspected", "confirmed", "withdrawn"]
@@ -63,6 +64,8 @@ def finding_from_json(values: Mapping[str, Any]) -> Finding:
 
 def find_in_predictions(predictions: Predictions, split: str) -> list[Finding]:
     """The constant-predictor check: does the net know more than which class is most frequent?"""
+    from fovea.evaluation.metrics import accuracy, constant_predictor_accuracy
+
     if len(np.unique(predictions.labels)) < 2:
         return []  # of one class, nothing can be told
     score = accuracy(predictions)
