@@ -140,6 +140,19 @@ def test_help_answers_without_torch() -> None:
     assert not {"torch", "numpy", "sklearn"} & modules_after(code)
 
 
+def test_a_program_is_read_without_torch(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import keras\nmodel = keras.Sequential([keras.layers.Dense(10)])\n", encoding="utf-8")
+    code = (
+        "import contextlib, io, fovea.cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    fovea.cli.app(['doctor', {str(program)!r}])"
+    )
+    loaded = modules_after(code)
+    assert "fovea.diagnosis.script.reader" in loaded
+    assert not {"torch", "sklearn", "matplotlib"} & loaded
+
+
 def test_loading_a_run_needs_no_training_code() -> None:
     loaded = modules_after("import fovea.evaluation.stored")
     assert not [name for name in loaded if name.startswith(("fovea.training", "fovea.studies", "fovea.reporting"))]

@@ -26,12 +26,12 @@ from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
 from fovea.netsource import find_net, keras_model
 from fovea.programs import Wanted, reproduce_program
-from fovea.reporting.console import progress_stream, say_on
 from fovea.reporting.datapage import data_report
 from fovea.reporting.figures import FIGURES, ON_DEMAND, named_runs, write_figure
 from fovea.reporting.page import render
 from fovea.reporting.pictures import draw_samples
 from fovea.reporting.style import save_figure
+from fovea.reporting.terminal import progress_stream, say_on
 from fovea.reporting.write import (
     write_comparison,
     write_curves_of_runs,

@@ -52,8 +52,8 @@ def predict(
     """
     from fovea.delivery.predict import Wanted, predict_to
     from fovea.delivery.predictor import load_model
-    from fovea.reporting.console import progress_stream, say_on
     from fovea.reporting.progress import ProgressBar
+    from fovea.reporting.terminal import progress_stream, say_on
 
     wanted = Wanted(top_k, form, output, submission, adapt, skip_bad, min_confidence)
     bar, say = ProgressBar(progress_stream()), say_on(progress_stream())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# A program is read in a moment: what needs torch is imported only where a run or data is the patient.
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -10,24 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from fovea.data.imageset import ImageSet, RawData
-from fovea.data.prepare import prepare_splits
 from fovea.data.split import split_from_json
 from fovea.diagnosis.examine import examine
-from fovea.diagnosis.ourdata import record_of_data
-from fovea.diagnosis.ourrun import record_of_run, with_images
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rules import RULES
 from fovea.diagnosis.telling import Diagnosis
 from fovea.errors import FoveaError, SettingsError
 from fovea.evaluation.findings import Finding
-from fovea.evaluation.metrics import accuracy
-from fovea.evaluation.predictions import read_predictions
-from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, write_json
 from fovea.recipefile import read_recipe
 from fovea.runfolder import SEEDS
 from fovea.settings import Recipe, with_settings
-from fovea.sources import read_all, resolve_data
 
 PROGRAMS = (".py", ".ipynb")
 VERIFY_SECONDS = 45.0  # of trials: with reading and looking, a minute on two cores
@@ -89,10 +83,10 @@ def kind_of(patient: Any) -> str:
     Raises:
         SettingsError: for a program that is not there.
     """
-    if isinstance(patient, StoredRun):
-        return "run"
     if not isinstance(patient, str | Path):
-        return "data"
+        from fovea.evaluation.stored import StoredRun
+
+        return "run" if isinstance(patient, StoredRun) else "data"
     path = Path(patient)
     if path.suffix in PROGRAMS:
         if not path.is_file():
@@ -102,7 +96,7 @@ def kind_of(patient: Any) -> str:
 
 
 def _folder(patient: Any) -> Path:
-    return patient.path if isinstance(patient, StoredRun) else Path(patient)
+    return Path(patient) if isinstance(patient, str | Path) else Path(patient.path)
 
 
 def _read_program(path: Path) -> tuple[Record, list[Finding]]:
@@ -113,6 +107,9 @@ def _read_program(path: Path) -> tuple[Record, list[Finding]]:
 
 
 def _look_at_data(data: Any, settings: Mapping[str, Any], say: Say) -> _Patient:
+    from fovea.diagnosis.ourdata import record_of_data
+    from fovea.sources import read_all, resolve_data
+
     recipe, source = resolve_data(data)
     recipe = with_settings(recipe, dict(settings))
     raw = read_all(recipe, source)
@@ -122,6 +119,9 @@ def _look_at_data(data: Any, settings: Mapping[str, Any], say: Say) -> _Patient:
 
 def _look_at_run(folder: Path, say: Say) -> _Patient:
     """A run, from its folder and from its images where they can be read again; of a study the first run."""
+    from fovea.diagnosis.ourrun import record_of_run, with_images
+    from fovea.sources import read_all
+
     accuracies = None
     if (folder / SEEDS).is_file():
         runs = sorted(each for each in folder.glob("seed-*") if (each / "config.yaml").is_file())
@@ -143,12 +143,17 @@ def _look_at_run(folder: Path, say: Say) -> _Patient:
 
 
 def _same_splits(folder: Path, recipe: Recipe, raw: RawData) -> dict[str, ImageSet]:
+    from fovea.data.prepare import prepare_splits
+
     split = split_from_json(read_json(folder / "split.json"))
     return dict(prepare_splits(raw, recipe.data, recipe.preprocessing.image_size, split).sets)
 
 
 def _seed_accuracies(runs: list[Path]) -> tuple[float, ...]:
     """The accuracy of each finished run on its last split."""
+    from fovea.evaluation.metrics import accuracy
+    from fovea.evaluation.predictions import read_predictions
+
     found = []
     for run in runs:
         paths = [run / f"predictions-{name}.npz" for name in ("test", "val")]
@@ -181,5 +186,7 @@ def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe) -> 
         folder: the run folder, before its manifest is written.
         sets: its images; only labels are read.
     """
+    from fovea.diagnosis.ourrun import record_of_run
+
     record = record_of_run(folder, sets, recipe)
     write_json(folder / "findings.json", [finding.as_json() for finding in examine(record)])

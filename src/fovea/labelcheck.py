@@ -7,9 +7,9 @@ from typing import Any
 
 from fovea.api import file_name
 from fovea.files import make_out
-from fovea.reporting.console import progress_stream
 from fovea.reporting.labelview import write_label_errors
 from fovea.reporting.progress import ProgressBar
+from fovea.reporting.terminal import progress_stream
 from fovea.settings import with_settings
 from fovea.sources import read_all, resolve_data
 from fovea.studies.label_errors import Judged, LabelErrors, find_label_errors

@@ -22,8 +22,9 @@ from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
 from fovea.recipefile import read_recipe, read_record
-from fovea.reporting.console import EpochLines, plan_lines, progress_stream, say_on
+from fovea.reporting.console import EpochLines, plan_lines
 from fovea.reporting.figures import write_figures
+from fovea.reporting.terminal import progress_stream, say_on
 from fovea.reporting.write import write_run_report, write_study_report
 from fovea.runfolder import (
     COMPARISON,

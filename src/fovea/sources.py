@@ -13,8 +13,8 @@ from fovea.data.options import ReadOptions
 from fovea.errors import SettingsError
 from fovea.recipefile import named_recipes, read_recipe
 from fovea.registry import unknown_name
-from fovea.reporting.console import progress_stream
 from fovea.reporting.progress import ProgressBar
+from fovea.reporting.terminal import progress_stream
 from fovea.settings import ARRAYS, Recipe
 
 

@@ -385,7 +385,9 @@ for images, labels in train_loader:
     optimizer.step(closure)
 """,
     "a net made twice": _HEAD + _DATA + _NET + "print(Net())\nmodel = Net()\n" + _LOOP,
-    "mixed once, by the split": _HEAD + _NET + """
+    "mixed once, by the split": _HEAD
+    + _NET
+    + """
 import pandas as pd
 from sklearn.model_selection import train_test_split
 from torch.utils.data import TensorDataset
@@ -395,7 +397,8 @@ labels = torch.tensor(table.label.values)
 x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=0.2)
 train_loader = DataLoader(TensorDataset(x_train, y_train), batch_size=100, shuffle=False)
 test_loader = DataLoader(TensorDataset(x_test, y_test), batch_size=100, shuffle=False)
-""" + _LOOP,
+"""
+    + _LOOP,
     "log of a softmax": (_HEAD + _DATA + _NET + _LOOP)
     .replace("nn.CrossEntropyLoss()", "nn.NLLLoss()")
     .replace("criterion(model(images), labels)", "criterion(torch.log(F.softmax(model(images), dim=1)), labels)"),

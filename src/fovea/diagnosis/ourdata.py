@@ -25,16 +25,17 @@ from fovea.training.plan import Plan, plan_run, train_batches, train_sample
 
 TRIAL_SECONDS = 5.0
 _STEPS, _EPOCHS, _BATCH, _JUDGED = 240, 6, 64, 1000
+_LEAST_STEPS = 120  # however slow the machine is at the moment: fewer would look like a net that cannot learn
 
 
 class _Clock(Callback):
-    """Stops a training after some seconds."""
+    """Stops a training after some seconds, not before it had some steps."""
 
     def __init__(self, seconds: float) -> None:
         self.end = clock() + seconds
 
     def on_step(self, state: TrainingState) -> None:
-        if clock() > self.end:
+        if state.step >= _LEAST_STEPS and clock() > self.end:
             state.stop("the time for a look is over")
 
 

@@ -157,6 +157,8 @@ def input_ignored(record: Record) -> Suspicion | None:
     zeroed, real = record.batch.zeroed_loss, record.batch.real_loss
     if zeroed is None or real is None or learns_well(record) or zeroed > 1.02 * real:
         return None
+    if record.curves.steps is not None and record.curves.steps < 100:  # it has not begun to use it
+        return None
     return Suspicion(
         {"zeroed_loss": zeroed, "real_loss": real},
         f"On blank images the loss is {zeroed:.3g}, on real ones {real:.3g}: the net does not use its input.",
@@ -207,7 +209,7 @@ BATCH_RULES = (
     ),
     Rule(
         "input-ignored", "the input makes no difference", "severe", "batch", input_ignored,
-        "loss on zeroed images <= 1.02 times that on real ones, not learned well",
+        "loss on zeroed images <= 1.02 times that on real ones after 100 steps, not learned well",
         "nets that learned", "TheDeepChecker (TOSEM 2022), zeroed inputs", STUCK[:3],
     ),
 )  # fmt: skip

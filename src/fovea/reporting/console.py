@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import sys
-import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +17,7 @@ from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
+from fovea.reporting.terminal import WIPE, is_live, show, terminal_width
 from fovea.runfolder import REPORT
 from fovea.settings import mark_as_json, test_mark
 from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
@@ -30,61 +25,7 @@ from fovea.training.callbacks import Callback, Metrics, TrainingState
 from fovea.training.plan import Plan
 from fovea.training.schedules import describe_length
 
-TOPIC_WIDTH = 11
 _WEAK_SHOWN = 3
-COMMANDS = {"to go on"}  # topics whose line is typed again, and therefore not wrapped
-WIPE = "\r\x1b[2K"  # back to the start of the line, and clear it
-
-
-def terminal_width(stream: TextIO) -> int:
-    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe."""
-    default = 100
-    try:
-        asked = int(os.environ.get("COLUMNS", ""))
-    except ValueError:
-        asked = 0
-    if asked > 0:
-        return asked
-    return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
-
-
-def is_live(stream: TextIO) -> bool:
-    """Whether a line can be wiped and written again there."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def progress_stream() -> TextIO:
-    """stderr; in a notebook stdout, because notebooks show stderr as if it were an error."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return sys.stdout if hasattr(shell, "kernel") else sys.stderr
-
-
-def show(stream: TextIO, text: str, end: str = "\n") -> None:
-    """Write to the terminal; one that was closed meanwhile breaks off no training."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, end=end, file=stream, flush=True)
-
-
-def say_on(stream: TextIO) -> Callable[[str, str], None]:
-    """A function (topic, line) that writes to `stream`, wrapped to its width."""
-
-    def say(topic: str, line: str) -> None:
-        if is_live(stream):
-            show(stream, WIPE, end="")  # a running line may stand there
-        width = max(terminal_width(stream), 40)
-        indent = " " * TOPIC_WIDTH
-        wrapped = textwrap.wrap(
-            line,
-            width - 1,
-            initial_indent=f"{topic:<{TOPIC_WIDTH}}",
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-        show(stream, f"{topic:<{TOPIC_WIDTH}}{line}" if topic in COMMANDS else "\n".join(wrapped))
-
-    return say
 
 
 def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
