@@ -48,6 +48,15 @@ def test_the_filters_are_the_eigenvectors_of_the_patches_moments() -> None:
     np.testing.assert_allclose(np.abs(found @ expected.T) * (values + EPSILON)[::-1], np.eye(12), atol=1e-3)
 
 
+def test_with_a_stride_a_whitening_answers_as_without_at_every_so_many_pixels() -> None:
+    images = correlated_images()
+    whole, strided = PatchWhitening(3, (4, 4)), PatchWhitening(3, (4, 4), (2, 2))
+    whole.fit(images)
+    strided.fit(images)
+    torch.testing.assert_close(strided(images), whole(images)[:, :, ::2, ::2])
+    assert build_layers(["whiten 4x4 stride 2 relu", *TAIL], (9, 9, 3), 3, "zeros")[0].stride == (2, 2)
+
+
 def test_images_without_any_variation_give_finite_filters() -> None:
     layer = PatchWhitening(1, (2, 2))
     layer.fit(torch.zeros(10, 1, 8, 8))

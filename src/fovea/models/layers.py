@@ -18,7 +18,8 @@ A layer is one line, or a mapping for branches:
     relu                         any ACTIVATION stands alone, too; then leaky_relu .3, elu 1 and hard_sigmoid .2 may
                                  name their slope, relu 1 its maximum
     prelu                        a slope of its own for each channel, trained
-    whiten 2x2                   only first: a frozen convolution that decorrelates patches, fitted on training images
+    whiten 2x2                   only first: a frozen convolution that decorrelates patches, fitted on training images;
+                                 [stride S]
     residual: [...]              adds the block's input (shortcut: [...] reshapes it) to its output
     concat: [[...], [...]]       the channels of all branches, one after the other
 
@@ -43,6 +44,7 @@ from fovea.models.convolutions import (
     padded,
     pool,
     separable_convolution,
+    stride_of,
 )
 from fovea.models.shapes import Built, Context, LayerList, Shape, need_map, show_shape, window_size
 from fovea.models.whitening import PatchWhitening
@@ -181,8 +183,9 @@ def _dense(words: Words, shape: Shape, context: Context) -> Built:
 def _whiten(words: Words, shape: Shape, _: Context) -> Built:
     channels, height, width = need_map(shape)
     kernel = words.pair("patch size")
-    out = window_size((height, width), kernel, (1, 1), ((0, 0), (0, 0)))
-    layer = PatchWhitening(channels, kernel)
+    stride = stride_of(words, (1, 1))
+    out = window_size((height, width), kernel, stride, ((0, 0), (0, 0)))
+    layer = PatchWhitening(channels, kernel, stride)
     return [layer, *activated(words)], (layer.out_channels, *out)
 
 

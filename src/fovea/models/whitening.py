@@ -15,13 +15,13 @@ EPSILON = 5e-4  # added to the eigenvalues: what hardly varies is not blown up
 class PatchWhitening(nn.Conv2d):
     """Patches of kH x kW pixels -> their principal coordinates, scaled to unit variance, with both signs.
 
-    Input float32 [B, C, H, W], output [B, 2 * kH * kW * C, H - kH + 1, W - kW + 1]. Nothing behind it needs a gradient
+    Input float32 [B, C, H, W], output [B, 2 * kH * kW * C, H', W'], for a stride of 1 of H - kH + 1 pixels. Nothing behind it needs a gradient
     of the image, so its layer costs no backward pass. Source: Jordan, arXiv 2404.00498, after Page's
     "How to train your ResNet".
     """
 
-    def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
-        super().__init__(channels, 2 * kernel[0] * kernel[1] * channels, kernel, bias=False)
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> None:
+        super().__init__(channels, 2 * kernel[0] * kernel[1] * channels, kernel, stride, bias=False)
         self.weight.requires_grad_(False)
         nn.init.zeros_(self.weight)
 
