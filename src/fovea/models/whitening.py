@@ -15,9 +15,9 @@ EPSILON = 5e-4  # added to the eigenvalues: what hardly varies is not blown up
 class PatchWhitening(nn.Conv2d):
     """Patches of kH x kW pixels -> their principal coordinates, scaled to unit variance, with both signs.
 
-    Input float32 [B, C, H, W], output [B, 2 * kH * kW * C, H', W'], for a stride of 1 of H - kH + 1 pixels. Nothing behind it needs a gradient
-    of the image, so its layer costs no backward pass. Source: Jordan, arXiv 2404.00498, after Page's
-    "How to train your ResNet".
+    Input float32 [B, C, H, W], output [B, 2 * kH * kW * C, H', W'], for a stride of 1 of H - kH + 1 pixels. Nothing
+    behind it needs a gradient of the image, so its layer costs no backward pass. Source: Jordan, arXiv 2404.00498,
+    after Page's "How to train your ResNet".
     """
 
     def __init__(self, channels: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> None:
