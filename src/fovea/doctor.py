@@ -67,7 +67,7 @@ def diagnose(
     if kind == "program":
         record, found = _read_program(Path(patient))
         notes = ("A program is read, not run: nothing was tried.",)
-        return Diagnosis(record, tuple(found), notes if verify else ())
+        return Diagnosis(record, tuple(found), notes if verify and found else ())
     seen = _look_at_data(patient, settings, say) if kind == "data" else _look_at_run(_folder(patient), say)
     findings = [found for found in examine(seen.record) if found.id in RULES or found.severity != "note"]
     if not verify or not any(finding.remedy for finding in findings):
