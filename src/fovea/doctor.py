@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 # A program is read in a moment: what needs torch is imported only where a run or data is the patient.
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -171,12 +169,12 @@ def _with_seeds(record: Record, accuracies: tuple[float, ...] | None) -> Record:
 
 def _tried(seen: _Patient, findings: list[Finding], seconds: float, say: Say) -> list[Finding]:
     """The findings after trials: confirmed, withdrawn, or as suspected as before."""
-    if importlib.util.find_spec("fovea.diagnosis.trials") is None:
-        return findings
-    trials = importlib.import_module("fovea.diagnosis.trials")
-    trainer = importlib.import_module("fovea.diagnosis.trainer").SmallTrainer(seen.recipe, seen.raw)
-    found: list[Finding] = trials.verify(seen.record, findings, trainer, seconds, lambda line: say("trial", line))
-    return found
+    from fovea.diagnosis.trainer import SmallTrainer
+    from fovea.diagnosis.trials import verify
+
+    assert seen.raw is not None
+    trainer = SmallTrainer(seen.recipe, seen.raw)
+    return verify(seen.record, findings, trainer, seconds, lambda line: say("trial", line))
 
 
 def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe) -> None:
