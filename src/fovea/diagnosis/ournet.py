@@ -71,7 +71,8 @@ def _layer(place: int, line: str, initializer: str | None, num_classes: int) -> 
     weighted = kind in ("conv", "depthwise", "sepconv", "dense")
     own = words[words.index("init") + 1] if "init" in words[:-1] else initializer
     activation = words[-1] if words[-1] in (*ACTIVATIONS, "softmax") else "linear" if weighted else None
-    units = num_classes if words[1:2] == ["classes"] else int(words[1]) if weighted and words[1:2] else None
+    counted = weighted and words[1:2] != [] and words[1].isdigit()  # of a depthwise convolution a window stands there
+    units = num_classes if words[1:2] == ["classes"] else int(words[1]) if counted else None
     return LayerFacts(
         name=f"layer {place} ({kind})",
         kind="activation" if kind in (*ACTIVATIONS, "softmax", "prelu") else _KINDS.get(kind, kind),
