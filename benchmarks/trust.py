@@ -41,9 +41,11 @@ def present_parts() -> list[str]:
 
 def measure(part: str, data: Path) -> dict[str, Any]:
     """Run a part: what it found, and where and when."""
+    before = os.getloadavg()[0]
     found = importlib.import_module(f"trust_{part}").main(data)
     machine = {"processor": processor_name(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {"measured_at": now_utc(), "machine": machine, **found}
+    load = f"load average {before:.1f} before"
+    return {"measured_at": now_utc(), "machine": machine, "load": load, **found}
 
 
 def table(title: str, found: dict[str, Any]) -> str:
@@ -52,19 +54,17 @@ def table(title: str, found: dict[str, Any]) -> str:
     for figure in found.get("figures", []):
         reached = {True: "yes", False: "no"}.get(figure.get("reached"), "")
         lines.append(f"| {figure['name']} | {figure.get('asked', '')} | {figure['measured']} | {reached} |")
-    machine = found["machine"]
-    place = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, {found['measured_at'][:10]}"
+    machine = found.get("machine", {})
+    words = [machine.get("processor"), f"{machine['cores']} cores" if machine else None, found.get("load")]
+    place = ", ".join([*filter(None, words), found.get("measured_at", "")[:10]])
     return "\n".join([*lines, "", place])
 
 
 def fill_page() -> None:
     """Write the tables of all results into the page."""
     kept = {part: RESULTS / f"{part}.json" for part in PARTS}
-    tables = [
-        table(title, json.loads(kept[part].read_text(encoding="utf-8")))
-        for part, title in PARTS.items()
-        if kept[part].exists()
-    ]
+    results = {part: json.loads(kept[part].read_text(encoding="utf-8")) for part in PARTS if kept[part].exists()}
+    tables = [table(PARTS[part], found) for part, found in results.items() if "figures" in found]
     write_text(PAGE, replace_block(PAGE.read_text(encoding="utf-8"), "measured", "\n\n".join(tables)))
 
 

@@ -28,11 +28,12 @@ from fovea.data.load import read_raw
 from fovea.data.mosaic import as_png, mosaic
 from fovea.data.near import NearDuplicates, find_near
 from fovea.files import write_bytes
+from fovea.reporting.datapage import SHOWN_PAIRS, shown_pairs
 from spine import FOVEA, measured
 
 RESULTS = Path(__file__).resolve().parent / "results" / "trust"
 SHEET, VERDICTS = RESULTS / "cifar10-pairs.png", RESULTS / "cifar10-pairs.json"
-PLANTED, FIRST_PAIRS = 500, 50
+PLANTED = 500
 PUBLISHED = ("digits", "mnist", "fashion-mnist", "cifar10")
 Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
@@ -113,7 +114,7 @@ def first_pairs() -> dict[str, Any]:
     """The first pairs of the real CIFAR-10: drawn, and counted as they were judged by eye."""
     sets = describe(read_raw("cifar10")).sets
     near: NearDuplicates = find_near(sets, exact_keys(sets), True)
-    pairs = near.pairs[:FIRST_PAIRS]
+    pairs = shown_pairs(near)
     tiles = [
         np.stack([sets[pair.part].images[pair.row], sets[pair.other_part].images[pair.other_row]]) for pair in pairs
     ]
@@ -138,7 +139,7 @@ def published_sets(names: tuple[str, ...]) -> dict[str, Any]:
             seconds, megabytes, out = measured([*FOVEA, "data", name, "--json"], Path(folder))
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cores_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        told = {f"{finding['severity']} {finding['id']}": finding["cause"] for finding in json.loads(out)["findings"]}
+        told = [f"{finding['severity']} {finding['id']}: {finding['cause']}" for finding in json.loads(out)["findings"]]
         found[name] = {
             "seconds": round(seconds, 1), "cpu_seconds": round(cores_seconds, 1), "peak_mb": round(megabytes),
             "findings": told,
@@ -173,7 +174,7 @@ def main(data: Path) -> dict[str, Any]:
             for name, found in shares.items()
         ),
         {
-            "name": f"CIFAR-10: of the first {FIRST_PAIRS} pairs shown, true by eye", "asked": "40 at least",
+            "name": f"CIFAR-10: of the first {SHOWN_PAIRS} pairs shown, true by eye", "asked": "40 at least",
             "measured": f"{pairs['true']} ({pairs['not_judged']} not judged)", "reached": pairs["true"] >= 40,
         },
         {

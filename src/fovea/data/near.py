@@ -105,7 +105,7 @@ def find_near(
     found: dict[tuple[int, int], tuple[float, bool]] = {}
     for is_mirror in (False, True) if mirrored else (False,):
         queries = (flipped if is_mirror else described)[rows]
-        rows_of_pairs = candidates(queries, described[:last], rows)
+        rows_of_pairs = candidates(queries, described[:last], rows, lower_only=len(rows) == pool.total)
         rows_of_pairs = rows_of_pairs[pool.key[rows_of_pairs[:, 0]] != pool.key[rows_of_pairs[:, 1]]]
         rows_of_pairs = np.unique(np.sort(rows_of_pairs, axis=1), axis=0)
         scores = compare_pairs(pool, rows_of_pairs, is_mirror)
@@ -214,6 +214,7 @@ def candidates(
     own: NDArray[np.int64],
     count: int = CANDIDATES,
     least: float = _LEAST_SIMILARITY,
+    lower_only: bool = False,
 ) -> NDArray[np.int64]:
     """The nearest references of each query: int64 [P, 2], the number of the query and that of the reference.
 
@@ -223,6 +224,7 @@ def candidates(
         queries, references: float32 [Q, D] and [R, D], of length 1.
         own: int64 [Q], which reference a query itself is; it is not its own neighbour.
         count, least: how many of each query, and of what similarity.
+        lower_only: look among references of a lower number, at least: enough where all are looked up, as `own` ascends.
     """
     numbers = torch.from_numpy(own)
     chunks = -(-len(references) // _REFERENCES)
@@ -235,6 +237,7 @@ def candidates(
         found = [
             _nearest_in_chunk(queries[start : start + _QUERIES], part, block - index * _REFERENCES, count, room)
             for index, part in enumerate(columns)
+            if not lower_only or index * _REFERENCES <= int(block[-1])
         ]
         best, which = torch.cat([values for values, _ in found], 1).topk(count, dim=1)
         reference = torch.cat([places + index * _REFERENCES for index, (_, places) in enumerate(found)], 1)

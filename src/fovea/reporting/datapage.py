@@ -11,7 +11,7 @@ from fovea.data.audit import DataFacts
 from fovea.data.duplicates import labels_of_pair
 from fovea.data.imageset import ImageSet
 from fovea.data.mosaic import mosaic
-from fovea.data.near import Pair
+from fovea.data.near import NearDuplicates, Pair
 from fovea.evaluation.findings import Finding
 from fovea.evaluation.gallery import MAX_CLASSES, SAMPLES_A_CLASS, shrink, spread_over_classes
 from fovea.reporting.blocks import Block, Details, Paragraph, Picture, Pictures, Report, Section, Table
@@ -19,7 +19,7 @@ from fovea.reporting.dataview import data_findings, part_line, searched
 from fovea.reporting.pictures import picture_source
 from fovea.reporting.style import shortened
 
-SHOWN_PAIRS = 48
+SHOWN_PAIRS = 50
 _SHOWN_CLASSES = 50
 _WORDS = {0: "Nothing was found wrong with it.", 1: "One thing was found that is worth knowing."}
 
@@ -98,11 +98,15 @@ def _pairs(facts: DataFacts) -> list[Block]:
     pairs = facts.near.pairs
     if not pairs:
         return [*blocks, Paragraph("No pair was found.")]
-    across = [pair for pair in pairs if pair.part != pair.other_part]
-    shown = [*across, *(pair for pair in pairs if pair.part == pair.other_part)][:SHOWN_PAIRS]
+    shown = shown_pairs(facts.near)
     items = [pair_picture(facts.sets, pair, bool(facts.classes)) for pair in shown]
     caption = f"The {len(items)} most similar of {len(pairs):,} pairs, those across splits first."
     return [*blocks, Pictures("tiles", items, caption)]
+
+
+def shown_pairs(near: NearDuplicates) -> list[Pair]:
+    """The pairs that the page shows, in its order: those across splits first, the most similar first."""
+    return sorted(near.pairs, key=lambda pair: pair.part == pair.other_part)[:SHOWN_PAIRS]
 
 
 def pair_picture(sets: Mapping[str, ImageSet], pair: Pair, labelled: bool) -> Picture:
