@@ -166,7 +166,8 @@ def test_a_loss_that_is_not_finite_counts_as_chance(trainer: SmallTrainer) -> No
     assert (outcome.is_finite, outcome.accuracy) == (False, outcome.chance)
 
 
-def test_a_trial_keeps_the_steps_and_cuts_images_and_batches() -> None:
+def test_a_trial_keeps_the_steps_and_cuts_images_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.diagnosis.trainer.images_per_second", lambda plan: 10_000.0)
     images, labels = bars(3000)
     settings = {"epochs": 3, "batch_size": 128, "model": "small", "augmentation": "none", "threads": 1}
     small = SmallTrainer(with_settings(Recipe(), settings), read_raw((images, labels), ReadOptions()), seconds=0.3)
