@@ -328,6 +328,19 @@ HEALTHY: dict[str, Record] = {
         curves={"learning_rate": (0.1, 0.09, 0.08, 0.06, 0.05, 0.04, 0.02, 0.01, 0.005, 0.0)},
         training={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9},
     ),
+    "eight annealed epochs, gaining to the end": changed(  # airbench94 on CIFAR-10, seed 0
+        CIFAR,
+        training={"epochs": 8},
+        curves={
+            "train_accuracy": (0.761, 0.830, 0.876, 0.902, 0.918, 0.950, 0.981, 0.994),
+            "running_accuracy": (0.59, 0.79, 0.82, 0.845, 0.87, 0.90, 0.93, 0.96),
+            "val_accuracy": (0.730, 0.799, 0.840, 0.843, 0.871, 0.892, 0.929, 0.928),
+            "val_loss": (0.93, 0.75, 0.65, 0.65, 0.55, 0.50, 0.43, 0.40),
+            "running_loss": (1.6, 1.3, 1.22, 1.16, 1.1, 1.05, 1.0, 0.96),
+            "learning_rate": (0.097, 0.083, 0.07, 0.056, 0.042, 0.028, 0.014, 0.00004),
+        },
+        evaluation={"accuracy": 0.9356, "stored_accuracy": 0.9356, "class_accuracies": None, "predicted_counts": None},
+    ),
     "noisy validation": changed(
         val={"count": 200, "class_counts": (20,) * 10},
         curves={"val_accuracy": (0.95, 0.98, 0.96, 0.99, 0.965, 0.985, 0.975, 0.985)},

@@ -130,7 +130,8 @@ def too_few_epochs(record: Record) -> Suspicion | None:
     validates = bool(record.curves.val_accuracy)
     if not rises or gain <= (0.01 if validates else 0.02):
         return None
-    if not (gain > max(0.02, noise) or own_gain > 0.04) or (learned(record) or 0) >= 0.97:
+    share = learned(record) or 0
+    if not (gain > max(0.02, noise) or own_gain > 0.04) or share >= (0.85 if _is_annealed(record) else 0.97):
         return None
     epochs = len(values)
     return Suspicion(
@@ -142,6 +143,12 @@ def too_few_epochs(record: Record) -> Suspicion | None:
         record.line_of("training.epochs"),
         0.5,
     )
+
+
+def _is_annealed(record: Record) -> bool:
+    """Whether the rate fell to a tenth: then the last epochs gain because it fell, however many came before."""
+    rates = record.curves.learning_rate
+    return bool(rates) and rates[-1] <= 0.1 * max(rates)
 
 
 def underfitting(record: Record) -> Suspicion | None:
@@ -259,7 +266,8 @@ CURVE_RULES = (
         "too-few-epochs", "stopped while it improved", "warning", "curve", too_few_epochs,
         "training accuracy rose in both of the last 2 epochs, by 2 points, and validation by 1; one of them by 2 "
         "(beyond noise) or training by 4",
-        "4-epoch trainings that converged; more than 97 % of the way learned", "own bound on the last epochs' gain",
+        "4-epoch trainings that converged; more than 97 % of the way learned, 85 % where the rate fell to a tenth",
+        "own bound on the last epochs' gain",
     ),
     Rule(
         "underfitting", "training images not learned", "warning", "curve", underfitting,
