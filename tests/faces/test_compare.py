@@ -269,6 +269,7 @@ def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, mo
     assert len(read_looks(found.arms[0].runs[0])) == 4  # the ledger lies beside the comparison
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_the_same_bytes_as_one_after_another(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", x=bars(90)[0], y=bars(90)[1])
     arguments = ["compare", str(tmp_path / "set.npz"), "--vary", "epochs=1,2", "--seeds", "2", *SMALL]

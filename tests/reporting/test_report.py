@@ -121,6 +121,7 @@ def test_every_picture_is_described_and_every_id_is_there_once(pair: tuple[Run, 
     assert set(inside) <= set(ids)
 
 
+@pytest.mark.slow
 def test_many_classes_of_large_noisy_photos_stay_under_three_megabytes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
