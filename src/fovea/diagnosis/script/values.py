@@ -24,9 +24,8 @@ NEVER: Any = object()  # the value of a call that does not come back: sys.exit()
 NOT_MINE: Any = object()  # the answer of a library that does not know a name
 
 
-@dataclass(frozen=True)
-class Ref:
-    """A name that a library gives, as "keras.layers.Dense"; TensorFlow's own path to Keras is left out."""
+class _Dotted:
+    """What has a dotted path: its last part is its name, the first its library."""
 
     path: str
 
@@ -37,6 +36,13 @@ class Ref:
     @property
     def root(self) -> str:
         return self.path.split(".", 1)[0]
+
+
+@dataclass(frozen=True)
+class Ref(_Dotted):
+    """A name that a library gives, as "keras.layers.Dense"; TensorFlow's own path to Keras is left out."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Statistic:
 
 
 @dataclass(eq=False)
-class Thing:
+class Thing(_Dotted):
     """An object that a library or the program made: a layer, a net, an optimizer, a callback ...
 
     Attributes:
@@ -148,14 +154,6 @@ class Thing:
     loops: tuple[Any, ...] = ()
     items: list[Any] = field(default_factory=list)
     is_complete: bool = True
-
-    @property
-    def name(self) -> str:
-        return self.path.rsplit(".", 1)[-1]
-
-    @property
-    def root(self) -> str:
-        return self.path.split(".", 1)[0]
 
 
 @dataclass(frozen=True)
