@@ -19,16 +19,19 @@ class Fault:
         name: of the cause; rules: the ids of findings that name it.
         strengths: changes of a patient, from mild to strong; the first that hurts is planted.
         only: nets that it can be planted in; (): any.
+        net: the net it is planted in, on every data set; "": the data set's own.
     """
 
     name: str
     rules: tuple[str, ...]
     strengths: tuple[Change, ...]
     only: tuple[str, ...] = ()
+    net: str = ""
 
-    def fits(self, patient: Patient) -> bool:
-        """Whether it can be planted there."""
-        return not self.only or patient.net in self.only
+    def hosts(self, bases: list[Patient]) -> list[Patient]:
+        """The healthy patients that it can be planted in."""
+        nets = [changed(base, net=self.net or base.net) for base in bases]
+        return [patient for patient in nets if not self.only or patient.net in self.only]
 
 
 def _to(**values: Any) -> Change:
@@ -69,7 +72,7 @@ FAULTS = (
     Fault("relu at the end", ("wrong-last-activation",), (_to(end="relu"), _to(end="relu", optimizer="sgd", lr=0.2))),
     Fault("sigmoid at the end", ("wrong-last-activation",), (_to(end="sigmoid"), _to(end="sigmoid", lr=0.0005))),
     Fault("softmax inside", ("hidden-softmax",), (_to(activation="softmax"),)),
-    Fault("no activations", ("missing-activation",), (_to(activation="none"),)),
+    Fault("no activations", ("missing-activation",), (_to(activation="none"),), net="mlp"),
     Fault("too many outputs", ("wrong-output-units",), (_to(extra_outputs=500), _to(extra_outputs=3000))),
     Fault("gradients never cleared", ("gradients-never-cleared",), (_to(clear=False),
           _to(clear=False, optimizer="sgd", lr=0.05))),
@@ -113,7 +116,7 @@ CURES: dict[str, Change] = {
     "exploding-gradient": _back("lr", "init"),
     "constant-initialisation": _back("init"),
     "initial-loss-too-high": _back("init"),
-    "vanishing-gradient": _back("activation"),
+    "vanishing-gradient": _to(activation="relu", init="he"),
     "dying-relu": _back("bias", "lr"),
     "doubled-softmax": _back("end"),
     "wrong-last-activation": _back("end"),
@@ -127,6 +130,7 @@ CURES: dict[str, Change] = {
     "too-few-epochs": _back("epochs"),
     "too-few-updates": _back("epochs", "batch"),
     "batch-too-large": _back("batch"),
+    "overfitting": _back("train_images"),
     "frozen-by-mistake": _back("frozen"),
     "layer-not-in-optimizer": _back("left_out"),
     "missing-eval-mode": _back("eval_mode"),

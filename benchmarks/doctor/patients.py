@@ -25,7 +25,7 @@ class Patient:
 
     Attributes:
         scale: of the uint8 pixels of training and test; val_scale: of those it is judged on, None: the same.
-        init: "default", "zero", "constant" or a factor on the default weights.
+        init: "default", "zero", "constant", "he" or a factor on the default weights.
         end: what follows the last layer: "none", "softmax", "relu", "sigmoid".
         loss: "cross_entropy" (of logits), "nll" (of log-softmax) or "sum" (cross-entropy, summed).
         order: "shuffled", "fixed" or "sorted".
@@ -202,6 +202,8 @@ def _initialise(net: nn.Module, patient: Patient) -> None:
             module.weight.zero_()
         elif patient.init == "constant":
             module.weight.fill_(0.05)
+        elif patient.init == "he":
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(patient.init, float):
             module.weight.mul_(patient.init)
     for module in weighted[:-1]:

@@ -10,6 +10,7 @@ it the other data sets are taken.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -27,7 +28,7 @@ from patients import Patient, Result, bases, changed, train
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "doctor"
 DAMAGE = RESULTS / "damage.json"
-SEEDS = 3  # of the damage
+SEEDS = 5  # of the damage
 LEAST_DAMAGE = 0.02  # of accuracy
 # What a guesser says of everything, the most common causes of published faulty programs first.
 GUESSES = ("learning-rate-too-high", "too-few-epochs", "inputs-not-scaled")
@@ -42,6 +43,12 @@ SEARCHED = {  # the settings that random search draws from
 }
 
 
+@functools.cache
+def accuracies(patient: Patient) -> list[float]:
+    """Of a training over the seeds."""
+    return [train(patient, seed, watched=False).accuracy for seed in range(SEEDS)]
+
+
 def measure_damage(only: str = "") -> dict[str, Any]:
     """For each fault and net the mildest strength that costs accuracy significantly over seeds (paired t test).
 
@@ -53,15 +60,15 @@ def measure_damage(only: str = "") -> dict[str, Any]:
     from fovea.evaluation.paired import paired_over_seeds
 
     found: dict[str, Any] = json.loads(DAMAGE.read_text(encoding="utf-8")) if DAMAGE.is_file() else {}
-    sound = {base.data: [train(base, seed, watched=False).accuracy for seed in range(SEEDS)] for base in bases()}
     for fault in FAULTS:
-        for base in filter(fault.fits, bases()):
+        for base in fault.hosts(bases()):
             if only not in fault.name or f"{fault.name} | {base.data}" in found:
                 continue
+            sound = accuracies(base)
             for strength, change in enumerate(fault.strengths):
-                hurt = [train(change(base), seed, watched=False).accuracy for seed in range(SEEDS)]
-                test = paired_over_seeds(sound[base.data], hurt)
-                entry = {"strength": strength, "healthy": sound[base.data], "faulty": hurt, "p_value": test.p_value}
+                hurt = accuracies(change(base))
+                test = paired_over_seeds(sound, hurt)
+                entry = {"strength": strength, "healthy": sound, "faulty": hurt, "p_value": test.p_value}
                 entry["drop"] = -test.difference.value
                 counts = entry["drop"] >= LEAST_DAMAGE and test.p_value is not None and test.p_value < 0.05
                 if counts or strength == len(fault.strengths) - 1:
@@ -79,7 +86,7 @@ def planted(damage: dict[str, Any], quick: bool, only: str = "") -> Iterable[tup
         hurting = []
         if only not in fault.name:
             continue
-        for base in bases():
+        for base in fault.hosts(bases()):
             entry = damage.get(f"{fault.name} | {base.data}")
             if entry is not None and entry["counts"]:
                 hurting.append((fault, fault.strengths[entry["strength"]](base), entry))

@@ -191,6 +191,13 @@ HEALTHY: dict[str, Record] = {
         training={"optimizer": "sgd", "learning_rate": 11.5, "momentum": 0.85, "loss_reduction": "sum"},
         batch={"initial_loss": 2_900.0, "first": tuple(replace(s, gradient_norm=5e4) for s in SIGNALS)},
     ),
+    "summed loss, hundreds for each wrong answer": changed(
+        training={"optimizer": "sgd", "learning_rate": 0.001, "loss_reduction": "sum"},
+        curves={
+            "val_loss": (9.0, 7.0, 6.0, 5.5, 5.0, 4.5, 4.3, 4.0),
+            "val_accuracy": (0.90, 0.93, 0.94, 0.95, 0.955, 0.96, 0.962, 0.965),
+        },
+    ),
     "summed loss, as a program": without_curves(
         changed(training={"optimizer": "sgd", "learning_rate": 11.5, "loss_reduction": "sum"})
     ),

@@ -203,6 +203,84 @@ SICK: dict[str, Record] = {
 }
 
 
+SMALL_STEPS = tuple(replace(signals, update_ratio=4e-4) for signals in SIGNALS)
+FEW = {"count": 1_200, "class_counts": (120,) * 10}
+# what is unusual -> (the finding that must come first, a record): milder forms, and causes that look like others.
+MILD: dict[str, tuple[str, Record]] = {
+    "a small rate that adapts and still gets nowhere": (
+        "learning-rate-too-low",
+        changed(
+            train=FEW,
+            training={"learning_rate": 2e-5},
+            batch={"first": SMALL_STEPS, "last": SMALL_STEPS},
+            curves=curves(running_accuracy=(0.1, 0.13, 0.18), val_accuracy=(0.12, 0.16, 0.2), steps=300),
+            evaluation={"accuracy": 0.2, "stored_accuracy": 0.2},
+        ),
+    ),
+    "two epochs, the second far better": (
+        "too-few-epochs",
+        changed(
+            train=FEW,
+            training={"epochs": 2},
+            curves=curves(running_accuracy=(0.45, 0.78), val_accuracy=(0.7, 0.82), steps=76),
+            evaluation={"accuracy": 0.82, "stored_accuracy": 0.82},
+        ),
+    ),
+    "one epoch of nineteen steps": (
+        "too-few-updates",
+        changed(
+            train=FEW,
+            training={"epochs": 1},
+            curves=curves(running_accuracy=(0.5,), val_accuracy=(0.77,), steps=19),
+            evaluation={"accuracy": 0.77, "stored_accuracy": 0.77},
+        ),
+    ),
+    "large batches, still rising at 84 %": (
+        "batch-too-large",
+        changed(
+            train=FEW,
+            training={"batch_size": 512, "epochs": 12},
+            curves=curves(running_accuracy=(0.6, 0.76, 0.80), val_accuracy=(0.7, 0.8, 0.84), steps=36),
+            evaluation={"accuracy": 0.84, "stored_accuracy": 0.84},
+        ),
+    ),
+    "a strong pull to zero at 87 %": (
+        "weight-decay-too-high",
+        changed(
+            training={"weight_decay": 0.05},
+            curves=curves(running_accuracy=(0.7, 0.84, 0.85), val_accuracy=(0.8, 0.86, 0.87)),
+            evaluation={"accuracy": 0.87, "stored_accuracy": 0.87},
+        ),
+    ),
+    "rare classes 14 points behind": (
+        "imbalance",
+        changed(
+            train={"class_counts": (1_000,) * 5 + (40,) * 5},
+            evaluation={"class_accuracies": (0.99,) * 5 + (0.85,) * 5},
+        ),
+    ),
+    "few images, hence few steps": (
+        "too-little-data",
+        changed(
+            train={"count": 100, "class_counts": (10,) * 10},
+            training={"epochs": 10},
+            curves=curves(running_accuracy=(0.3, 0.5, 0.6), val_accuracy=(0.3, 0.4, 0.5), steps=40),
+            evaluation={"accuracy": 0.5, "stored_accuracy": 0.5},
+        ),
+    ),
+    "a first loss that fits the three thousand outputs": (
+        "wrong-output-units",
+        changed(net={"output_units": 3_010}, batch={"initial_loss": 8.1}, evaluation={"predicted_counts": None}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MILD)
+def test_milder_forms_are_told_too(name: str) -> None:
+    rule, record = MILD[name]
+    assert [finding.id for finding in examine(record)][:1] == [rule]
+
+
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_trainings_are_left_alone(name: str) -> None:
     assert [str(finding) for finding in examine(HEALTHY[name])] == []

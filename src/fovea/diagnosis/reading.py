@@ -102,6 +102,12 @@ def learns_well(record: Record) -> bool:
     return share is not None and share >= _GOOD
 
 
+def still_rises(record: Record) -> bool:
+    """Whether the last epoch still gained 2 points on training images."""
+    values = train_accuracies(record)
+    return len(values) >= 2 and values[-1] - values[-2] > 0.02
+
+
 def standard_error(value: float, count: int | None) -> float:
     """Of an accuracy of `count` images; of an unknown count that of 100."""
     return math.sqrt(max(value * (1 - value), 1e-4) / (count or 100))

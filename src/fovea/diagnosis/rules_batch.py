@@ -27,12 +27,13 @@ def initial_loss_too_high(record: Record) -> Suspicion | None:
         return None
     if training.loss not in CROSS_ENTROPIES or training.loss_reduction == "sum" or training.class_weights:
         return None
-    expected = math.log(classes)
+    units = max(classes, record.net.output_units or 0)  # guessing among more answers than there are costs more
+    expected = math.log(units)
     if starts_from_trained_weights(record) or loss <= 3 * expected + 1:
         return None
     return Suspicion(
         {"initial_loss": loss, "expected_loss": expected},
-        f"Before the first step the loss is {loss:.3g}; guessing gives ln {classes} = {expected:.2f}. The first "
+        f"Before the first step the loss is {loss:.3g}; guessing gives ln {units} = {expected:.2f}. The first "
         "weights or the inputs are too large.",
         "Scale the inputs; use he_normal or glorot_uniform for the first weights.",
         weight=0.75,
@@ -170,7 +171,7 @@ def input_ignored(record: Record) -> Suspicion | None:
 BATCH_RULES = (
     Rule(
         "initial-loss-too-high", "first loss too high", "severe", "batch", initial_loss_too_high,
-        "loss before the first step > 3 ln C + 1; a warning where the net learned",
+        "loss before the first step > 3 ln C + 1, C the outputs of the net; a warning where the net learned",
         "summed losses, class weights, trained weights", "Karpathy, A Recipe for Training Neural Networks (2019)",
         (*STUCK, *BLOWN[:4]),
     ),

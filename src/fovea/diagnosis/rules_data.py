@@ -250,7 +250,8 @@ def imbalance(record: Record) -> Suspicion | None:
     severity: Severity = "note"
     seen = ""
     if recalls and accuracy is not None:
-        if min(recalls) >= 0.5 * accuracy:
+        rare, frequent = _by_frequency(split(record, "train").class_counts or (), recalls)
+        if min(recalls) >= 0.5 * accuracy and (rare is None or frequent - rare < 0.1):
             return None
         severity = "severe" if min(recalls) == 0 and not is_a_look(record) else "warning"
         seen = f", and of one class only {min(recalls):.0%} are recognised"
@@ -264,6 +265,14 @@ def imbalance(record: Record) -> Suspicion | None:
         weight=0.5,
         severity=severity,
     )
+
+
+def _by_frequency(counts: tuple[int, ...], recalls: tuple[float, ...]) -> tuple[float | None, float]:
+    """Mean accuracy of the classes with less than a tenth of the largest one's images, and of the others."""
+    pairs = list(zip(counts, recalls, strict=False))
+    rare = [recall for count, recall in pairs if 10 * count < max(counts)]
+    others = [recall for count, recall in pairs if 10 * count >= max(counts)]
+    return (sum(rare) / len(rare) if rare else None), sum(others) / len(others)
 
 
 def leakage(record: Record) -> Suspicion | None:
@@ -378,7 +387,7 @@ DATA_RULES = (
     Rule(
         "imbalance", "rare classes not learned", "warning", "data", imbalance,
         "largest class > 10 times the smallest; with accuracies by class only where the lowest is below half of all, "
-        "severe where it is 0; a note where they are not known",
+        "or the rare ones 10 points below the others; severe where one is 0; a note where they are not known",
         "imbalanced sets whose classes are all learned; class weights", "SageMaker Debugger, ClassImbalance",
         ("class-never-recognised",),
     ),
@@ -391,6 +400,7 @@ DATA_RULES = (
         "too-little-data", "too few images", "warning", "data", too_little_data,
         "fewer than 50 training images a class (a warning below 20) and less than 80 % of the way from chance learned",
         "small sets that are learned; trained weights to start from", "own bound",
+        ("too-few-updates", "too-few-epochs"),
     ),
     Rule(
         "blank-images", "blank images", "warning", "data", blank_images,

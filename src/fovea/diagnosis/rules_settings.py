@@ -20,6 +20,7 @@ from fovea.diagnosis.reading import (
     split,
     starts_from_trained_weights,
     steps_per_epoch,
+    still_rises,
     update_ratios,
     updates,
 )
@@ -41,6 +42,8 @@ _RATES = {
     "lion": (1e-7, 1e-6, 0.003, 0.01, 1e-4),
     "muon": (1e-5, 1e-4, 0.5, 2.0, 0.05),
 }
+_NEARLY_ALL = 0.95  # of the way from chance: where a setting far from the usual one is no fault
+_SHORT_WAY = 0.5  # of all steps together, as a share of the weights' size: from random weights a net has to go further
 _KERAS_DEFAULTS = {"adadelta": 0.001, "adagrad": 0.001}
 
 
@@ -93,7 +96,9 @@ def learning_rate_too_low(record: Record) -> Suspicion | None:
     name, rate = found
     surely, low, _, _, usual = _RATES[name]
     ratios = update_ratios(record)
-    small_steps = bool(ratios) and sorted(ratios)[len(ratios) // 2] < 1e-4 and not _rate_decayed(record)
+    ratio = sorted(ratios)[len(ratios) // 2] if ratios and not _rate_decayed(record) else None
+    way = None if ratio is None else ratio * (updates(record) or 0)
+    small_steps = ratio is not None and way is not None and (ratio < 1e-4 or (rate <= usual / 5 and way < _SHORT_WAY))
     if rate > low and not (small_steps and rate < usual):
         return None
     evidence: dict[str, Any] = {"optimizer": name, "lr": rate, "usual_lr": usual}
@@ -122,11 +127,13 @@ def _rate_decayed(record: Record) -> bool:
 def batch_too_large(record: Record) -> Suspicion | None:
     """So few steps that training cannot get anywhere."""
     size, each, total = record.training.batch_size, steps_per_epoch(record), updates(record)
-    if size is None or each is None or total is None or learns_well(record) or is_a_look(record):
-        return None
-    if size < 256 or each > 60 or total >= 500:
+    if size is None or each is None or total is None or is_a_look(record):
         return None
     share = learned(record)
+    if size < 256 or each > 60 or total >= 500 or (share is not None and share >= _NEARLY_ALL):
+        return None
+    if learns_well(record) and not still_rises(record):
+        return None
     return Suspicion(
         {"batch_size": size, "steps_per_epoch": each, "steps": total},
         f"Batches of {size:,} leave {each} steps an epoch, {total} in all: too few for the net to "
@@ -166,7 +173,7 @@ def too_few_updates(record: Record) -> Suspicion | None:
         or total is None
         or total >= 200
         or starts_from_trained_weights(record)
-        or (share is not None and share >= 0.7)
+        or (share is not None and share >= (0.9 if record.training.epochs == 1 else 0.7))
     ):
         return None
     return Suspicion(
@@ -175,7 +182,7 @@ def too_few_updates(record: Record) -> Suspicion | None:
         "Train more epochs, or smaller batches: some thousand steps for a net from fresh weights.",
         _longer(record),
         record.line_of("training.epochs"),
-        0.6,
+        0.3,
         "warning",
     )
 
@@ -189,7 +196,10 @@ def weight_decay_too_high(record: Record) -> Suspicion | None:
     """A pull to zero that is stronger than what the images teach."""
     training = record.training
     limit = {"sgd": 0.02, "adam": 0.02, "rmsprop": 0.02, "adamw": 0.5}.get(training.optimizer or "")
-    if limit is None or training.weight_decay is None or training.weight_decay < limit or learns_well(record):
+    share = learned(record)
+    if limit is None or training.weight_decay is None or training.weight_decay < limit:
+        return None
+    if share is not None and share >= _NEARLY_ALL:
         return None
     return Suspicion(
         {"weight_decay": training.weight_decay, "optimizer": training.optimizer},
@@ -198,7 +208,7 @@ def weight_decay_too_high(record: Record) -> Suspicion | None:
         {"weight_decay": 0.0} if is_ours(record) else None,
         record.line_of("training.weight_decay"),
         0.6,
-        "severe" if (learned(record) or 1.0) < 0.5 else "warning",
+        "severe" if (share or 1.0) < 0.5 else "warning",
     )
 
 
@@ -315,14 +325,16 @@ SETTINGS_RULES = (
     Rule(
         "learning-rate-too-low", "learning rate too low", "warning", "settings", learning_rate_too_low,
         "by optimizer, not learned well: adam, rmsprop up to 1e-5, sgd 1e-4, adagrad .001, adadelta .05; or below the "
-        "usual and a median step of < .01 % of the weights",
+        "usual and a median step of < .01 % of the weights; or a fifth of the usual and all steps together < half of "
+        "the weights",
         "fine-tuning of trained weights, a rate that was lowered on the way, nets that learned",
         "own table of rates; Keras 3's default .001 for Adadelta, whose paper has 1",
         STUCK,
     ),
     Rule(
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
-        "batches of 256 and more, at most 60 steps an epoch, fewer than 500 in all, not learned well",
+        "batches of 256 and more, at most 60 steps an epoch, fewer than 500 in all; less than 95 % of the way learned, "
+        "and less than 80 % where the training accuracy no longer rises by 2 points an epoch",
         "large batches with many steps", "Mutants of DeepCrime (batch); a question on CIFAR-10 (docs/programs.md, P2)",
         (*STUCK, "validation-above-train"),
     ),
@@ -333,13 +345,13 @@ SETTINGS_RULES = (
     ),
     Rule(
         "too-few-updates", "too few steps", "warning", "settings", too_few_updates,
-        "fewer than 200 steps in all, and less than 70 % of the way from chance learned",
+        "fewer than 200 steps in all, and less than 70 % of the way from chance learned (90 % where it was one epoch)",
         "short trainings that converge; trained weights", "own bound on the last epochs' gain",
         (*STUCK[:-1], "validation-above-train"),
     ),
     Rule(
         "weight-decay-too-high", "weight decay too strong", "warning", "settings", weight_decay_too_high,
-        "from .02 with sgd, adam, rmsprop; .5 with adamw; not learned well", "nets that learned",
+        "from .02 with sgd, adam, rmsprop; .5 with adamw; less than 95 % of the way learned", "nets that learned",
         "Mutants of DeepCrime (L2)", (*STUCK, "dying-relu", "learning-rate-too-high"),
     ),
     Rule(
