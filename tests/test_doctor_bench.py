@@ -94,6 +94,7 @@ def test_figures_follow_from_the_rows() -> None:
     assert figures["precision"] == pytest.approx(2 / 5)
     assert (figures["severe_false_alarms"], figures["false_warnings"]) == (1, 1)
     assert figures["recovered_median"] == 0.9
+    assert figures["first_right_interval"] == pytest.approx([0.208, 0.939], abs=1e-3)  # Wilson, 2 of 3
     text = run.table([row, row, other], figures)
     assert "| a | 3 | 2 | 2 | 90% |" in text
     assert "| severe false alarms | 1 of 2 | warnings at 1 |" in text

@@ -4,7 +4,7 @@ python benchmarks/doctor/run.py [--quick] [--full] [--damage]
 Without options each fault is planted, once, in every net that it hurts by benchmarks/results/doctor/damage.json;
 --quick takes one net a fault and every fifth healthy training, --full three seeds of everything. --damage measures
 what is not stored (remove the file to measure anew). FOVEA_DATA names the folder of MNIST and Fashion-MNIST; without
-it the other data sets are taken.
+it the other data sets are taken. The table goes to benchmarks/doctor.md too, but for --quick and --only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from faults import FAULTS, Fault, cured
 from healthy import healthy
 from patients import Patient, Result, bases, changed, train
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "doctor"
+BENCHMARKS = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = BENCHMARKS / "results" / "doctor", BENCHMARKS / "doctor.md"
 DAMAGE = RESULTS / "damage.json"
 SEEDS = 5  # of the damage
 LEAST_DAMAGE = 0.02  # of accuracy
@@ -148,12 +150,22 @@ def judge_healthy(quick: bool, seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def interval(right: int, count: int) -> list[float]:
+    """The 95 % interval (Wilson's) of a share."""
+    from fovea.evaluation.intervals import accuracy_score
+
+    found = accuracy_score(right, count)
+    return [float(found.low or 0), float(found.high or 0)]
+
+
 def summary(faulty: list[dict[str, Any]], sound: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of the bench."""
     count = max(len(faulty), 1)
     told = sum(len(row["said"]) for row in faulty)
     return {
         "faulty": len(faulty),
+        "first_right_interval": interval(sum(row["first_right"] for row in faulty), count),
+        "any_right_interval": interval(sum(row["any_right"] for row in faulty), count),
         "first_right": sum(row["first_right"] for row in faulty) / count,
         "any_right": sum(row["any_right"] for row in faulty) / count,
         "precision": sum(row["right"] for row in faulty) / max(told, 1),
@@ -177,9 +189,13 @@ def table(faulty: list[dict[str, Any]], figures: dict[str, Any]) -> str:
         first, anywhere = (sum(row[key] for row in rows) for key in ("first_right", "any_right"))
         median = np.median([row["recovered"] for row in rows])
         lines.append(f"| {name} | {len(rows)} | {first} | {anywhere} | {median:.0%} |")
+    shares = [
+        f"{figures[name]:.0%} [{figures[name + '_interval'][0]:.0%}, {figures[name + '_interval'][1]:.0%}]"
+        for name in ("first_right", "any_right")
+    ]
     rows = [
-        ("first finding right", f"{figures['first_right']:.0%}", f"{figures['guess_first']:.0%} (guessing)"),
-        ("any finding right", f"{figures['any_right']:.0%}", f"{figures['guess_any']:.0%} (guessing three)"),
+        ("first finding right", shares[0], f"{figures['guess_first']:.0%} (guessing)"),
+        ("any finding right", shares[1], f"{figures['guess_any']:.0%} (guessing three)"),
         ("precision of all findings", f"{figures['precision']:.0%}", ""),
     ]
     if figures["recovered_median"] is not None:
@@ -189,6 +205,16 @@ def table(faulty: list[dict[str, Any]], figures: dict[str, Any]) -> str:
     rows.append(("severe false alarms", severe, f"warnings at {figures['false_warnings']}"))
     lines += ["", f"| {figures['faulty']} faulty trainings | doctor | beside |", "| --- | --- | --- |"]
     return "\n".join([*lines, *(f"| {name} | {value} | {beside} |" for name, value, beside in rows)])
+
+
+def fill_page(name: str, text: str, figures: dict[str, Any]) -> None:
+    """Put a table between its marks on the page."""
+    from fovea.runfolder import now_utc, processor_name
+    from pages import replace_block
+
+    told = f"{processor_name()}, {now_utc()[:10]}, {figures['seconds'] / 60:.0f} minutes."
+    content = f"{text}\n\n{told}"
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), name, content), encoding="utf-8")
 
 
 def say(line: str) -> None:
@@ -221,7 +247,10 @@ def main() -> None:
     figures = {**summary(faulty, sound), "seconds": round(time.perf_counter() - began, 1)}
     name = "quick" if options.quick else "full" if options.full else "bench"
     write(RESULTS / f"{name}.json", {"figures": figures, "faulty": faulty, "healthy": sound})
-    print(table(faulty, figures))
+    text = table(faulty, figures)
+    print(text)
+    if not options.quick and not options.only:
+        fill_page(name, text, figures)
 
 
 if __name__ == "__main__":
