@@ -240,7 +240,7 @@ def test_a_live_model_is_trained_on_and_its_run_answers_in_keras_again(keras: An
     close(run.predict(images).probabilities, back)
 
 
-ZOO = ["lenet5", "resnet20", "p1", "p2-answer", "p4-conv", "p4-dense", "small", "airbench-tiny"]
+ZOO = ["lenet5", "resnet20", "p1", "p2-answer", "p4-conv", "p4-dense", "small", "airbench-tiny", "strided-tiny"]
 
 
 @pytest.mark.parametrize("name", ZOO)

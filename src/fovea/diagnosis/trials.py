@@ -73,7 +73,8 @@ def verify(
             before.append(outcome.accuracy)
             for trial in open_trials:
                 _train_one(trial, trainer, seed)
-            say(f"trial {seed + 1}: {len(open_trials)} remedies against accuracy {before[-1]:.4f}")
+            remedies = "1 remedy" if len(open_trials) == 1 else f"{len(open_trials)} remedies"
+            say(f"trial {seed + 1}: {remedies} against accuracy {before[-1]:.4f}")
             if len(before) in LOOKS:
                 for trial in open_trials:
                     if trial.problem is None:

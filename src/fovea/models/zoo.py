@@ -63,6 +63,20 @@ def _airbench(*widths: int) -> Callable[[ImageShape], list[Any]]:
     return layers
 
 
+def _strided(*widths: int) -> Callable[[ImageShape], list[Any]]:
+    """The same behind a whitening of 4x4 patches at a stride of 2, which leaves the maps that the first pool would.
+
+    The first group, a quarter of the work now, is not pooled.
+    """
+
+    def layers(shape: ImageShape) -> list[Any]:
+        _, first, pool, *others = _airbench(*widths)(shape)
+        assert pool == "maxpool 2", "the layer that the stride stands for"
+        return ["whiten 4x4 stride 2 silu", first, *others]
+
+    return layers
+
+
 def _airbench_residual(*widths: int) -> Callable[[ImageShape], list[Any]]:
     """The same with a third convolution a group and a sum over the last two, after airbench96 (ibid.)."""
 
@@ -208,6 +222,9 @@ MODELS: Registry[ZooEntry] = Registry(
     {
         "small": ZooEntry(_small, "the default: groups of two convolutions, as many as the image allows", "dirac"),
         "airbench-tiny": ZooEntry(_airbench(32, 64, 64), "airbench94's form at widths 32, 64, 64", "dirac"),
+        "strided-tiny": ZooEntry(
+            _strided(32, 64, 64), "airbench-tiny behind a stride of 2, two thirds of the time", "dirac"
+        ),
         "airbench-small": ZooEntry(_airbench(64, 128, 128), "airbench94's form at widths 64, 128, 128", "dirac"),
         "airbench94": ZooEntry(_airbench(64, 256, 256), "after Jordan (arXiv 2404.00498), 2.0 M parameters", "dirac"),
         "airbench96": ZooEntry(_airbench_residual(128, 384, 512), "the same, residual, 9.9 M parameters", "dirac"),
