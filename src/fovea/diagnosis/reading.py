@@ -103,9 +103,9 @@ def learns_well(record: Record) -> bool:
 
 
 def still_rises(record: Record) -> bool:
-    """Whether the last epoch still gained 2 points on training images."""
+    """Whether the last two epochs still gained 2 points on training images."""
     values = train_accuracies(record)
-    return len(values) >= 2 and values[-1] - values[-2] > 0.02
+    return len(values) >= 2 and values[-1] - values[-min(3, len(values))] > 0.02
 
 
 def standard_error(value: float, count: int | None) -> float:

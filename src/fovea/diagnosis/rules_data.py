@@ -303,7 +303,7 @@ def too_little_data(record: Record) -> Suspicion | None:
         "Gather more images, augment them, or start from trained weights.",
         usual_augmentation(record) if is_ours(record) else None,
         weight=0.4,
-        severity="warning" if train.count < 20 * classes else "note",
+        severity="warning" if train.count < 30 * classes else "note",
     )
 
 
@@ -398,9 +398,9 @@ DATA_RULES = (
     ),
     Rule(
         "too-little-data", "too few images", "warning", "data", too_little_data,
-        "fewer than 50 training images a class (a warning below 20) and less than 80 % of the way from chance learned",
+        "fewer than 50 training images a class (a warning below 30) and less than 80 % of the way from chance learned",
         "small sets that are learned; trained weights to start from", "own bound",
-        ("too-few-updates", "too-few-epochs"),
+        (*STUCK, "overfitting"),
     ),
     Rule(
         "blank-images", "blank images", "warning", "data", blank_images,

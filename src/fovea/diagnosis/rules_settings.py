@@ -334,7 +334,7 @@ SETTINGS_RULES = (
     Rule(
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
         "batches of 256 and more, at most 60 steps an epoch, fewer than 500 in all; less than 95 % of the way learned, "
-        "and less than 80 % where the training accuracy no longer rises by 2 points an epoch",
+        "and less than 80 % where the training accuracy no longer rises by 2 points in two epochs",
         "large batches with many steps", "Mutants of DeepCrime (batch); a question on CIFAR-10 (docs/programs.md, P2)",
         (*STUCK, "validation-above-train"),
     ),
