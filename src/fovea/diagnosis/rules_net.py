@@ -106,7 +106,10 @@ def wrong_output_units(record: Record) -> Suspicion | None:
         cure = "Use sigmoid with binary_crossentropy for two classes, or one unit a class with softmax."
     elif units is None:
         return None
-    elif train.label_kind == "one_hot" and train.label_width is not None and units not in (train.label_width, 1):
+    elif units == 1 and train.label_kind == "one_hot" and train.label_width != 1:
+        said = "The labels are one-hot, a column for each class; the net has one output"
+        cure = "Give two classes labels of 0 and 1 (class_mode='binary'), or the net one unit a class with softmax."
+    elif train.label_kind == "one_hot" and train.label_width is not None and units != train.label_width:
         said = f"The net has {units} outputs, the one-hot labels are {train.label_width} wide"
         cure = "Give the last layer as many units as there are classes, and to_categorical the same num_classes."
     elif classes is None or (units >= classes and units <= 20 * classes) or (units == 1 and classes == 2):
@@ -121,7 +124,7 @@ def wrong_output_units(record: Record) -> Suspicion | None:
         f"{said}.",
         cure,
         line=record.line_of("net.output_units"),
-        weight=0.9,
+        weight=1.0,  # the other faults only slow a training down
         severity="warning" if classes is not None and units > classes else "severe",
     )
 
@@ -132,6 +135,15 @@ def labels_out_of_range(record: Record) -> Suspicion | None:
     if train.label_kind not in ("integer", "column") or train.label_maximum is None or units is None or units < 2:
         return None
     low, high = train.label_minimum, train.label_maximum
+    if high != int(high):
+        return Suspicion(
+            {"label_minimum": low, "label_maximum": high, "output_units": units},
+            f"The labels are fractions (up to {high:.3g}), the loss takes them as numbers of classes: the labels were "
+            "divided as the images are.",
+            "Divide the images alone.",
+            line=record.line_of("splits.train.label_maximum"),
+            weight=1.0,
+        )
     if high < units and (low is None or low >= 0):
         return None
     start = f"run from {low:g} to {high:g}" if low is not None else f"reach {high:g}"
@@ -271,14 +283,15 @@ NET_RULES = (
     ),
     Rule(
         "wrong-output-units", "wrong number of outputs", "severe", "settings", wrong_output_units,
-        "outputs other than the one-hot width, fewer than classes, more than 20 times as many, or softmax over one",
+        "outputs other than the one-hot width, fewer than classes, more than 20 times as many, one for one-hot labels, "
+        "or softmax over one",
         "one sigmoid unit for two classes; a wide head of a trained net",
         "TheDeepChecker (TOSEM 2022), outputs against loss",
         (*STUCK, "metric-mismatch", "missing-softmax", "labels-out-of-range"),
     ),
     Rule(
         "labels-out-of-range", "labels off by one or out of range", "severe", "settings", labels_out_of_range,
-        "an integer label below 0, or not below the number of outputs",
+        "an integer label below 0, or not below the number of outputs; class numbers that were divided",
         "an unused output 0", "own check", STUCK,
     ),
     Rule(

@@ -119,6 +119,7 @@ def _application(interpreter: Interpreter, ref: Ref, call: Call) -> Thing:
     net = interpreter.make("net", "keras.application", call.line, framework="keras", application=ref.name)
     body = interpreter.make("layer", ref.path, call.line, layer_kind="application", name=ref.name)
     body.values["has_weights"] = call.get("weights", None, "imagenet") is not None
+    body.is_used = True
     body.values["scales_inputs"] = ref.name.startswith(_PREPROCESSING_NETS)
     net.items, net.is_complete = [body], False
     return net
@@ -177,17 +178,24 @@ def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     if ".initializers" in ref.path and name != "get":
         return interpreter.make("initializer", ref.path, call.line)
     if loss_word(name) in LOSSES and ".metrics" not in ref.path:
-        if len(call.args) >= 2:
-            return UNKNOWN
-        return interpreter.make(
-            "loss",
-            ref.path,
-            call.line,
-            loss=loss_word(name),
-            from_logits=call.get("from_logits", 0, False),
-            label_smoothing=call.get("label_smoothing"),
-        )
+        return _loss(interpreter, ref, call)
     return NOT_MINE
+
+
+def _loss(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
+    """A loss, or the value of one: `keras.losses.binary_crossentropy(labels, answers)`."""
+    is_value = len(call.args) >= 2 or "y_pred" in call.keywords or "logits" in call.keywords
+    facts = {
+        "loss": loss_word(ref.name),
+        "from_logits": True if "logits" in ref.name else call.get("from_logits", None if is_value else 0, False),
+        "label_smoothing": call.get("label_smoothing"),
+    }
+    if not is_value:
+        return interpreter.make("loss", ref.path, call.line, **facts)
+    answers = next((found for value in call.values() if (found := tensor_in(value)) is not None), None)
+    loss = Thing("loss", ref.path, call.line, facts)
+    interpreter.note("loss", call.line, loss=loss, output=answers, args=call.args)
+    return UNKNOWN
 
 
 def _snake(name: str) -> str:
@@ -216,6 +224,8 @@ def _monitor(name: str, call: Call) -> str | None:
 def _tensorflow(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     tensor = tensor_in(call.args[0]) if call.args else None
     word = plain(ref.name)
+    if loss_word(ref.name) in LOSSES and ".nn." in ref.path:
+        return _loss(interpreter, ref, call)
     if tensor is not None:
         if word in ("relu", "softmax", "sigmoid", "tanh", "elu", "selu", "gelu", "leakyrelu", "logsoftmax"):
             return after(interpreter, tensor, word, call.line)
@@ -258,7 +268,7 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
             real = owner.values["of"]
             return interpreter.follow(Function(base.node, base.scope, real), call.args, call.keywords) if base else None
         return keras_data.method(interpreter, owner, name, call)
-    if owner is UNKNOWN and name in _NET_METHODS and _looks_like_keras(name, call):
+    if owner is UNKNOWN and name in _NET_METHODS and _looks_like_keras(interpreter, name, call):
         net = interpreter.make("net", "keras.Model", call.line, framework="keras")
         net.is_complete = False
         removed.check_method(interpreter, name, call)
@@ -266,7 +276,10 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
     return NOT_MINE
 
 
-def _looks_like_keras(name: str, call: Call) -> bool:
+def _looks_like_keras(interpreter: Interpreter, name: str, call: Call) -> bool:
+    roots = {imported.split(".")[0] for imported, _ in interpreter.imports}
+    if "torch" in roots and not {"keras", "tensorflow"} & roots:
+        return False  # another library's fit of the same name
     if name == "fit_generator":
         return True
     words = {"epochs", "nb_epoch", "validation_data", "validation_split", "callbacks", "steps_per_epoch"}

@@ -213,6 +213,9 @@ def _loop_calls(interpreter: Interpreter) -> list[Mention]:
             return [Mention("missing-backward", steps[0].line, "optimizer.step() without loss.backward()")]
         return []
     first, found = backwards[0], []
+    is_training = len(first.loops) > 1 or any(thing.kind == "optimizer" for thing in interpreter.things)
+    if not kinds.get("step") and not is_training:
+        return []  # gradients are wanted for themselves
     if not kinds.get("step"):
         found.append(Mention("missing-step", first.line, f"loss.backward() in line {first.line}, no optimizer.step()"))
     elif not kinds.get("zero_grad"):

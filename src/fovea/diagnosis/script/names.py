@@ -142,6 +142,21 @@ CALLBACKS = {
     *("EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "LearningRateScheduler", "TensorBoard", "CSVLogger"),
     *("LambdaCallback", "TerminateOnNaN", "RemoteMonitor", "BackupAndRestore", "ProgbarLogger", "TQDMNotebookCallback"),
 }
+# names as nearly every program binds them
+WELL_KNOWN = {
+    "keras": "keras",
+    "tf": "tensorflow",
+    "np": "numpy",
+    "torch": "torch",
+    "nn": "torch.nn",
+    "F": "torch.nn.functional",
+    "optim": "torch.optim",
+    "transforms": "torchvision.transforms",
+    "Sequential": "keras.models.Sequential",
+    "ImageDataGenerator": "keras.preprocessing.image.ImageDataGenerator",
+    "to_categorical": "keras.utils.to_categorical",
+    "DataLoader": "torch.utils.data.DataLoader",
+}
 LOSS_WORDS = {
     "mse": "meansquarederror",
     "mae": "meanabsoluteerror",
@@ -161,6 +176,8 @@ LOSS_WORDS = {
     "binarycrossentropywithlogits": "binarycrossentropy",
     "nllloss2d": "nll",
     "softmaxcrossentropywithlogits": "categoricalcrossentropy",
+    "sparsesoftmaxcrossentropywithlogits": "sparsecategoricalcrossentropy",
+    "sigmoidcrossentropywithlogits": "binarycrossentropy",
 }
 LOSSES = {*LOSS_WORDS.values(), "categoricalcrossentropy", "sparsecategoricalcrossentropy", "binarycrossentropy"}
 LOSSES |= {

@@ -93,6 +93,7 @@ def _module(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         body = interpreter.make("layer", ref.path, call.line, layer_kind="application", name=name)
         given = [call.get(word) for word in ("pretrained", "weights") if word in call.keywords]
         body.values["has_weights"] = bool(given) and given[0] not in (False, None)
+        body.is_used = True
         net.items, net.is_complete = [body], False
         return net
     if not ref.path.startswith("torch.nn"):
