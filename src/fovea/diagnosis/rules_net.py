@@ -57,6 +57,15 @@ def doubled_softmax(record: Record) -> Suspicion | None:
 def missing_softmax(record: Record) -> Suspicion | None:
     """Sums of the last layer enter a loss that wants probabilities."""
     training, last = record.training, record.net.last_activation
+    if training.loss == "nllofprobabilities" and last in ("linear", "none", "logsoftmax"):
+        return Suspicion(
+            {"last_activation": last, "loss": training.loss},
+            "NeuralNetClassifier takes the logarithm of what the net answers, and this net does not answer "
+            "probabilities: the loss becomes NaN or means nothing.",
+            "End the net in softmax, or give criterion=torch.nn.CrossEntropyLoss and leave the end as it is.",
+            line=record.line_of("net.last_activation"),
+            weight=0.9,
+        )
     if training.loss not in _ONE_OF_MANY or training.from_logits is not False or last not in ("linear", "none"):
         return None
     return Suspicion(
@@ -249,6 +258,8 @@ def hidden_softmax(record: Record) -> Suspicion | None:
     if not weighted or record.net.is_complete is False:
         return None
     inner = [layer for layer in layers[: weighted[-1]] if "softmax" in (layer.activation, layer.kind)]
+    if any(layer.kind == "merge" for layer in used_layers(record)):
+        return None  # what weighs the other branch, as attention does
     if not inner:
         return None
     return Suspicion(

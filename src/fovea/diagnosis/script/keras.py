@@ -129,16 +129,18 @@ def _net(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     if ref.name == "Sequential":
         net = interpreter.make("net", "keras.Sequential", call.line, framework="keras")
         layers = call.get("layers", 0, [])
-        net.items = list(layers) if isinstance(layers, list | tuple) else []
+        net.items = [item for item in layers if not _is_input(item)] if isinstance(layers, list | tuple) else []
         net.is_complete = layers is not UNKNOWN
         for layer in net.items:
             _connect(layer)
         return net
     if ref.name in ("Model", "Functional") and ref.path.count(".") <= 3:
-        tensor = tensor_in(call.first(("outputs", "output"), 1))
+        outputs = call.first(("outputs", "output"), 1)
+        tensor = tensor_in(outputs)
         net = interpreter.make("net", "keras.Model", call.line, framework="keras")
         net.items = list(tensor.layers) if tensor is not None else []
-        net.is_complete = tensor is not None and tensor.is_complete
+        has_one_end = not isinstance(outputs, list | tuple) or len(outputs) == 1
+        net.is_complete = tensor is not None and tensor.is_complete and has_one_end
         return net
     if ref.name in ("load_model", "model_from_json", "model_from_yaml", "clone_model", "model_from_config"):
         net = interpreter.make("net", "keras.Model", call.line, framework="keras", is_loaded=ref.name == "load_model")
@@ -152,6 +154,11 @@ def _net(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
             net.values["wrapped"] = dict(call.keywords)
         return net
     return NOT_MINE
+
+
+def _is_input(item: Any) -> bool:
+    """`keras.Input(...)` in a list of layers."""
+    return isinstance(item, Tensor) and not item.layers
 
 
 def _connect(layer: Any) -> None:
@@ -238,6 +245,20 @@ def _tensorflow(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     return keras_data.tensorflow(interpreter, ref, call)
 
 
+_PREPARING = {"rescaling", "normalization", "resizing", "centercrop", "reshape"}
+
+
+def net_on_data(net: Thing, data: Data, line: int) -> Data | None:
+    """A net of preprocessing layers that is called on images; None: it is another net."""
+    kinds = [str(layer.values.get("layer_kind")) for layer in net.items if isinstance(layer, Thing)]
+    is_preparing = all(kind in _PREPARING or kind.startswith("random") for kind in kinds)
+    if net.root != "keras" or not kinds or not is_preparing or not net.is_complete or len(kinds) < len(net.items):
+        return None
+    for layer in net.items:
+        data = layer_on_data(layer, data, line)
+    return data
+
+
 def layer_on_data(layer: Thing, data: Data, line: int) -> Data:
     """A preprocessing layer that is called on images."""
     kind = layer.values.get("layer_kind")
@@ -288,6 +309,8 @@ def _looks_like_keras(interpreter: Interpreter, name: str, call: Call) -> bool:
 
 def _add(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any:
     layer = call.get("layer", 0)
+    if _is_input(layer):
+        return None
     net.items.append(layer)
     _connect(layer)
     if interpreter.branches or not isinstance(layer, Thing):

@@ -153,6 +153,8 @@ def _thing_attribute(interpreter: Interpreter, thing: Thing, name: str, line: in
     if name in thing.attributes:
         return thing.attributes[name]
     own = thing.values.get("class")
+    if thing.kind == "net" and name in ("forward", "call", "__call__") and not interpreter.running_forward():
+        return thing  # called by its name, the net is called
     if isinstance(own, Class) and (method := own.method(name)) is not None:
         return Function(method.node, method.scope, thing)
     if thing.kind == "net":
@@ -277,6 +279,8 @@ def call_thing(interpreter: Interpreter, thing: Thing, call: Call) -> Any:
         first = call.args[0] if call.args else UNKNOWN
         if thing.kind == "layer" and isinstance(first, Data):
             return keras.layer_on_data(thing, first, call.line)
+        if isinstance(first, Data) and (prepared := keras.net_on_data(thing, first, call.line)) is not None:
+            return prepared
         if thing.kind == "net" and not interpreter.running_forward():
             interpreter.note("forward", call.line, net=thing, data=first)
         return through(interpreter, thing, tensor if tensor is not None else Tensor(source=first))

@@ -60,6 +60,8 @@ KERAS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "RandomTranslation": ("randomtranslation", ("height_factor", "width_factor")),
     "RandomContrast": ("randomcontrast", ("factor",)),
     "RandomBrightness": ("randombrightness", ("factor",)),
+    "RandomHeight": ("randomheight", ("factor",)),
+    "RandomWidth": ("randomwidth", ("factor",)),
     "RandomCrop": ("randomcrop", ("height", "width")),
     "InputLayer": ("input", ("input_shape",)),
     "Embedding": ("embedding", ("input_dim", "units")),
@@ -222,6 +224,7 @@ def canonical(path: str) -> str:
         "tensorflow.contrib.keras",
         "tensorflow.keras",
         "tensorflow.contrib.keras",
+        "tensorflow_addons",
     ):
         if path == prefix or path.startswith(prefix + "."):
             path = "keras" + path[len(prefix) :]

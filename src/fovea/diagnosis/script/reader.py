@@ -140,6 +140,12 @@ def _record(interpreter: Interpreter, training: Training, empty: Record) -> Reco
             name: replace(facts, minimum=None, maximum=None, mean=None, std=None) for name, facts in splits.items()
         }
     settings = training_facts(interpreter, training)
+    parts = {"the net": net.layers, "its loss": settings.loss, "its optimizer": settings.optimizer}
+    parts["the images"] = splits or training.is_one_batch
+    hidden = [name for name, known in parts.items() if not known]
+    if hidden and training.fits:
+        unseen = f"{', '.join(hidden)}: not in this file, or not to be followed"
+        empty = replace(empty, unseen=(*empty.unseen, unseen))
     target = training.labels.get("train")
     if isinstance(target, Data) and target.part == "images":
         empty = replace(empty, unseen=(*empty.unseen, "labels: the net learns images, it is no classifier"))

@@ -322,6 +322,10 @@ def _skorch(interpreter: Interpreter, event: Event) -> Training:
     criterion, optimizer = settings.get("criterion"), settings.get("optimizer")
     if isinstance(criterion, Ref) and criterion.name == "CrossEntropyLoss":
         training.loss = Thing("loss", criterion.path, event.line, {"loss": "crossentropy", "from_logits": True})
+    elif criterion is UNKNOWN or (isinstance(criterion, Ref) and criterion.name == "NLLLoss"):
+        if event.values["trainer"].name == "NeuralNetClassifier":  # it takes the logarithm itself
+            facts = {"loss": "nllofprobabilities", "from_logits": False}
+            training.loss = Thing("loss", "skorch.NLLLoss", event.line, facts)
     if isinstance(optimizer, Ref) or optimizer is UNKNOWN:
         name = optimizer.name.lower() if isinstance(optimizer, Ref) else "sgd"
         facts = {"optimizer": name, "learning_rate": number(settings.get("lr", None, 0.01)), "is_default_rate": False}
