@@ -140,7 +140,7 @@ def _record(interpreter: Interpreter, training: Training, empty: Record) -> Reco
             name: replace(facts, minimum=None, maximum=None, mean=None, std=None) for name, facts in splits.items()
         }
     settings = training_facts(interpreter, training)
-    parts = {"the net": net.layers, "its loss": settings.loss, "its optimizer": settings.optimizer}
+    parts: dict[str, object] = {"the net": net.layers, "its loss": settings.loss, "its optimizer": settings.optimizer}
     parts["the images"] = splits or training.is_one_batch
     hidden = [name for name, known in parts.items() if not known]
     if hidden and training.fits:

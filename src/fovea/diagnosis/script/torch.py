@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fovea.diagnosis.script import arrays, torch_data
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.keras import after
-from fovea.diagnosis.script.names import ACTIVATIONS, LOSSES, OPTIMIZERS, TORCH_LAYERS, loss_word, plain
 from fovea.diagnosis.script.loops import elements
+from fovea.diagnosis.script.names import ACTIVATIONS, LOSSES, OPTIMIZERS, TORCH_LAYERS, loss_word, plain
 from fovea.diagnosis.script.nets import escape, joined, layers_in, output_of, tensor_in
 from fovea.diagnosis.script.values import (
     NOT_MINE,

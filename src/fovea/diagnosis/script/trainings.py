@@ -188,6 +188,13 @@ def _inner(event: Event) -> Loop | None:
     return event.loops[-1] if event.loops else None
 
 
+def steps_are_meant(interpreter: Interpreter, backward: Event) -> bool:
+    """Whether gradients are computed to change weights by them, and not for themselves."""
+    has_optimizer = any(thing.kind == "optimizer" for thing in interpreter.things)
+    has_step = any(event.kind == "step" for event in interpreter.events)
+    return has_optimizer or has_step or len(backward.loops) > 1
+
+
 def _own_step(interpreter: Interpreter, training: Training) -> None:
     """A Keras net with a train_step of its own: the loss may be said there, and not in compile."""
     net = training.net
@@ -210,7 +217,9 @@ def _loops(interpreter: Interpreter) -> list[Training]:
     """Trainings that the program writes as a loop of its own, in PyTorch or with TensorFlow's tape."""
     groups: dict[int, list[Event]] = {}
     for event in interpreter.events:
-        if event.kind == "backward" or (event.kind == "own_loop" and _beside(interpreter, event, "forward")):
+        if (event.kind == "backward" and steps_are_meant(interpreter, event)) or (
+            event.kind == "own_loop" and _beside(interpreter, event, "forward")
+        ):
             groups.setdefault(id(_inner(event)), []).append(event)
     trainings = [_loop_training(interpreter, events) for events in groups.values()]
     by_net: dict[int, Training] = {}
@@ -322,10 +331,9 @@ def _skorch(interpreter: Interpreter, event: Event) -> Training:
     criterion, optimizer = settings.get("criterion"), settings.get("optimizer")
     if isinstance(criterion, Ref) and criterion.name == "CrossEntropyLoss":
         training.loss = Thing("loss", criterion.path, event.line, {"loss": "crossentropy", "from_logits": True})
-    elif criterion is UNKNOWN or (isinstance(criterion, Ref) and criterion.name == "NLLLoss"):
-        if event.values["trainer"].name == "NeuralNetClassifier":  # it takes the logarithm itself
-            facts = {"loss": "nllofprobabilities", "from_logits": False}
-            training.loss = Thing("loss", "skorch.NLLLoss", event.line, facts)
+    elif event.values["trainer"].name == "NeuralNetClassifier" and getattr(criterion, "name", "NLLLoss") == "NLLLoss":
+        facts = {"loss": "nllofprobabilities", "from_logits": False}  # it takes the logarithm itself
+        training.loss = Thing("loss", "skorch.NLLLoss", event.line, facts)
     if isinstance(optimizer, Ref) or optimizer is UNKNOWN:
         name = optimizer.name.lower() if isinstance(optimizer, Ref) else "sgd"
         facts = {"optimizer": name, "learning_rate": number(settings.get("lr", None, 0.01)), "is_default_rate": False}
