@@ -7,6 +7,7 @@ from fovea.diagnosis.record import LayerFacts, Record
 from fovea.diagnosis.rule import Rule, Suspicion
 
 _DROPOUTS = ("dropout", "spatialdropout2d", "dropout2d", "alphadropout")
+_ENDS_OF_MAPS = ("flatten", "globalaveragepooling2d", "globalmaxpooling2d")
 _CONSTANT = ("zeros", "zero", "ones", "one", "constant")
 _MARGIN = 1e-3
 
@@ -113,8 +114,8 @@ def dropout_misuse(record: Record) -> Suspicion | None:
     for place, layer in enumerate(layers):
         if layer.kind not in _DROPOUTS or not layer.rate:
             continue
-        before = [layers[at].kind for at in weighted if at < place]
-        limit = 0.5 if before and before[-1] != "dense" and before[-1] != "linear" else 0.7
+        before = [layer.kind for layer in layers[:place] if layer.kind in WEIGHTED or layer.kind in _ENDS_OF_MAPS]
+        limit = 0.5 if before and before[-1] not in ("dense", "linear", *_ENDS_OF_MAPS) else 0.7
         on_answers = place > weighted[-1] and record.net.is_complete is not False
         if not on_answers and layer.rate <= limit + _MARGIN:
             continue

@@ -57,6 +57,15 @@ def doubled_softmax(record: Record) -> Suspicion | None:
 def missing_softmax(record: Record) -> Suspicion | None:
     """Sums of the last layer enter a loss that wants probabilities."""
     training, last = record.training, record.net.last_activation
+    if training.loss == "nllofprobabilities" and last in ("linear", "none", "logsoftmax"):
+        return Suspicion(
+            {"last_activation": last, "loss": training.loss},
+            "NeuralNetClassifier takes the logarithm of what the net answers, and this net does not answer "
+            "probabilities: the loss becomes NaN or means nothing.",
+            "End the net in softmax, or give criterion=torch.nn.CrossEntropyLoss and leave the end as it is.",
+            line=record.line_of("net.last_activation"),
+            weight=0.9,
+        )
     if training.loss not in _ONE_OF_MANY or training.from_logits is not False or last not in ("linear", "none"):
         return None
     return Suspicion(
@@ -106,7 +115,10 @@ def wrong_output_units(record: Record) -> Suspicion | None:
         cure = "Use sigmoid with binary_crossentropy for two classes, or one unit a class with softmax."
     elif units is None:
         return None
-    elif train.label_kind == "one_hot" and train.label_width is not None and units not in (train.label_width, 1):
+    elif units == 1 and train.label_kind == "one_hot" and train.label_width != 1:
+        said = "The labels are one-hot, a column for each class; the net has one output"
+        cure = "Give two classes labels of 0 and 1 (class_mode='binary'), or the net one unit a class with softmax."
+    elif train.label_kind == "one_hot" and train.label_width is not None and units != train.label_width:
         said = f"The net has {units} outputs, the one-hot labels are {train.label_width} wide"
         cure = "Give the last layer as many units as there are classes, and to_categorical the same num_classes."
     elif classes is None or (units >= classes and units <= 20 * classes) or (units == 1 and classes == 2):
@@ -121,7 +133,7 @@ def wrong_output_units(record: Record) -> Suspicion | None:
         f"{said}.",
         cure,
         line=record.line_of("net.output_units"),
-        weight=0.9,
+        weight=1.0,  # the other faults only slow a training down
         severity="warning" if classes is not None and units > classes else "severe",
     )
 
@@ -132,6 +144,15 @@ def labels_out_of_range(record: Record) -> Suspicion | None:
     if train.label_kind not in ("integer", "column") or train.label_maximum is None or units is None or units < 2:
         return None
     low, high = train.label_minimum, train.label_maximum
+    if high != int(high):
+        return Suspicion(
+            {"label_minimum": low, "label_maximum": high, "output_units": units},
+            f"The labels are fractions (up to {high:.3g}), the loss takes them as numbers of classes: the labels were "
+            "divided as the images are.",
+            "Divide the images alone.",
+            line=record.line_of("splits.train.label_maximum"),
+            weight=1.0,
+        )
     if high < units and (low is None or low >= 0):
         return None
     start = f"run from {low:g} to {high:g}" if low is not None else f"reach {high:g}"
@@ -237,6 +258,8 @@ def hidden_softmax(record: Record) -> Suspicion | None:
     if not weighted or record.net.is_complete is False:
         return None
     inner = [layer for layer in layers[: weighted[-1]] if "softmax" in (layer.activation, layer.kind)]
+    if any(layer.kind == "merge" for layer in used_layers(record)):
+        return None  # what weighs the other branch, as attention does
     if not inner:
         return None
     return Suspicion(
@@ -271,14 +294,15 @@ NET_RULES = (
     ),
     Rule(
         "wrong-output-units", "wrong number of outputs", "severe", "settings", wrong_output_units,
-        "outputs other than the one-hot width, fewer than classes, more than 20 times as many, or softmax over one",
+        "outputs other than the one-hot width, fewer than classes, more than 20 times as many, one for one-hot labels, "
+        "or softmax over one",
         "one sigmoid unit for two classes; a wide head of a trained net",
         "TheDeepChecker (TOSEM 2022), outputs against loss",
         (*STUCK, "metric-mismatch", "missing-softmax", "labels-out-of-range"),
     ),
     Rule(
         "labels-out-of-range", "labels off by one or out of range", "severe", "settings", labels_out_of_range,
-        "an integer label below 0, or not below the number of outputs",
+        "an integer label below 0, or not below the number of outputs; class numbers that were divided",
         "an unused output 0", "own check", STUCK,
     ),
     Rule(

@@ -67,7 +67,8 @@ def checked(record: Record) -> list[str]:
     names = {"train": "training", "val": "validation", "test": "test"}
     images = " and ".join(filter(None, [", ".join(names[n] for n in splits[:-1]), *(names[n] for n in splits[-1:])]))
     found = [f"{images} images"] if images else []
-    return found + [words for part, words in _PARTS.items() if known_facts(getattr(record, part))]
+    parts = {part: known_facts(getattr(record, part)) for part in _PARTS}
+    return found + [words for part, words in _PARTS.items() if parts[part].keys() - {"is_complete"}]
 
 
 def diagnosis_lines(diagnosis: Diagnosis, width: int = 80) -> str:

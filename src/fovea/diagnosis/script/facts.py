@@ -89,6 +89,8 @@ def split_facts(training: Training, name: str, rescaling: tuple[float, float]) -
         facts = replace(facts, **_label_facts(labels))
         if labels.line is not None:
             training.lines.setdefault(f"splits.{name}.label_kind", labels.line)
+        if (at := labels.scaled_line or labels.line) is not None:
+            training.lines.setdefault(f"splits.{name}.label_maximum", at)
     if isinstance(source, Thing):
         is_shuffled = _truth(source, "shuffle")
         if is_shuffled is False and images is not None and images.is_mixed:

@@ -119,6 +119,7 @@ def _application(interpreter: Interpreter, ref: Ref, call: Call) -> Thing:
     net = interpreter.make("net", "keras.application", call.line, framework="keras", application=ref.name)
     body = interpreter.make("layer", ref.path, call.line, layer_kind="application", name=ref.name)
     body.values["has_weights"] = call.get("weights", None, "imagenet") is not None
+    body.is_used = True
     body.values["scales_inputs"] = ref.name.startswith(_PREPROCESSING_NETS)
     net.items, net.is_complete = [body], False
     return net
@@ -128,16 +129,18 @@ def _net(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     if ref.name == "Sequential":
         net = interpreter.make("net", "keras.Sequential", call.line, framework="keras")
         layers = call.get("layers", 0, [])
-        net.items = list(layers) if isinstance(layers, list | tuple) else []
+        net.items = [item for item in layers if not _is_input(item)] if isinstance(layers, list | tuple) else []
         net.is_complete = layers is not UNKNOWN
         for layer in net.items:
             _connect(layer)
         return net
     if ref.name in ("Model", "Functional") and ref.path.count(".") <= 3:
-        tensor = tensor_in(call.first(("outputs", "output"), 1))
+        outputs = call.first(("outputs", "output"), 1)
+        tensor = tensor_in(outputs)
         net = interpreter.make("net", "keras.Model", call.line, framework="keras")
         net.items = list(tensor.layers) if tensor is not None else []
-        net.is_complete = tensor is not None and tensor.is_complete
+        has_one_end = not isinstance(outputs, list | tuple) or len(outputs) == 1
+        net.is_complete = tensor is not None and tensor.is_complete and has_one_end
         return net
     if ref.name in ("load_model", "model_from_json", "model_from_yaml", "clone_model", "model_from_config"):
         net = interpreter.make("net", "keras.Model", call.line, framework="keras", is_loaded=ref.name == "load_model")
@@ -151,6 +154,11 @@ def _net(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
             net.values["wrapped"] = dict(call.keywords)
         return net
     return NOT_MINE
+
+
+def _is_input(item: Any) -> bool:
+    """`keras.Input(...)` in a list of layers."""
+    return isinstance(item, Tensor) and not item.layers
 
 
 def _connect(layer: Any) -> None:
@@ -177,17 +185,24 @@ def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     if ".initializers" in ref.path and name != "get":
         return interpreter.make("initializer", ref.path, call.line)
     if loss_word(name) in LOSSES and ".metrics" not in ref.path:
-        if len(call.args) >= 2:
-            return UNKNOWN
-        return interpreter.make(
-            "loss",
-            ref.path,
-            call.line,
-            loss=loss_word(name),
-            from_logits=call.get("from_logits", 0, False),
-            label_smoothing=call.get("label_smoothing"),
-        )
+        return _loss(interpreter, ref, call)
     return NOT_MINE
+
+
+def _loss(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
+    """A loss, or the value of one: `keras.losses.binary_crossentropy(labels, answers)`."""
+    is_value = len(call.args) >= 2 or "y_pred" in call.keywords or "logits" in call.keywords
+    facts = {
+        "loss": loss_word(ref.name),
+        "from_logits": True if "logits" in ref.name else call.get("from_logits", None if is_value else 0, False),
+        "label_smoothing": call.get("label_smoothing"),
+    }
+    if not is_value:
+        return interpreter.make("loss", ref.path, call.line, **facts)
+    answers = next((found for value in call.values() if (found := tensor_in(value)) is not None), None)
+    loss = Thing("loss", ref.path, call.line, facts)
+    interpreter.note("loss", call.line, loss=loss, output=answers, args=call.args)
+    return UNKNOWN
 
 
 def _snake(name: str) -> str:
@@ -216,6 +231,8 @@ def _monitor(name: str, call: Call) -> str | None:
 def _tensorflow(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     tensor = tensor_in(call.args[0]) if call.args else None
     word = plain(ref.name)
+    if loss_word(ref.name) in LOSSES and ".nn." in ref.path:
+        return _loss(interpreter, ref, call)
     if tensor is not None:
         if word in ("relu", "softmax", "sigmoid", "tanh", "elu", "selu", "gelu", "leakyrelu", "logsoftmax"):
             return after(interpreter, tensor, word, call.line)
@@ -226,6 +243,20 @@ def _tensorflow(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         word = word.removesuffix("optimizer")
         return interpreter.make("optimizer", ref.path, call.line, call=call, **optimizer_facts(word, call))
     return keras_data.tensorflow(interpreter, ref, call)
+
+
+_PREPARING = {"rescaling", "normalization", "resizing", "centercrop", "reshape"}
+
+
+def net_on_data(net: Thing, data: Data, line: int) -> Data | None:
+    """A net of preprocessing layers that is called on images; None: it is another net."""
+    kinds = [str(layer.values.get("layer_kind")) for layer in net.items if isinstance(layer, Thing)]
+    is_preparing = all(kind in _PREPARING or kind.startswith("random") for kind in kinds)
+    if net.root != "keras" or not kinds or not is_preparing or not net.is_complete or len(kinds) < len(net.items):
+        return None
+    for layer in net.items:
+        data = layer_on_data(layer, data, line)
+    return data
 
 
 def layer_on_data(layer: Thing, data: Data, line: int) -> Data:
@@ -258,7 +289,7 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
             real = owner.values["of"]
             return interpreter.follow(Function(base.node, base.scope, real), call.args, call.keywords) if base else None
         return keras_data.method(interpreter, owner, name, call)
-    if owner is UNKNOWN and name in _NET_METHODS and _looks_like_keras(name, call):
+    if owner is UNKNOWN and name in _NET_METHODS and _looks_like_keras(interpreter, name, call):
         net = interpreter.make("net", "keras.Model", call.line, framework="keras")
         net.is_complete = False
         removed.check_method(interpreter, name, call)
@@ -266,7 +297,10 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
     return NOT_MINE
 
 
-def _looks_like_keras(name: str, call: Call) -> bool:
+def _looks_like_keras(interpreter: Interpreter, name: str, call: Call) -> bool:
+    roots = {imported.split(".")[0] for imported, _ in interpreter.imports}
+    if "torch" in roots and not {"keras", "tensorflow"} & roots:
+        return False  # another library's fit of the same name
     if name == "fit_generator":
         return True
     words = {"epochs", "nb_epoch", "validation_data", "validation_split", "callbacks", "steps_per_epoch"}
@@ -275,6 +309,8 @@ def _looks_like_keras(name: str, call: Call) -> bool:
 
 def _add(interpreter: Interpreter, net: Thing, name: str, call: Call) -> Any:
     layer = call.get("layer", 0)
+    if _is_input(layer):
+        return None
     net.items.append(layer)
     _connect(layer)
     if interpreter.branches or not isinstance(layer, Thing):

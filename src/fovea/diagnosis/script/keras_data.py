@@ -271,7 +271,7 @@ def _history(interpreter: Interpreter, history: Thing, name: str, call: Call) ->
 def _optimizer(interpreter: Interpreter, optimizer: Thing, name: str, call: Call) -> Any:
     for value in call.values():
         escape(value, deep=False)
-    interpreter.note("own_loop", call.line)
+    interpreter.note("own_loop", call.line, optimizer=optimizer)
     return UNKNOWN
 
 
@@ -287,4 +287,5 @@ _METHODS: dict[tuple[str, str], Callable[[Interpreter, Thing, str, Call], Any]] 
     ("history", "*"): _history,
     ("optimizer", "minimize"): _optimizer,
     ("optimizer", "apply_gradients"): _optimizer,
+    ("optimizer", "apply"): _optimizer,
 }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fovea.diagnosis.script import arrays, keras, removed, torch, torch_data
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.loops import elements
-from fovea.diagnosis.script.names import CALLBACKS, KERAS_LAYERS, OPTIMIZERS, canonical, plain
-from fovea.diagnosis.script.nets import escape, layers_in, output_of, tensor_in, through
+from fovea.diagnosis.script.names import CALLBACKS, KERAS_LAYERS, OPTIMIZERS, WELL_KNOWN, canonical, plain
+from fovea.diagnosis.script.nets import escape, forget_outputs, layers_in, output_of, tensor_in, through
 from fovea.diagnosis.script.values import (
     NEVER,
     NOT_MINE,
@@ -51,6 +51,19 @@ def undefined_name(interpreter: Interpreter, name: str) -> Any:
             is_theirs = name in KERAS_LAYERS or name in CALLBACKS or plain(name) in OPTIMIZERS or name[:1].isupper()
             if is_theirs or name in ("np_utils", "to_categorical", "mnist", "cifar10", "load_img", "img_to_array"):
                 return Ref(f"{module}.{name}")
+    return _without_import(interpreter, name)
+
+
+def _without_import(interpreter: Interpreter, name: str) -> Any:
+    """Names that everybody imports from one place: what people show of a program often leaves the imports out."""
+    roots = {module.split(".")[0] for module in interpreter.star_imports}
+    if roots - {"keras", "tensorflow", "torch", "torchvision", "sklearn", "numpy", "matplotlib", "pylab"}:
+        return UNKNOWN  # a star may bring anything
+    if name in WELL_KNOWN:
+        return Ref(WELL_KNOWN[name])
+    is_torch = any(imported.split(".")[0] == "torch" for imported, _ in interpreter.imports)
+    if not is_torch and (name in KERAS_LAYERS or name in CALLBACKS):
+        return Ref(f"keras.{'layers' if name in KERAS_LAYERS else 'callbacks'}.{name}")
     return UNKNOWN
 
 
@@ -86,6 +99,7 @@ def store_attribute(interpreter: Interpreter, owner: Any, name: str, value: Any,
         owner.attributes[name] = value
         if isinstance(value, Thing) and owner.kind == "net":
             value.values["in_class"] = True  # whether it is used, the forward pass tells
+            forget_outputs(interpreter)
         if name in ("transform",) and owner.kind == "feed":
             torch_data.apply_transform(owner, value)
     elif isinstance(owner, Tensor | Data):
@@ -102,7 +116,8 @@ def store_item(interpreter: Interpreter, owner: Any, index: Any, value: Any) -> 
     elif isinstance(owner, Thing) and owner.kind == "net" and isinstance(index, int) and abs(index) <= len(owner.items):
         if owner.items and isinstance(value, Thing):
             owner.items[index if index < len(owner.items) else -1] = value
-            owner.values.pop("output", None)
+            value.values["in_class"] = True
+            forget_outputs(interpreter)
     elif isinstance(owner, Data):
         if isinstance(value, Data) and value.part == owner.part:
             return replace(value, split=owner.split or value.split)
@@ -138,6 +153,8 @@ def _thing_attribute(interpreter: Interpreter, thing: Thing, name: str, line: in
     if name in thing.attributes:
         return thing.attributes[name]
     own = thing.values.get("class")
+    if thing.kind == "net" and name in ("forward", "call", "__call__") and not interpreter.running_forward():
+        return thing  # called by its name, the net is called
     if isinstance(own, Class) and (method := own.method(name)) is not None:
         return Function(method.node, method.scope, thing)
     if thing.kind == "net":
@@ -262,11 +279,14 @@ def call_thing(interpreter: Interpreter, thing: Thing, call: Call) -> Any:
         first = call.args[0] if call.args else UNKNOWN
         if thing.kind == "layer" and isinstance(first, Data):
             return keras.layer_on_data(thing, first, call.line)
+        if isinstance(first, Data) and (prepared := keras.net_on_data(thing, first, call.line)) is not None:
+            return prepared
         if thing.kind == "net" and not interpreter.running_forward():
             interpreter.note("forward", call.line, net=thing, data=first)
         return through(interpreter, thing, tensor if tensor is not None else Tensor(source=first))
     if thing.kind == "loss":
-        interpreter.note("loss", call.line, loss=thing, output=tensor, args=call.args)
+        answers = next((found for value in call.values() if (found := tensor_in(value)) is not None), None)
+        interpreter.note("loss", call.line, loss=thing, output=answers, args=call.args)
         return UNKNOWN
     if thing.kind == "transform" and call.args:
         return torch_data.transformed(call.args[0], [thing])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LONGEST_LOOP = 40
 _EPOCHS = ("epoch", "epochs", "ep", "e", "step", "iteration", "fold")
-_TRAINING_CALLS = ("fit", "fit_generator", "train_on_batch", "backward", "zero_grad")
+_TRAINING_CALLS = ("fit", "fit_generator", "train_on_batch", "backward", "zero_grad", "apply_gradients")
 
 
 def is_range(node: ast.expr) -> bool:
@@ -54,11 +54,17 @@ def rounds(interpreter: Interpreter, over: Any, target: ast.expr, body: Sequence
     return [UNKNOWN]
 
 
+def trains(body: Sequence[ast.AST]) -> bool:
+    """Whether statements call what trains."""
+    nodes = (node for statement in body for node in ast.walk(statement))
+    return any(isinstance(node, ast.Attribute) and node.attr in _TRAINING_CALLS for node in nodes)
+
+
 def _trains(interpreter: Interpreter, body: Sequence[ast.stmt], depth: int = 0) -> bool:
     """Whether a loop's body trains, itself or in a function that it calls: then one round tells all."""
+    if trains(body):
+        return True
     for node in (node for statement in body for node in ast.walk(statement)):
-        if isinstance(node, ast.Attribute) and node.attr in _TRAINING_CALLS:
-            return True
         name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
         called = interpreter.scope.find(name) if name and depth < 2 else None
         inner = called.node.body if isinstance(called, Function) and not isinstance(called.node, ast.Lambda) else []

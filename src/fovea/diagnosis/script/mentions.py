@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fovea.diagnosis.record import Mention
 from fovea.diagnosis.script import removed
 from fovea.diagnosis.script.facts import Training, images_of, metric_names
+from fovea.diagnosis.script.trainings import steps_are_meant
 from fovea.diagnosis.script.values import UNKNOWN, Data, Event, Thing
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ def _loop_calls(interpreter: Interpreter) -> list[Mention]:
             return [Mention("missing-backward", steps[0].line, "optimizer.step() without loss.backward()")]
         return []
     first, found = backwards[0], []
+    if not steps_are_meant(interpreter, first):
+        return []
     if not kinds.get("step"):
         found.append(Mention("missing-step", first.line, f"loss.backward() in line {first.line}, no optimizer.step()"))
     elif not kinds.get("zero_grad"):

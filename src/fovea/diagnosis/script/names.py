@@ -60,6 +60,8 @@ KERAS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "RandomTranslation": ("randomtranslation", ("height_factor", "width_factor")),
     "RandomContrast": ("randomcontrast", ("factor",)),
     "RandomBrightness": ("randombrightness", ("factor",)),
+    "RandomHeight": ("randomheight", ("factor",)),
+    "RandomWidth": ("randomwidth", ("factor",)),
     "RandomCrop": ("randomcrop", ("height", "width")),
     "InputLayer": ("input", ("input_shape",)),
     "Embedding": ("embedding", ("input_dim", "units")),
@@ -142,6 +144,21 @@ CALLBACKS = {
     *("EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "LearningRateScheduler", "TensorBoard", "CSVLogger"),
     *("LambdaCallback", "TerminateOnNaN", "RemoteMonitor", "BackupAndRestore", "ProgbarLogger", "TQDMNotebookCallback"),
 }
+# names as nearly every program binds them
+WELL_KNOWN = {
+    "keras": "keras",
+    "tf": "tensorflow",
+    "np": "numpy",
+    "torch": "torch",
+    "nn": "torch.nn",
+    "F": "torch.nn.functional",
+    "optim": "torch.optim",
+    "transforms": "torchvision.transforms",
+    "Sequential": "keras.models.Sequential",
+    "ImageDataGenerator": "keras.preprocessing.image.ImageDataGenerator",
+    "to_categorical": "keras.utils.to_categorical",
+    "DataLoader": "torch.utils.data.DataLoader",
+}
 LOSS_WORDS = {
     "mse": "meansquarederror",
     "mae": "meanabsoluteerror",
@@ -161,6 +178,8 @@ LOSS_WORDS = {
     "binarycrossentropywithlogits": "binarycrossentropy",
     "nllloss2d": "nll",
     "softmaxcrossentropywithlogits": "categoricalcrossentropy",
+    "sparsesoftmaxcrossentropywithlogits": "sparsecategoricalcrossentropy",
+    "sigmoidcrossentropywithlogits": "binarycrossentropy",
 }
 LOSSES = {*LOSS_WORDS.values(), "categoricalcrossentropy", "sparsecategoricalcrossentropy", "binarycrossentropy"}
 LOSSES |= {
@@ -205,6 +224,7 @@ def canonical(path: str) -> str:
         "tensorflow.contrib.keras",
         "tensorflow.keras",
         "tensorflow.contrib.keras",
+        "tensorflow_addons",
     ):
         if path == prefix or path.startswith(prefix + "."):
             path = "keras" + path[len(prefix) :]

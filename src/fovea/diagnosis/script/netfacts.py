@@ -83,7 +83,7 @@ def _layer_facts(training: Training, layer: Thing, names: Counter[str], is_conne
         initializer=word(initializer) if initializer is not None else None,
         is_trainable=None if training.is_one_batch else training.trainable.get(id(layer), layer.is_trainable),
         is_connected=is_connected,
-        line=layer.line,
+        line=layer.line or None,
     )
 
 

@@ -26,10 +26,21 @@ def escape(value: Any, deep: bool = True) -> None:
 
 
 def joined(values: Sequence[Any]) -> Tensor:
-    """Several branches of a net put together, each layer once."""
+    """Several branches of a net put together, each layer once; a "merge" stands where a branch ends."""
     tensors = [value for value in values if isinstance(value, Tensor)]
-    layers = {id(layer): layer for tensor in tensors for layer in tensor.layers}
+    layers: dict[int, Thing] = {}
+    for tensor in tensors:
+        own = [layer for layer in tensor.layers if id(layer) not in layers]
+        layers |= {id(layer): layer for layer in ([_merge()] if layers and own else [])}
+        layers |= {id(layer): layer for layer in own}
+    if len(tensors) > 1 and layers:
+        last = _merge()
+        layers[id(last)] = last
     return Tensor(tuple(layers.values()), all(tensor.is_complete for tensor in tensors))
+
+
+def _merge() -> Thing:
+    return Thing("layer", "merge", 0, {"layer_kind": "merge"}, is_used=True, is_connected=True)
 
 
 def tensor_in(value: Any) -> Tensor | None:
@@ -80,6 +91,13 @@ def output_of(interpreter: Interpreter, net: Thing) -> Tensor:
     if net.root == "keras":
         del net.values["output"]  # more may be added
     return tensor
+
+
+def forget_outputs(interpreter: Interpreter) -> None:
+    """A net was changed: what it gives is to be followed again."""
+    for thing in interpreter.things if not interpreter.running_forward() else ():
+        if thing.kind == "net":
+            thing.values.pop("output", None)
 
 
 def through(interpreter: Interpreter, item: Any, tensor: Tensor) -> Tensor:

@@ -12,11 +12,13 @@ from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.facts import Training, dataset_of, split_facts, training_facts
 from fovea.diagnosis.script.interpreter import Interpreter, TooLong
 from fovea.diagnosis.script.library import instantiate
+from fovea.diagnosis.script.loops import trains
 from fovea.diagnosis.script.source import Program, read_source
-from fovea.diagnosis.script.values import Data
+from fovea.diagnosis.script.values import Class, Data, Thing
 from fovea.evaluation.findings import Finding
 
 _NO_TRAINING = "a training: there is no fit, and no loop with backward"
+_NO_FIT = "a training: there is no fit; what is compiled was judged"
 _GRAVITY = {"severe": 0, "warning": 1, "note": 2}
 
 
@@ -34,7 +36,8 @@ def read_trainings(path: Path) -> tuple[Record, ...]:
     program = read_source(Path(path))
     interpreter, notes = followed(program)
     found = trainings.trainings_of(interpreter)
-    unseen = (*program.unseen, *notes, *([] if found else [_NO_TRAINING]))
+    missing = [] if any(training.fits for training in found) else [_NO_FIT if found else _NO_TRAINING]
+    unseen = (*program.unseen, *notes, *missing)
     said = mentions.mentions_of(interpreter, found, program.tree, is_whole=not program.unseen and not notes)
     empty = Record("script", Path(path).name, mentions=said, unseen=unseen, cell_starts=program.cell_starts)
     if not found:
@@ -74,28 +77,49 @@ def followed(program: Program) -> tuple[Interpreter, list[str]]:
         notes.append("the end of the program, which nests too deeply")
     if interpreter.not_followed:
         notes.append(f"what line {', '.join(map(str, sorted(set(interpreter.not_followed))[:8]))} does")
-    if any(event.kind == "own_loop" for event in interpreter.events):
+    kinds = {event.kind for event in interpreter.events}
+    if "own_loop" in kinds and "forward" not in kinds:
         notes.append("a training loop of the program's own in TensorFlow")
     return interpreter, notes
 
 
 def _has_training(interpreter: Interpreter) -> bool:
-    return any(event.kind in ("fit", "backward", "trainer_fit") for event in interpreter.events)
+    return any(event.kind in trainings.TRAINING_EVENTS for event in interpreter.events)
 
 
 def _follow_the_rest(interpreter: Interpreter) -> None:
+    """Functions that nothing calls, then the methods of classes in which something is trained."""
     for function in list(interpreter.functions):
         if not function.is_called:
             interpreter.follow(function, [], {})
     for made in list(interpreter.classes):
-        if not made.is_made and made.library_bases() and not _has_training(interpreter):
-            thing = instantiate(interpreter, made, Call(made.node.lineno, [], {}))
-            made.is_made = False
-            for name in ("fit", "train"):
-                if made.method(name) is not None and thing.kind == "object":
-                    method = made.method(name)
-                    assert method is not None
-                    interpreter.follow(replace(method, owner=thing), [], {})
+        if _has_training(interpreter):
+            return
+        if any(base.endswith("LightningModule") for base in made.library_bases()) and made.method("training_step"):
+            _as_if_fitted(interpreter, made)
+            continue
+        training = [name for name, method in made.methods.items() if name != "__init__" and trains([method.node])]
+        if training:
+            thing = _object_of(interpreter, made)
+            for name in training if thing.kind == "object" else ():
+                interpreter.follow(replace(made.methods[name], owner=thing), [], {})
+
+
+def _object_of(interpreter: Interpreter, made: Class) -> Thing:
+    """An object of a class: one that the program made, else one of unknown arguments."""
+    known = [thing for thing in interpreter.things if thing.values.get("class") is made]
+    was_made = made.is_made
+    thing = known[0] if known else instantiate(interpreter, made, Call(made.node.lineno, [], {}))
+    made.is_made = was_made
+    return thing
+
+
+def _as_if_fitted(interpreter: Interpreter, made: Class) -> None:
+    """A Lightning net that another file, or Lightning's command line, trains."""
+    line = made.node.lineno
+    trainer = interpreter.make("trainer", "lightning.Trainer", line, call=Call(line, [], {}))
+    net = _object_of(interpreter, made)
+    interpreter.note("trainer_fit", line, trainer=trainer, args=[net], keywords={})
 
 
 def _record(interpreter: Interpreter, training: Training, empty: Record) -> Record:
@@ -116,6 +140,12 @@ def _record(interpreter: Interpreter, training: Training, empty: Record) -> Reco
             name: replace(facts, minimum=None, maximum=None, mean=None, std=None) for name, facts in splits.items()
         }
     settings = training_facts(interpreter, training)
+    parts: dict[str, object] = {"the net": net.layers, "its loss": settings.loss, "its optimizer": settings.optimizer}
+    parts["the images"] = splits or training.is_one_batch
+    hidden = [name for name, known in parts.items() if not known]
+    if hidden and training.fits:
+        unseen = f"{', '.join(hidden)}: not in this file, or not to be followed"
+        empty = replace(empty, unseen=(*empty.unseen, unseen))
     target = training.labels.get("train")
     if isinstance(target, Data) and target.part == "images":
         empty = replace(empty, unseen=(*empty.unseen, "labels: the net learns images, it is no classifier"))

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 from fovea.diagnosis.script import arrays, torch_data
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.keras import after
+from fovea.diagnosis.script.loops import elements
 from fovea.diagnosis.script.names import ACTIVATIONS, LOSSES, OPTIMIZERS, TORCH_LAYERS, loss_word, plain
-from fovea.diagnosis.script.nets import escape, joined, layers_in, tensor_in
+from fovea.diagnosis.script.nets import escape, joined, layers_in, output_of, tensor_in
 from fovea.diagnosis.script.values import (
     NOT_MINE,
     UNKNOWN,
+    Function,
+    Loop,
     Method,
     Ref,
     Tensor,
     Thing,
     number,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -34,8 +38,10 @@ _SAME_NETS = {
     "DataParallel",
     "DistributedDataParallel",
     "type",
+    "auto_model",
+    "auto_optim",
 }
-_ROOTS = {"torch", "torchvision", "pytorch_lightning", "lightning", "skorch", "timm", "apex", "accelerate"}
+_ROOTS = {"torch", "torchvision", "pytorch_lightning", "lightning", "skorch", "timm", "apex", "accelerate", "ignite"}
 
 
 def call(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
@@ -86,15 +92,19 @@ def _on_tensor(interpreter: Interpreter, ref: Ref, call: Call, tensor: Tensor) -
 
 def _module(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
     name = ref.name
-    if ref.root in ("torchvision", "timm") and (".models" in ref.path or ref.root == "timm"):
+    is_hub = ref.path == "torch.hub.load"
+    if is_hub or (ref.root in ("torchvision", "timm") and (".models" in ref.path or ref.root == "timm")):
         if not name.islower() or name.startswith("list"):
             return NOT_MINE
         net = interpreter.make("net", "torch.application", call.line, framework="torch", application=name)
         body = interpreter.make("layer", ref.path, call.line, layer_kind="application", name=name)
         given = [call.get(word) for word in ("pretrained", "weights") if word in call.keywords]
         body.values["has_weights"] = bool(given) and given[0] not in (False, None)
+        body.is_used = True
         net.items, net.is_complete = [body], False
         return net
+    if name in _SAME_NETS and call.args:
+        return call.args[0]
     if not ref.path.startswith("torch.nn"):
         return NOT_MINE
     if ref.path.startswith("torch.nn.init") and call.args and isinstance(call.args[0], Method):
@@ -112,8 +122,6 @@ def _module(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         for item in net.items:
             escape(item, deep=False)
         return net
-    if name in _SAME_NETS and call.args:
-        return call.args[0]
     if name in TORCH_LAYERS:
         kind, arguments = TORCH_LAYERS[name]
         values = dict(zip(arguments, call.args, strict=False))
@@ -159,6 +167,8 @@ def _setting(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         return interpreter.make("optimizer", ref.path, call.line, call=call, **facts)
     if ref.root == "skorch" and name.startswith("NeuralNet"):
         return _skorch(interpreter, ref, call)
+    if ref.root == "ignite" and name in ("create_supervised_trainer", "Engine"):
+        return interpreter.make("trainer", ref.path, call.line, call=call, process=call.get("process_function", 0))
     if name == "Trainer":
         return interpreter.make("trainer", ref.path, call.line, call=call)
     return NOT_MINE
@@ -195,10 +205,36 @@ def method(interpreter: Interpreter, owner: Any, name: str, call: Call) -> Any:
             return owner
         if name in ("apply", *_SAME_NETS):
             return owner
+    if kind == "trainer" and isinstance(owner, Thing) and owner.root == "ignite":
+        return _run_engine(interpreter, owner, call) if name == "run" else UNKNOWN
+    if name == "prepare" and owner is UNKNOWN and any(isinstance(value, Thing) for value in call.args):
+        return tuple(call.args) if len(call.args) > 1 else call.args[0]  # accelerate's
     if kind == "trainer" and isinstance(owner, Thing) and name in ("fit", "partial_fit"):
         interpreter.note("trainer_fit", call.line, trainer=owner, args=call.args, keywords=call.keywords)
         return owner
     return NOT_MINE
+
+
+def _run_engine(interpreter: Interpreter, engine: Thing, call: Call) -> Any:
+    """Ignite's loops: the program's own step, or the one that is made of a net, an optimizer and a loss."""
+    feed, epochs = call.get("data", 0), whole(call.get("max_epochs", 1))
+    batch, process = elements(feed)[0], engine.values["process"]
+    outer = Loop(call.line, range(epochs) if epochs else None, True)
+    with interpreter.inside(outer), interpreter.inside(Loop(call.line, feed)):
+        if isinstance(process, Function):
+            return interpreter.follow(process, [UNKNOWN, batch], {})
+        made = engine.values["call"]
+        net, loss = made.get("model", 0), made.get("loss_fn", 2)
+        if not isinstance(net, Thing) or net.kind != "net":
+            return UNKNOWN
+        if isinstance(loss, Ref) and loss_word(loss.name) in LOSSES:
+            loss = Thing("loss", loss.path, made.line, _loss_facts(plain(loss.name)))
+        images = batch.values.get("images") if isinstance(batch, Thing) else UNKNOWN
+        interpreter.note("forward", call.line, net=net, data=images)
+        interpreter.note("loss", made.line, loss=loss, output=output_of(interpreter, net), args=[])
+        for kind, values in (("zero_grad", {}), ("backward", {}), ("step", {"optimizer": made.get("optimizer", 1)})):
+            interpreter.note(kind, call.line, **{"owner": UNKNOWN, **values})
+    return UNKNOWN
 
 
 def _loop_call(interpreter: Interpreter, owner: Any, kind: str | None, name: str, call: Call) -> Any:

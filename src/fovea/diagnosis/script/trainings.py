@@ -11,15 +11,20 @@ from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.facts import Training, framework_of, images_of
 from fovea.diagnosis.script.library import instantiate
 from fovea.diagnosis.script.nets import layers_in, output_of
-from fovea.diagnosis.script.values import UNKNOWN, Class, Event, Function, Loop, Ref, Tensor, Thing, number, whole
+from fovea.diagnosis.script.values import UNKNOWN, Class, Data, Event, Function, Loop, Ref, Tensor, Thing, number, whole
 
 if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Interpreter
 
 
+TRAINING_EVENTS = ("fit", "backward", "own_loop", "trainer_fit")
+
+
 def trainings_of(interpreter: Interpreter) -> list[Training]:
-    """All trainings, in the order in which they begin."""
+    """All trainings, in the order in which they begin; without any, what is compiled."""
     found = _keras_trainings(interpreter) + _loops(interpreter) + _trainers(interpreter)
+    if not found:
+        return [_compiled_only(interpreter, event) for event in interpreter.events if event.kind == "compile"]
     return sorted(found, key=lambda training: training.fits[0].line if training.fits else 0)
 
 
@@ -34,18 +39,12 @@ def _keras_trainings(interpreter: Interpreter) -> list[Training]:
 def _keras_training(interpreter: Interpreter, fits: list[Event]) -> Training:
     last, net = fits[-1], fits[0].values["net"]
     training = Training(framework_of(interpreter), net, fits)
-    training.framework = "keras" if training.framework == "torch" else training.framework
     for event in fits:
         training.given |= event.values["given"]
     training.output, training.trainable = last.values["output"], last.values["trainable"]
     training.is_one_batch = bool(last.values["given"].get("is_one_batch"))
-    compiled = last.values["compiled"]
-    training.loss, training.metrics = compiled.get("loss", UNKNOWN), compiled.get("metrics", UNKNOWN)
-    optimizer = compiled.get("optimizer")
-    training.optimizer = optimizer if isinstance(optimizer, Thing) else None
-    training.lines |= {f"training.{name}": line for name, line in compiled.get("lines", {}).items()}
-    if training.optimizer is not None:
-        training.lines["training.optimizer"] = training.optimizer.line
+    _take_settings(training, last.values["compiled"])
+    _own_step(interpreter, training)
     given_lines: dict[str, int] = {}
     for event in fits:
         given_lines |= event.values["given"].get("lines", {})
@@ -58,6 +57,27 @@ def _keras_training(interpreter: Interpreter, fits: list[Event]) -> Training:
     _measured(interpreter, training)
     _repeats(interpreter, training)
     return training
+
+
+def _compiled_only(interpreter: Interpreter, event: Event) -> Training:
+    """A net that is compiled and, as far as the text goes, not trained: its end, loss and optimizer can be judged."""
+    net = event.values["net"]
+    training = Training(framework_of(interpreter), net)
+    _take_settings(training, net.values.get("compiled", {}))
+    training.output, training.trainable = output_of(interpreter, net), event.values["trainable"]
+    training.given = {"batch_size": UNKNOWN, "callbacks": UNKNOWN}
+    return training
+
+
+def _take_settings(training: Training, compiled: dict[str, Any]) -> None:
+    """Loss, metrics and optimizer of compile."""
+    training.framework = "keras" if training.framework == "torch" else training.framework
+    training.loss, training.metrics = compiled.get("loss", UNKNOWN), compiled.get("metrics", UNKNOWN)
+    optimizer = compiled.get("optimizer")
+    training.optimizer = optimizer if isinstance(optimizer, Thing) else None
+    training.lines |= {f"training.{name}": line for name, line in compiled.get("lines", {}).items()}
+    if training.optimizer is not None:
+        training.lines["training.optimizer"] = training.optimizer.line
 
 
 def _validation(training: Training, last: Event, lines: dict[str, int]) -> None:
@@ -102,6 +122,15 @@ def _measured(interpreter: Interpreter, training: Training) -> None:
         elif images.split is None and images.raw_high is not None and event.kind == "predict":
             training.inference = images
             training.lines["inference.preprocessing"] = images.scaled_line or event.line
+        if event.kind == "predict" and images.split == "test" and _is_other(images, training.sources.get("test")):
+            training.inference = images
+            training.lines["inference.preprocessing"] = images.scaled_line or event.line
+
+
+def _is_other(images: Data, measured: Any) -> bool:
+    """Whether images that are answered for are prepared in another way than those that are measured."""
+    known = images_of(measured)
+    return known is not None and not images.is_opaque and known.range != images.range
 
 
 def _repeats(interpreter: Interpreter, training: Training) -> None:
@@ -159,11 +188,38 @@ def _inner(event: Event) -> Loop | None:
     return event.loops[-1] if event.loops else None
 
 
+def steps_are_meant(interpreter: Interpreter, backward: Event) -> bool:
+    """Whether gradients are computed to change weights by them, and not for themselves."""
+    has_optimizer = any(thing.kind == "optimizer" for thing in interpreter.things)
+    has_step = any(event.kind == "step" for event in interpreter.events)
+    return has_optimizer or has_step or len(backward.loops) > 1
+
+
+def _own_step(interpreter: Interpreter, training: Training) -> None:
+    """A Keras net with a train_step of its own: the loss may be said there, and not in compile."""
+    net = training.net
+    own = net.values.get("class") if net is not None else None
+    method = own.method("train_step") if isinstance(own, Class) else None
+    if method is None or training.loss is not UNKNOWN:
+        return
+    seen = len(interpreter.events)
+    interpreter.follow(Function(method.node, method.scope, net), [UNKNOWN], {})
+    for event in interpreter.events[seen:]:
+        if event.kind == "loss":
+            training.loss, training.output = event.values["loss"], event.values["output"] or training.output
+            training.lines["training.loss"] = event.line
+        elif event.kind == "own_loop":
+            training.optimizer = event.values["optimizer"]
+    del interpreter.events[seen:]
+
+
 def _loops(interpreter: Interpreter) -> list[Training]:
-    """Trainings that the program writes as a loop of its own in PyTorch."""
+    """Trainings that the program writes as a loop of its own, in PyTorch or with TensorFlow's tape."""
     groups: dict[int, list[Event]] = {}
     for event in interpreter.events:
-        if event.kind == "backward":
+        if (event.kind == "backward" and steps_are_meant(interpreter, event)) or (
+            event.kind == "own_loop" and _beside(interpreter, event, "forward")
+        ):
             groups.setdefault(id(_inner(event)), []).append(event)
     trainings = [_loop_training(interpreter, events) for events in groups.values()]
     by_net: dict[int, Training] = {}
@@ -184,7 +240,10 @@ def _loop_training(interpreter: Interpreter, backwards: list[Event]) -> Training
     event = backwards[0]
     forwards = _beside(interpreter, event, "forward")
     net = next((other.values["net"] for other in forwards), None)
-    training = Training("torch", net, backwards)
+    is_torch = event.kind == "backward"
+    training = Training("torch" if is_torch else framework_of(interpreter), net, backwards)
+    if not is_torch:
+        training.given = {"batch_size": UNKNOWN}
     losses = _beside(interpreter, event, "loss")
     for other in losses:
         training.loss = other.values["loss"]
@@ -197,6 +256,7 @@ def _loop_training(interpreter: Interpreter, backwards: list[Event]) -> Training
     steps = [other.values["optimizer"] for other in _beside(interpreter, event, "step")]
     made = [thing for thing in interpreter.things if thing.kind == "optimizer"]
     training.optimizer = next((thing for thing in steps if thing is not None), made[0] if len(made) == 1 else None)
+    training.optimizer = training.optimizer if is_torch else event.values["optimizer"]
     if net is not None:
         training.trainable = {id(layer): layer.is_trainable for layer in layers_in(net)}
     training.epochs = next((len(loop.over) for loop in event.loops if isinstance(loop.over, range)), None)
@@ -271,6 +331,9 @@ def _skorch(interpreter: Interpreter, event: Event) -> Training:
     criterion, optimizer = settings.get("criterion"), settings.get("optimizer")
     if isinstance(criterion, Ref) and criterion.name == "CrossEntropyLoss":
         training.loss = Thing("loss", criterion.path, event.line, {"loss": "crossentropy", "from_logits": True})
+    elif event.values["trainer"].name == "NeuralNetClassifier" and getattr(criterion, "name", "NLLLoss") == "NLLLoss":
+        facts = {"loss": "nllofprobabilities", "from_logits": False}  # it takes the logarithm itself
+        training.loss = Thing("loss", "skorch.NLLLoss", event.line, facts)
     if isinstance(optimizer, Ref) or optimizer is UNKNOWN:
         name = optimizer.name.lower() if isinstance(optimizer, Ref) else "sgd"
         facts = {"optimizer": name, "learning_rate": number(settings.get("lr", None, 0.01)), "is_default_rate": False}
