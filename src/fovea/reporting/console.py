@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from fovea.display import terminal_width
 from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
 from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import percent
@@ -17,7 +18,7 @@ from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
-from fovea.reporting.terminal import WIPE, is_live, show, terminal_width
+from fovea.reporting.terminal import WIPE, is_live, show
 from fovea.runfolder import REPORT
 from fovea.settings import mark_as_json, test_mark
 from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
