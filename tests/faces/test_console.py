@@ -10,6 +10,7 @@ from tests.conftest import bars
 from torch import nn
 
 from fovea.data.load import read_raw
+from fovea.display import terminal_width
 from fovea.reporting.console import EpochLines, _columns
 from fovea.reporting.terminal import say_on
 from fovea.settings import Recipe, with_settings

@@ -166,8 +166,7 @@ class Course:
             return
         self.width = answers.shape[1] if answers.dim() == 2 else None
         if is_training:
-            if not self.train_passes:
-                self.begins(labels)
+            self.begins(labels)  # where no forward pass was seen, the loss tells
             current = self.train_passes[-1]
             current.add(loss, answers, labels)
             self.train.take_labels(labels)
@@ -262,9 +261,11 @@ def _splits(course: Course, judged: str, data: Any) -> dict[str, SplitFacts]:
     found = {}
     passes = {"train": course.train_passes, judged: [each for each in course.val_passes if each is not None]}
     for name, given in (("train", course.train), (judged, course.val)):
-        if given.sample is None:
-            continue
         labels = passes[name][0].all_labels() if passes[name] else None
+        if given.sample is None:
+            if labels is not None and len(labels):
+                found[name] = with_labels(SplitFacts(count=len(labels)), labels)
+            continue
         images = given.sample.float().cpu().numpy()
         facts = image_facts(images, None if labels is None else len(labels), channels_first=True)
         facts = replace(facts, dtype=str(given.sample.dtype).removeprefix("torch."))

@@ -356,9 +356,8 @@ class TorchPatient(Patient):
             self.unseen += ["the training: the net was never made"] * (not self.unseen)
             return Record("torch", "net", unseen=tuple(self.unseen))
         last = self._last_outputs() or ()
-        held = {
-            id(each) for optimizer in self._optimizers for group in optimizer.param_groups for each in group["params"]
-        }
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        held = {id(parameter) for group in groups for parameter in group["params"]}
         net = torch_facts.net_facts(torch_facts.uncompiled(self.model), self._seen, held or None, self._fresh)
         if not course.steps:
             unseen.append("the training: no step of an optimizer that holds weights of the model")
@@ -399,7 +398,7 @@ class TorchPatient(Patient):
 
 
 def _nothing_kept(model: nn.Module) -> Iterator[Any]:
-    """Contexts in which a pass leaves no trace: random numbers, gradients, autocast's copies of weights, compilations."""
+    """Contexts in which a pass leaves no trace: random numbers, gradients, autocast's copies, compilations."""
     place = next(model.parameters(), torch.empty(0)).device
     devices = [place] if place.type == "cuda" else []
     yield torch.random.fork_rng(devices=devices)
