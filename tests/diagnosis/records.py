@@ -364,9 +364,9 @@ HEALTHY: dict[str, Record] = {
         curves={"val_accuracy": (0.95, 0.98, 0.96, 0.99, 0.965, 0.985, 0.975, 0.985)},
     ),
     "forty steps that are level": changed(
-        train={"count": 250, "class_counts": (25,) * 10},
+        train={"count": 500, "class_counts": (50,) * 10},
         val={"count": 250, "class_counts": (25,) * 10},
-        training={"batch_size": 32, "epochs": 5},
+        training={"batch_size": 64, "epochs": 5},
         curves={
             "running_accuracy": (0.55, 0.74, 0.79, 0.80, 0.80),
             "running_loss": (1.4, 0.8, 0.7, 0.68, 0.67),
@@ -385,6 +385,12 @@ HEALTHY: dict[str, Record] = {
             "val_loss": (0.05,),
             "steps": 19,
         },
+    ),
+    "no classifier, a rate that is high for one": changed(
+        Record("torch", "features"),
+        training={"framework": "torch", "optimizer": "adam", "learning_rate": 0.01},
+        batch={"first": SIGNALS, "last": SIGNALS},
+        curves={"running_loss": (0.9, 0.5, 0.3), "steps": 300},
     ),
     "an unused library of nothing": Record("script", "empty.py"),
 }

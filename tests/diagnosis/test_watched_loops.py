@@ -406,6 +406,7 @@ def test_a_net_that_makes_its_module_when_it_fits() -> None:
     assert [layer.is_connected for layer in patient.record.net.layers] == [True] * 5
 
 
+@pytest.mark.filterwarnings("ignore")  # skorch's own
 def test_skorch_itself() -> None:
     skorch = pytest.importorskip("skorch", reason="skorch is not installed")
     ends = []
@@ -428,6 +429,7 @@ def test_skorch_itself() -> None:
     assert "severe" not in {finding.severity for finding in patient.findings}
 
 
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
 def test_lightning_itself() -> None:
     lightning = pytest.importorskip("lightning", reason="Lightning is not installed")
     ends = []

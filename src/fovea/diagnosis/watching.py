@@ -75,6 +75,8 @@ def _hook(method: Callable[..., Any]) -> Callable[..., Any]:
 class TorchPatient(Patient):
     """A PyTorch training while it is watched; made by `watch`."""
 
+    _own_passes = 0  # under way, of any patient: forward passes of the doctor's own are no part of a training
+
     def __init__(self, model: Any, optimizer: Any, loss_fn: Any, data: Any, verbose: bool) -> None:
         super().__init__(verbose)
         self.model: Any = model if isinstance(model, nn.Module) else None
@@ -86,7 +88,6 @@ class TorchPatient(Patient):
         self._undo: list[Callable[[], Any]] = []
         self._of_parts: list[Any] = []  # hooks on the model's parts, until its own forward pass is seen
         self._part_calls: list[tuple[nn.Module, torch.Tensor, Any]] = []  # since the last loss
-        self._own_pass = False  # the doctor's own forward passes are not part of the training
         self._outputs: tuple[torch.Tensor, bool, bool] | None = None  # with whether it trains, and the net's mode
         self._labels: torch.Tensor | None = None  # of the batch that a loader has given last
         self._has_judged = False  # whether this batch's loss was seen
@@ -154,7 +155,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _after_part(self, part: nn.Module, inputs: Any, outputs: Any) -> None:
-        if not self._own_pass and inputs and isinstance(inputs[0], torch.Tensor):
+        if not self._own_passes and inputs and isinstance(inputs[0], torch.Tensor):
             made = weakref.ref(outputs) if isinstance(outputs, torch.Tensor) else None
             self._part_calls = [*self._part_calls[-1:], (part, inputs[0].detach(), made)]
 
@@ -186,7 +187,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
-        if self._own_pass or model is not self.model:
+        if self._own_passes or model is not self.model:
             return
         for handle in self._of_parts:
             handle.remove()
@@ -209,7 +210,7 @@ class TorchPatient(Patient):
     @_hook
     def _after_forward(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
         answers = torch_facts.answers_of(outputs)
-        if not self._own_pass and model is self.model and answers is not None:
+        if not self._own_passes and model is self.model and answers is not None:
             mode = model.training
             self._outputs = answers.detach(), mode and torch.is_grad_enabled(), mode
 
@@ -224,7 +225,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _loss_computed(self, loss: Loss, value: Any, answers: Any, target: Any) -> None:
-        if self._own_pass or self.model is None:
+        if self._own_passes or self.model is None:
             return
         if not isinstance(answers, torch.Tensor) or not isinstance(target, torch.Tensor):
             return
@@ -312,7 +313,7 @@ class TorchPatient(Patient):
     def _apart(self) -> Iterator[None]:
         """A pass of the doctor's own, in evaluation mode: nothing of the training is changed by it."""
         modes = {name: module.training for name, module in self.model.named_modules()}
-        self._own_pass = True
+        TorchPatient._own_passes += 1
         try:
             with contextlib.ExitStack() as stack:
                 for each in _nothing_kept(self.model):
@@ -320,7 +321,7 @@ class TorchPatient(Patient):
                 self.model.eval()
                 yield
         finally:
-            self._own_pass = False
+            TorchPatient._own_passes -= 1
             for name, module in self.model.named_modules():
                 module.training = modes[name]
 
