@@ -30,7 +30,6 @@ from fovea.models.whitening import whitening_of
 from fovea.recipefile import read_recipe, read_record
 from fovea.runfolder import LEDGER, ledger_folder
 from fovea.settings import Recipe
-from fovea.training.dataaudit import audit_findings
 
 SAMPLE = 512  # images that values and batches are read from
 _CURVES = ("train_loss", "train_accuracy", "running_loss", "running_accuracy", "val_loss", "val_accuracy")
@@ -104,11 +103,8 @@ def record_of_run(folder: Path, sets: Mapping[str, ImageSet] | None = None, reci
 
 
 def _earlier_findings(folder: Path) -> tuple[dict[str, Any], ...]:
-    """What the run was told at its end, and what the audit of its data found; a rule may have said that otherwise."""
-    told = [found for found in read_json(folder / "findings.json") if isinstance(found, dict)]
-    names = {found.get("id") for found in told}
-    audited = [finding.as_json() for finding in audit_findings(folder) if finding.id not in names]
-    return (*told, *audited)
+    """What the run was told at its end."""
+    return tuple(found for found in read_json(folder / "findings.json") if isinstance(found, dict))
 
 
 def _predictions(folder: Path, reader: Reader) -> dict[str, Predictions]:
