@@ -328,7 +328,8 @@ def test_features_quantities_and_images_are_not_judged_as_classes() -> None:
             stepping(head, step)
         assert patient.record is not None
         assert patient.record.curves.running_accuracy == ()
-        assert patient.findings == []
+        told = {finding.id for finding in patient.findings}
+        assert told <= {"too-few-updates", "missing-eval-mode"}, told  # nothing that rests on an accuracy
 
 
 def test_several_blocks_are_one_training() -> None:
