@@ -329,7 +329,7 @@ def test_features_quantities_and_images_are_not_judged_as_classes() -> None:
         assert patient.record is not None
         assert patient.record.curves.running_accuracy == ()
         told = {finding.id for finding in patient.findings}
-        assert told <= {"too-few-updates", "missing-eval-mode"}, told  # nothing that rests on an accuracy
+        assert told <= {"too-few-updates", "too-little-data"}, told  # nothing that rests on an accuracy
 
 
 def test_several_blocks_are_one_training() -> None:
