@@ -30,10 +30,10 @@ def show_data(
     """
     from fovea import api
     from fovea.assignments import parse_assignments
+    from fovea.display import terminal_width
     from fovea.labelcheck import judge_labels
     from fovea.reporting.dataview import data_as_json, data_lines, has_severe
     from fovea.reporting.labelview import label_lines, with_labels
-    from fovea.reporting.terminal import terminal_width
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     settings |= {"skip_bad": True} if skip_bad else {}
@@ -65,8 +65,9 @@ def doctor(
     """Look for what is wrong, and prove it. Exit code 3: something severe was found."""
     from fovea.assignments import parse_assignments
     from fovea.diagnosis.telling import diagnosis_lines
+    from fovea.display import terminal_width
     from fovea.doctor import diagnose
-    from fovea.reporting.terminal import progress_stream, say_on, terminal_width
+    from fovea.reporting.terminal import progress_stream, say_on
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     found = diagnose(patient, verify=verify, say=say_on(progress_stream()), **settings)

@@ -98,8 +98,8 @@ def reproduce(
     """
     from fovea import api
     from fovea.assignments import parse_assignments
+    from fovea.display import terminal_width
     from fovea.reporting.reproduction import reproduction_lines
-    from fovea.reporting.terminal import terminal_width
 
     given = {"epochs": epochs, "device": device}
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -137,8 +137,8 @@ def compare(
     """
     from fovea.assignments import parse_assignments, parse_varied
     from fovea.comparing import compare_and_write
+    from fovea.display import terminal_width
     from fovea.reporting.compared import comparison_lines
-    from fovea.reporting.terminal import terminal_width
 
     settings = parse_assignments(assignments or [], reserved=RESERVED | {"what", "vary", "jobs"})
     options = {"data": data, "vary": parse_varied(vary) if vary else None, "jobs": jobs}

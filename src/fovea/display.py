@@ -1,10 +1,28 @@
-"""Small HTML for notebooks: what _repr_html_ of runs, scores and data returns. Names are untrusted: all is escaped."""
+"""What things are shown on: the width of a terminal, and small HTML for notebooks, what _repr_html_ returns.
+
+Names are untrusted: all is escaped.
+"""
 
 from __future__ import annotations
 
 import base64
+import os
+import shutil
 from collections.abc import Sequence
 from html import escape
+from typing import TextIO
+
+
+def terminal_width(stream: TextIO) -> int:
+    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe."""
+    default = 100
+    try:
+        asked = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        asked = 0
+    if asked > 0:
+        return asked
+    return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
 
 
 def table_html(rows: Sequence[tuple[str, str]], title: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # A program is read in a moment: what needs torch is imported only where a run or data is the patient.
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any
 
 from fovea.data.imageset import ImageSet, RawData
 from fovea.data.split import split_from_json
-from fovea.diagnosis.examine import examine
+from fovea.diagnosis.examine import examination, failure_words
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rules import RULES
 from fovea.diagnosis.telling import Diagnosis
 from fovea.errors import FoveaError, SettingsError
-from fovea.evaluation.findings import Finding
+from fovea.evaluation.findings import Finding, finding_from_json
 from fovea.files import read_json, write_json
 from fovea.recipefile import read_recipe
-from fovea.runfolder import SEEDS
+from fovea.runfolder import DIAGNOSIS, SEEDS, is_finished, update_manifest
 from fovea.settings import Recipe, with_settings
 
 PROGRAMS = (".py", ".ipynb")
@@ -28,11 +29,12 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True, eq=False)
 class _Patient:
-    """A record, and with what its trials can be made; raw None: with nothing."""
+    """A record, and with what its trials can be made; raw None: with nothing. Of a run its folder too."""
 
     record: Record
     recipe: Recipe = field(default_factory=Recipe)
     raw: RawData | None = None
+    folder: Path | None = None
 
 
 def _silent(topic: str, line: str) -> None:
@@ -48,7 +50,8 @@ def diagnose(
         patient: a run folder (or a study of seeds), a Run; data as `train` takes it; a program's .py or .ipynb, which
             is read and never run.
         verify: try the suspected causes in short trainings; a finding is then confirmed or withdrawn, or stays
-            suspected where no trial can tell. The test split stays closed.
+            suspected where no trial can tell. The test split stays closed. What is found in a finished run is kept
+            in its folder (diagnosis.json), where reports find it.
         seconds: for all trials together.
         say: takes (topic, line) about what goes on.
         settings: of a recipe, for data.
@@ -64,15 +67,56 @@ def diagnose(
         raise SettingsError(f"Settings belong to data; a {kind} has its own: leave out {', '.join(settings)}.")
     if kind == "program":
         record, found = _read_program(Path(patient))
-        notes = ("A program is read, not run: nothing was tried.",)
-        return Diagnosis(record, tuple(found), notes if verify and found else ())
+        notes = ("A program is read, not run: nothing was tried.",) if verify and found else ()
+        return Diagnosis(record, tuple(found), (*examination(record).unjudged, *notes))
     seen = _look_at_data(patient, settings, say) if kind == "data" else _look_at_run(_folder(patient), say)
-    findings = [found for found in examine(seen.record) if found.id in RULES or found.severity != "note"]
-    if not verify or not any(finding.remedy for finding in findings):
-        return Diagnosis(seen.record, tuple(findings))
-    if seen.raw is None:
-        return Diagnosis(seen.record, tuple(findings), ("Nothing was tried: the images cannot be read again.",))
-    return Diagnosis(seen.record, tuple(_tried(seen, findings, seconds, say)))
+    diagnosis = _judge(seen, verify, seconds, say)
+    if seen.folder is not None and is_finished(seen.folder):
+        _keep(seen.folder, diagnosis, say)
+    return diagnosis
+
+
+def _judge(seen: _Patient, verify: bool, seconds: float, say: Say) -> Diagnosis:
+    """The findings of a record, tried where that is wanted and possible."""
+    examined = examination(seen.record)
+    findings = [found for found in examined.findings if found.id in RULES or found.severity != "note"]
+    notes = list(examined.unjudged)
+    if verify and any(finding.remedy for finding in findings):
+        if seen.raw is None:
+            notes.append("Nothing was tried: the images cannot be read again.")
+        else:
+            findings = _tried(seen, findings, seconds, say)
+    if seen.folder is not None:
+        findings = _with_earlier_trials(findings, seen.folder)
+    return Diagnosis(seen.record, tuple(findings), tuple(notes))
+
+
+def _is_tried(finding: Finding) -> bool:
+    return "before" in (finding.trial or {})
+
+
+def _with_earlier_trials(findings: list[Finding], folder: Path) -> list[Finding]:
+    """The findings; of one that was not tried now, what an earlier trial of the same change says of it."""
+    earlier: dict[str, Finding] = {}
+    with contextlib.suppress(Exception):  # a damaged file is made again
+        kept = read_json(folder / DIAGNOSIS)
+        earlier = {found["id"]: finding_from_json(found) for found in (*kept["findings"], *kept["withdrawn"])}
+    made = []
+    for finding in findings:
+        before = earlier.get(finding.id)
+        if before is not None and _is_tried(before) and not _is_tried(finding) and before.remedy == finding.remedy:
+            finding = replace(finding, status=before.status, trial=before.trial, cure=before.cure)
+        made.append(finding)
+    return made
+
+
+def _keep(folder: Path, diagnosis: Diagnosis, say: Say) -> None:
+    """Keep a diagnosis in the run folder, for reports; a folder that cannot be written to is no error of the doctor."""
+    try:
+        write_json(folder / DIAGNOSIS, diagnosis.as_json())
+        update_manifest(folder, [DIAGNOSIS])
+    except (FoveaError, OSError) as error:
+        say("doctor", f"what was found could not be kept in the run folder: {error}")
 
 
 def kind_of(patient: Any) -> str:
@@ -134,10 +178,10 @@ def _look_at_run(folder: Path, say: Say) -> _Patient:
     except FoveaError as error:
         record = record_of_run(folder)
         record = replace(record, unseen=(*record.unseen, f"the images of the run: {error}"))
-        return _Patient(_with_seeds(record, accuracies), recipe)
+        return _Patient(_with_seeds(record, accuracies), recipe, folder=folder)
     record = with_images(record_of_run(folder, sets), folder, sets)
     has_own_net = recipe.model.layers is None or recipe.preprocessing.function is not None
-    return _Patient(_with_seeds(record, accuracies), recipe, None if has_own_net else raw)
+    return _Patient(_with_seeds(record, accuracies), recipe, None if has_own_net else raw, folder)
 
 
 def _same_splits(folder: Path, recipe: Recipe, raw: RawData) -> dict[str, ImageSet]:
@@ -177,14 +221,24 @@ def _tried(seen: _Patient, findings: list[Finding], seconds: float, say: Say) ->
     return verify(seen.record, findings, trainer, seconds, lambda line: say("trial", line))
 
 
-def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe) -> None:
+def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe, say: Say = _silent) -> None:
     """Add what the rules suspect, unverified, to the findings of a run that has just been trained.
+
+    A fault of the rules costs the run nothing: it is said, and the findings that training itself has written stay.
 
     Args:
         folder: the run folder, before its manifest is written.
         sets: its images; only labels are read.
+        say: takes (topic, line) about what could not be judged.
     """
-    from fovea.diagnosis.ourrun import record_of_run
+    try:
+        from fovea.diagnosis.ourrun import record_of_run
 
-    record = record_of_run(folder, sets, recipe)
-    write_json(folder / "findings.json", [finding.as_json() for finding in examine(record)])
+        examined = examination(record_of_run(folder, sets, recipe))
+        found = [finding.as_json() for finding in examined.findings]
+    except Exception as error:  # whatever it is: a finished training must not end in it
+        say("doctor", f"The run could not be judged ({failure_words(error)}); its results are whole.")
+        return
+    for line in examined.unjudged:
+        say("doctor", line)
+    write_json(folder / "findings.json", found)

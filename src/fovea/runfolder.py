@@ -25,6 +25,7 @@ LEDGER = "test_ledger.jsonl"
 SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds
 COMPARISON = "comparison.json"  # what makes it a comparison of recipes
 INPUT_PROFILE = "input_profile.json"
+DIAGNOSIS = "diagnosis.json"  # what the doctor has found in a finished run
 LOCK = ".lock"
 
 

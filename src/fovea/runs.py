@@ -312,7 +312,7 @@ def _carry_through(
             recipe_sha256=recipe_sha256,
         )
         update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
-        add_findings(folder, plan.splits.sets, plan.recipe)
+        add_findings(folder, plan.splits.sets, plan.recipe, say)
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
             keep_examples(plan, run)

@@ -16,6 +16,8 @@ from fovea.diagnosis.record import (
     SplitFacts,
     TrainingFacts,
 )
+from fovea.diagnosis.rule import Rule, Suspicion
+from fovea.diagnosis.rules import RULES
 
 
 def images(count: int, **facts: Any) -> SplitFacts:
@@ -136,6 +138,15 @@ def changed(record: Record = MNIST, **parts: Any) -> Record:
         else:
             fields[part] = facts
     return replace(record, splits=splits, **fields)
+
+
+def with_broken_rule(name: str) -> dict[str, Rule]:
+    """The rules, one of which raises."""
+
+    def fails(record: Record) -> Suspicion | None:
+        raise ZeroDivisionError("no luck")
+
+    return {**RULES, name: replace(RULES[name], check=fails)}
 
 
 def without_curves(record: Record) -> Record:
@@ -351,6 +362,35 @@ HEALTHY: dict[str, Record] = {
     "noisy validation": changed(
         val={"count": 200, "class_counts": (20,) * 10},
         curves={"val_accuracy": (0.95, 0.98, 0.96, 0.99, 0.965, 0.985, 0.975, 0.985)},
+    ),
+    "forty steps that are level": changed(
+        train={"count": 500, "class_counts": (50,) * 10},
+        val={"count": 250, "class_counts": (25,) * 10},
+        training={"batch_size": 64, "epochs": 5},
+        curves={
+            "running_accuracy": (0.55, 0.74, 0.79, 0.80, 0.80),
+            "running_loss": (1.4, 0.8, 0.7, 0.68, 0.67),
+            "val_accuracy": (0.60, 0.76, 0.78, 0.785, 0.785),
+            "val_loss": (1.2, 0.78, 0.72, 0.71, 0.71),
+            "steps": 40,
+        },
+        evaluation={"accuracy": 0.78, "stored_accuracy": 0.78, "class_accuracies": None, "predicted_counts": None},
+    ),
+    "one epoch of 19 steps that learned": changed(
+        training={"epochs": 1},
+        curves={
+            "running_accuracy": (0.93,),
+            "running_loss": (0.25,),
+            "val_accuracy": (0.985,),
+            "val_loss": (0.05,),
+            "steps": 19,
+        },
+    ),
+    "no classifier, a rate that is high for one": changed(
+        Record("torch", "features"),
+        training={"framework": "torch", "optimizer": "adam", "learning_rate": 0.01},
+        batch={"first": SIGNALS, "last": SIGNALS},
+        curves={"running_loss": (0.9, 0.5, 0.3), "steps": 300},
     ),
     "an unused library of nothing": Record("script", "empty.py"),
 }

@@ -200,3 +200,18 @@ def test_a_loss_is_computed_as_torch_computes_it() -> None:
     assert answers.loss == pytest.approx(expected)
     assert answers.row_sum == pytest.approx(1)
     assert judge(shares, labels + 1, "categoricalcrossentropy", False).loss is None
+
+
+def test_calls_that_fail_never_reach_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = fovea.KerasDoctor()
+    doctor.set_model(object())  # no model at all: every call below fails inside
+    doctor.on_train_begin()
+    doctor.on_epoch_begin(0)
+    doctor.on_train_batch_begin(0)
+    doctor.on_train_batch_end(0)
+    doctor.on_epoch_end(0, {"loss": 1.0})
+    doctor.on_train_end()
+    assert any("AttributeError" in what for what in doctor.unseen), doctor.unseen
+    monkeypatch.setattr(doctor, "_curves", lambda: {}[0])
+    doctor.on_train_end()
+    assert "could not judge this training (KeyError: 0)" in capsys.readouterr().err

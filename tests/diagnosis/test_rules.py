@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 
-from fovea.diagnosis.examine import as_finding, examine, most_important, suspicions
+from fovea.diagnosis.examine import as_finding, examination, examine, most_important, suspicions
 from fovea.diagnosis.record import CurveFacts, LayerFacts, Mention, Record, SplitFacts
 from fovea.diagnosis.rules import RULES
 from fovea.diagnosis.rulesdoc import rewritten
-from tests.diagnosis.records import CIFAR, HEALTHY, LAYERS, MNIST, SIGNALS, changed, without_curves
+from tests.diagnosis.records import (
+    CIFAR,
+    HEALTHY,
+    LAYERS,
+    MNIST,
+    SIGNALS,
+    changed,
+    with_broken_rule,
+    without_curves,
+)
 
 STUCK_CURVES = {
     "running_loss": (2.31,) * 5,
@@ -308,6 +317,23 @@ def test_a_mention_is_told_with_its_line(name: str) -> None:
     assert [finding.id for finding in found] == [name]
     assert found[0].line == 7
     assert "{" not in found[0].cause + found[0].cure
+
+
+def test_one_epoch_of_a_few_steps_is_short_even_where_most_is_right() -> None:
+    one = curves(running_accuracy=(0.55,), running_loss=(1.4,), val_accuracy=(0.77,), val_loss=(0.8,), steps=19)
+    end = {"accuracy": 0.77, "stored_accuracy": 0.77, "class_accuracies": None, "predicted_counts": None}
+    found = examine(changed(training={"epochs": 1}, curves=one, evaluation=end))
+    assert [finding.id for finding in found] == ["too-few-updates"]
+    assert "19 steps" in found[0].cause
+
+
+def test_a_rule_that_fails_silences_no_other_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.diagnosis.examine.RULES", with_broken_rule("overfitting"))
+    found = examination(STUCK)
+    assert [finding.id for finding in found.findings] == [finding.id for finding in examine(STUCK)]
+    assert "not-learning" in {finding.id for finding in found.findings}
+    (said,) = found.unjudged
+    assert said == "The rule overfitting could not be judged (ZeroDivisionError: no luck); the others were."
 
 
 def test_what_explains_others_silences_them() -> None:

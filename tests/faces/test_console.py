@@ -10,8 +10,9 @@ from tests.conftest import bars
 from torch import nn
 
 from fovea.data.load import read_raw
+from fovea.display import terminal_width
 from fovea.reporting.console import EpochLines, _columns
-from fovea.reporting.terminal import say_on, terminal_width
+from fovea.reporting.terminal import say_on
 from fovea.settings import Recipe, with_settings
 from fovea.training.callbacks import TrainingState
 from fovea.training.plan import plan_run

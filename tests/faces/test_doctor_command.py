@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import bars
+from tests.diagnosis.records import with_broken_rule
 from typer.testing import CliRunner, Result
 
 import fovea
@@ -18,6 +19,7 @@ from fovea.diagnosis.examine import examine
 from fovea.diagnosis.record import Mention, Record, SplitFacts
 from fovea.diagnosis.telling import Diagnosis, diagnosis_lines
 from fovea.evaluation.findings import Finding, finding_from_json
+from fovea.reporting.console import result_lines
 
 NET = ["conv 8 3x3 same relu", "maxpool 2", "flatten", "dense classes"]
 
@@ -62,6 +64,79 @@ def test_a_faulty_run_names_the_setting_and_exits_3(data: Path) -> None:
     assert found["kind"] == "run"
     assert "single batches" in found["checked"]
     assert "--set lr=0.05" in doctor("runs/wild").stdout
+
+
+def test_a_rule_or_a_record_that_fails_costs_a_finished_training_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train("whole", lr=1e-7)
+    capsys.readouterr()
+    monkeypatch.setattr("fovea.diagnosis.examine.RULES", with_broken_rule("overfitting"))
+    run = train("broken", lr=1e-7, verbose=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The rule overfitting could not be judged (ZeroDivisionError: no luck); the others were." in said
+    assert [found["id"] for found in run.findings] == [found["id"] for found in whole.findings]
+    assert run.test_accuracy == whole.test_accuracy
+    assert (run.path / "manifest.json").is_file()
+    assert "The rule overfitting could not be judged" in " ".join(doctor("runs/broken").stdout.split())
+
+    def no_record(*_: object) -> Record:
+        raise AttributeError("no such fact")
+
+    monkeypatch.setattr("fovea.diagnosis.ourrun.record_of_run", no_record)
+    other = train("unread", lr=1e-7, verbose=True)
+    assert "could not be judged (AttributeError: no such fact); its results are whole" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert other.test_accuracy == whole.test_accuracy
+    assert json.loads((other.path / "findings.json").read_text()) is not None
+
+
+def test_what_the_doctor_found_is_kept_and_shown(data: Path) -> None:
+    run = train("wild", lr=1e-7)
+    remedy = {"lr": 0.05}
+    trial = {
+        "changes": remedy, "before": 0.33, "after": 0.99, "seeds": 3, "size": "300 images, 5 epochs",
+        "difference": {"value": 0.66, "low": 0.61, "high": 0.71, "count": 3}, "p_value": 0.001, "share_of_steps": 1.0,
+    }  # fmt: skip
+    assert "confirmed" not in result_lines(run)
+    assert doctor("runs/wild").exit_code == 3
+    kept = json.loads(Path("runs/wild/diagnosis.json").read_text())
+    assert kept["findings"][0]["status"] == "suspected"
+    kept["findings"][0] |= {"status": "confirmed", "trial": trial}
+    kept["withdrawn"] = [kept["findings"][0] | {"id": "underfitting", "status": "withdrawn", "trial": trial}]
+    Path("runs/wild/diagnosis.json").write_text(json.dumps(kept))
+    again = fovea.load_run("runs/wild")
+    assert "severe, confirmed: " in result_lines(again)
+    assert "+66.0 points [+61.0, +71.0], 3 seeds" in result_lines(again)
+    page = again.write_report().read_text(encoding="utf-8")
+    for text in (
+        "learning-rate-too-low",
+        "severe, confirmed",
+        "--set lr=0.05",
+        "+66.0 points [+61.0, +71.0]",
+        "1 suspicion withdrawn after a trial",
+    ):
+        assert text in page, text
+    later = json.loads(doctor("runs/wild", "--json").stdout)  # nothing is tried: what was tried before still holds
+    assert later["findings"][0]["status"] == "confirmed"
+    assert later["findings"][0]["trial"] == trial
+    Path("runs/wild/diagnosis.json").write_text("{")
+    with pytest.raises(fovea.DataError, match=r"diagnosis\.json"):
+        assert fovea.load_run("runs/wild").findings
+    assert doctor("runs/wild").exit_code == 3  # and is whole again
+    assert fovea.load_run("runs/wild").findings
+
+
+def test_a_run_with_leaked_images_is_told_so_twice(data: Path) -> None:
+    x, y = bars(420)
+    x[300:340] = x[:40]
+    np.savez("leaky.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
+    run = fovea.train("leaky.npz", name="leaky", layers=NET, epochs=5, batch_size=16, lr=0.05, optimizer="sgd",
+                      augmentation="none", verbose=False)  # fmt: skip
+    assert "leakage-duplicates" in {found["id"] for found in run.findings}
+    found = json.loads(doctor("runs/leaky", "--json").stdout)["findings"]
+    assert "leakage-duplicates" in {finding["id"] for finding in found}
 
 
 def test_missing_pieces_are_named_and_the_rest_is_judged(data: Path) -> None:

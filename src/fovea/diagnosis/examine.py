@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rule import Rule, Suspicion
@@ -22,16 +23,33 @@ _SAID_BY_RULE = {
 }
 
 
+@dataclass(frozen=True)
+class Examination:
+    """What the rules say of a record.
+
+    Attributes:
+        findings: unverified, the most important first.
+        unjudged: a sentence for each rule that failed by a fault of its own; the others were judged.
+    """
+
+    findings: tuple[Finding, ...]
+    unjudged: tuple[str, ...] = ()
+
+
 def suspicions(record: Record) -> list[tuple[Rule, Suspicion]]:
     """What the rules suspect, the most important first; consequences of a suspected cause are left out."""
-    found = [(rule, suspicion) for rule in RULES.values() if (suspicion := rule.check(record)) is not None]
-    explained = _explained(found)
-    return sorted((pair for pair in found if pair[0].id not in explained), key=_order)
+    return _unexplained(_checked(record)[0])
 
 
 def examine(record: Record) -> list[Finding]:
     """The findings of a record, unverified, the most important first; those of earlier checks are among them."""
-    found = suspicions(record)
+    return list(examination(record).findings)
+
+
+def examination(record: Record) -> Examination:
+    """The findings of a record, and which rules could not be judged: one that fails silences no other."""
+    found, unjudged = _checked(record)
+    found = _unexplained(found)
     findings = [as_finding(rule, suspicion) for rule, suspicion in found]
     told = {finding.id for finding in findings} | _explained(found)
     for values in record.data_findings:
@@ -40,7 +58,32 @@ def examine(record: Record) -> list[Finding]:
             continue
         if name not in told and _SAID_BY_RULE.get(name, name) not in told:
             findings.append(finding_from_json(values))
-    return sorted(findings, key=lambda finding: _GRAVITY[finding.severity])
+    return Examination(tuple(sorted(findings, key=lambda finding: _GRAVITY[finding.severity])), tuple(unjudged))
+
+
+def failure_words(error: Exception) -> str:
+    """An error on one line: its kind, and what it says as far as there is room."""
+    said = " ".join(str(error).split())[:160]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _checked(record: Record) -> tuple[list[tuple[Rule, Suspicion]], list[str]]:
+    """What the rules suspect, in their order, and a sentence for each that failed."""
+    found, unjudged = [], []
+    for rule in RULES.values():
+        try:
+            suspicion = rule.check(record)
+        except Exception as error:  # a fault of the rule, whatever it is: the training and the other rules stand
+            unjudged.append(f"The rule {rule.id} could not be judged ({failure_words(error)}); the others were.")
+            continue
+        if suspicion is not None:
+            found.append((rule, suspicion))
+    return found, unjudged
+
+
+def _unexplained(found: Sequence[tuple[Rule, Suspicion]]) -> list[tuple[Rule, Suspicion]]:
+    explained = _explained(found)
+    return sorted((pair for pair in found if pair[0].id not in explained), key=_order)
 
 
 def as_finding(rule: Rule, suspicion: Suspicion) -> Finding:

@@ -33,7 +33,7 @@ from fovea.diagnosis.record import (
     Record,
     SplitFacts,
 )
-from fovea.diagnosis.tell import Patient
+from fovea.diagnosis.tell import Patient, safely
 
 _STEPS_LOOKED_AT = 3  # of each epoch: their updates are measured
 _ACCURACIES = ("accuracy", "acc", "categorical_accuracy", "sparse_categorical_accuracy", "binary_accuracy")
@@ -82,11 +82,12 @@ class KerasDoctor(Patient):
         """Called by Keras."""
         self.params = dict(params or {})
 
+    @safely
     def on_train_begin(self, logs: Any = None) -> None:
         """The data, the net and its answers before the first step."""
         arguments = keras_facts.fit_arguments(sys._getframe(1), self._model)
         self._fits += 1
-        self._unseen: list[str] = []
+        self.unseen = []
         self._splits, self._samples = self._read_data(arguments)
         model = self.model
         training = keras_facts.training_facts(model, arguments, self.params)
@@ -102,16 +103,19 @@ class KerasDoctor(Patient):
         self._first_outputs = self._layer_outputs()
         self._first_updates: tuple[LayerSignals, ...] = ()
 
+    @safely
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Each epoch's first steps are looked at anew."""
         self._updates = []
 
+    @safely
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """The kernels before one of the steps that are looked at."""
         if len(self._updates) < _STEPS_LOOKED_AT:
             kernels = keras_facts.kernels_of(self.model)
             self._kernels = {name: keras_facts.value_of(kernel) for name, kernel in kernels.items()}
 
+    @safely
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """What that step has done to them."""
         self._steps += 1
@@ -124,6 +128,7 @@ class KerasDoctor(Patient):
         self._kernels = {}
         self._updates.append(tuple(found))
 
+    @safely
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """What Keras reports, and the training sample measured like validation."""
         self._logs.append({name: _plain(value) for name, value in (logs or {}).items()})
@@ -135,10 +140,13 @@ class KerasDoctor(Patient):
 
     def on_train_end(self, logs: Any = None) -> None:
         """The record is complete: it is examined and told."""
+        self.conclude(self._record)
+
+    def _record(self) -> Record:
         training = replace(self._training, steps_per_epoch=self._training.steps_per_epoch or None)
         names = self._logs[-1] if self._logs else {}
         metrics = tuple(name for name in names if name != "loss" and not name.startswith("val_"))
-        record = Record(
+        return Record(
             origin="keras",
             name=str(getattr(self._model, "name", "model")),
             splits=self._splits,
@@ -147,9 +155,8 @@ class KerasDoctor(Patient):
             batch=self._batch_facts(),
             curves=self._curves(),
             evaluation=self._evaluation(),
-            unseen=tuple(self._unseen),
+            unseen=tuple(self.unseen),
         )
-        self.finish(record)
 
     def _read_data(
         self, arguments: Mapping[str, Any]
@@ -165,7 +172,7 @@ class KerasDoctor(Patient):
             array, answers = as_array(images), as_array(labels)
             batch = None if array is not None else _first_batch(images)
             if array is None and batch is None:
-                self._unseen.append(f"the {name} images: fit was given a {type(images).__name__}")
+                self.unseen.append(f"the {name} images: fit was given a {type(images).__name__}")
                 continue
             source = array if array is not None else batch[0]  # type: ignore[index]
             known = answers if array is not None else batch[1]  # type: ignore[index]
@@ -174,7 +181,7 @@ class KerasDoctor(Patient):
             found = image_facts(some, len(source) if array is not None else getattr(images, "num_samples", None))
             found = replace(found, dtype=str(source.dtype))
             if array is None:
-                self._unseen.append(f"{name} images beyond the first batch of a {type(images).__name__}")
+                self.unseen.append(f"{name} images beyond the first batch of a {type(images).__name__}")
                 found = replace(found, is_augmented=_augments(images), is_shuffled=getattr(images, "shuffle", None))
             else:
                 found = replace(found, is_shuffled=bool(shuffle) if name == "train" else None)
@@ -188,7 +195,7 @@ class KerasDoctor(Patient):
             return _run(self.model, images)[0]
         except Exception as error:  # whatever a model or a backend raises: the rest is judged
             note = f"the answers of the model: {type(error).__name__}"
-            self._unseen += [] if note in self._unseen else [note]
+            self.unseen += [] if note in self.unseen else [note]
             return None
 
     def _judge(self, split: str) -> Answers | None:
@@ -213,7 +220,7 @@ class KerasDoctor(Patient):
             inputs = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
             arrays = _run(type(graph)(inputs, [layer.output for layer in layers]), images)
         except Exception:  # a subclassed model has no graph of its layers
-            self._unseen.append("the outputs of single layers: the model has no graph")
+            self.unseen.append("the outputs of single layers: the model has no graph")
             return ()
         activations = {layer.name: layer.activation for layer in self._net.layers}
         names = [str(layer.name) for layer in layers]

@@ -17,6 +17,7 @@ import torch
 from fovea.data.batches import gather
 from fovea.data.imageset import ImageSet
 from fovea.data.preprocess import Preprocessor
+from fovea.diagnosis.examine import failure_words
 from fovea.diagnosis.ournet import batch_facts, net_facts
 from fovea.diagnosis.record import BatchFacts, CurveFacts, EvaluationFacts, Record, SplitFacts, TrainingFacts
 from fovea.errors import FoveaError
@@ -45,8 +46,9 @@ class Reader:
         """What `function` returns, or `otherwise`, with a note, where it cannot."""
         try:
             return function()
-        except (FoveaError, OSError, KeyError, TypeError, ValueError) as error:
-            self.unseen.append(f"{what}: {' '.join(str(error).split())[:160]}")
+        except Exception as error:  # damaged files, nets that answer otherwise: the rest is judged
+            said = " ".join(str(error).split())[:160]
+            self.unseen.append(f"{what}: {said if isinstance(error, FoveaError) else failure_words(error)}")
             return otherwise
 
 
@@ -94,10 +96,15 @@ def record_of_run(folder: Path, sets: Mapping[str, ImageSet] | None = None, reci
         training=training_facts(recipe),
         curves=reader.read("metrics.csv", lambda: _curves(folder, log), CurveFacts()),
         evaluation=replace(evaluation, test_looks=looks),
-        data_findings=tuple(reader.read("findings.json", lambda: read_json(folder / "findings.json"), [])),
+        data_findings=reader.read("findings.json", lambda: _earlier_findings(folder), ()),
         dataset=recipe.data.source,
         unseen=tuple(reader.unseen),
     )
+
+
+def _earlier_findings(folder: Path) -> tuple[dict[str, Any], ...]:
+    """What the run was told at its end."""
+    return tuple(found for found in read_json(folder / "findings.json") if isinstance(found, dict))
 
 
 def _predictions(folder: Path, reader: Reader) -> dict[str, Predictions]:

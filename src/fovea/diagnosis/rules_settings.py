@@ -69,8 +69,8 @@ def learning_rate_too_high(record: Record) -> Suspicion | None:
     _, _, high, surely, usual = _RATES[name]
     ratios = update_ratios(record)
     large_steps = bool(ratios) and sorted(ratios)[len(ratios) // 2] > 0.1
-    if rate < high and not (large_steps and rate > usual):
-        return None
+    if (rate < high or (ratios and learned(record) is None)) and not (large_steps and rate > usual):
+        return None  # of a training that was seen, and whose accuracy is not known, the steps tell
     evidence: dict[str, Any] = {"optimizer": name, "lr": rate, "usual_lr": usual}
     if ratios:
         evidence["update_ratio"] = sorted(ratios)[len(ratios) // 2]
@@ -99,7 +99,7 @@ def learning_rate_too_low(record: Record) -> Suspicion | None:
     ratio = sorted(ratios)[len(ratios) // 2] if ratios and not _rate_decayed(record) else None
     way = None if ratio is None else ratio * (updates(record) or 0)
     small_steps = ratio is not None and way is not None and (ratio < 1e-4 or (rate <= usual / 5 and way < _SHORT_WAY))
-    if rate > low and not (small_steps and rate < usual):
+    if (rate > low or (ratios and learned(record) is None)) and not (small_steps and rate < usual):
         return None
     evidence: dict[str, Any] = {"optimizer": name, "lr": rate, "usual_lr": usual}
     if ratios:

@@ -104,15 +104,27 @@ def _count(shown: Sequence[Finding]) -> str:
 def _finding_lines(number: int, finding: Finding, width: int, record: Record) -> list[str]:
     line = "" if finding.line is None else f", {record.place_of(finding.line)}"
     lines = [f"{number}. {finding.id}: {finding.severity}, {finding.status}{line}"]
+    for name, text in finding_parts(finding):
+        lines += textwrap.wrap(text, width, initial_indent=f"   {name:<12}", subsequent_indent=" " * 15)
+    return lines
+
+
+def finding_parts(finding: Finding) -> list[tuple[str, str]]:
+    """What was seen, what to change, and, where there is such, the settings of it and what a trial has measured."""
     parts = [("seen", finding.cause), ("change", finding.cure)]
     if finding.remedy:
         words = " ".join(f"--set {name}={_plain(value)}" for name, value in finding.remedy.items())
         parts.append(("as settings", words))
     if finding.trial:
         parts.append(("measured", trial_words(finding.trial)))
-    for name, text in parts:
-        lines += textwrap.wrap(text, width, initial_indent=f"   {name:<12}", subsequent_indent=" " * 15)
-    return lines
+    return parts
+
+
+def finding_line(finding: Finding) -> str:
+    """A finding in one line: how grave it is, whether a trial has confirmed it, what was seen, what to change."""
+    status = f", {finding.status}" if finding.trial else ""
+    measured = f" Measured: {trial_words(finding.trial)}." if finding.trial else ""
+    return f"{finding.severity}{status}: {finding.cause} {finding.cure}{measured}"
 
 
 def _plain(value: Any) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from fovea.diagnosis.keras_facts import ACTIVATIONS, with_following_activations
+from fovea.diagnosis.look import Seen
 from fovea.diagnosis.observe import SAMPLE, is_fresh_uniform, output_signals, spelled
 from fovea.diagnosis.record import LayerFacts, LayerSignals, NetFacts, TrainingFacts
 
@@ -21,30 +21,27 @@ _WITH_SUMS = ("conv2d", "dense", "batchnormalization")
 _ACTIVATIONS = (*ACTIVATIONS, "logsoftmax", "silu", "hardswish", "mish", "softplus", "relu6", "softmin", "logsigmoid")
 
 
-@dataclass(eq=False)
-class Seen:
-    """What one forward pass has shown of a leaf of the net.
-
-    Attributes:
-        place: when it was called, from 0.
-        pointer: of the memory of its output, which tells whether anything stood between it and the next leaf.
-        outputs: detached, of at most 512 images.
-    """
-
-    place: int
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    pointer: int
-    has_negative: bool
-    input_pointer: int
-    input_minimum: float
-    outputs: torch.Tensor
-
-
 def kind_of(module: nn.Module) -> str:
     """The kind of a layer, as records spell it."""
     name = spelled(type(module))
     return "activation" if name in _ACTIVATIONS else _KINDS.get(name, name)
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that torch.compile was given; the model itself where it is not compiled."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def answers_of(outputs: Any) -> torch.Tensor | None:
+    """The answers among what a model returns: a tensor, the first rows of numbers of a tuple, "logits" of a dict."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    if isinstance(outputs, Mapping):
+        values = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
+    else:
+        values = list(outputs) if isinstance(outputs, list | tuple) else [getattr(outputs, "logits", None)]
+    return next((each for each in values if isinstance(each, torch.Tensor) and each.dim() == 2), None)
 
 
 def leaves(model: nn.Module) -> dict[str, nn.Module]:
@@ -58,16 +55,18 @@ def net_facts(
     """Layers in the order in which they were called; those that were not, last.
 
     Args:
-        seen: by the name of the leaf.
-        optimized: ids of the parameters that the optimizer holds; None: not known.
+        seen: calls by name, as a look has noted them; empty: nothing is known of what is called.
+        optimized: ids of the parameters that optimizers hold; None: not known.
         fresh: as `fresh_layers` found them before the first step.
     """
     modules = leaves(model)
-    called = sorted(seen, key=lambda name: seen[name].place)
-    names = [*called, *(name for name in modules if name not in seen)]
-    layers = [_layer_facts(name, modules[name], seen.get(name), optimized) for name in names]
-    layers = [replace(layer, is_fresh=fresh.get(layer.name)) for layer in layers]
+    called = [name for name in sorted(seen, key=lambda name: seen[name].place) if _is_layer(name, seen, modules)]
+    layers = [_called_layer(name, seen[name], modules, optimized) for name in called]
     layers = _with_functional_activations(layers, seen)
+    rest = [_layer_facts(name, module, None, optimized) for name, module in modules.items() if name not in seen]
+    if not seen:
+        rest = [replace(layer, is_connected=None) for layer in rest]
+    layers = [replace(layer, is_fresh=fresh.get(layer.name)) for layer in (*layers, *rest)]
     own = list(model.parameters())
     ends = [layer for layer in layers if layer.is_connected]
     width = ends[-1].output_shape if ends else None
@@ -79,6 +78,22 @@ def net_facts(
         parameters=sum(parameter.numel() for parameter in own),
         trainable_parameters=sum(parameter.numel() for parameter in own if parameter.requires_grad),
     )
+
+
+def _is_layer(name: str, seen: Mapping[str, Seen], modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a call is a layer of its own: a function right behind a leaf is that leaf's activation, and weights that
+    are used again are those of the first call."""
+    call = seen[name]
+    if call.leaf is None:
+        return call.behind not in seen
+    return name == call.leaf or not list(modules[call.leaf].parameters(recurse=False))
+
+
+def _called_layer(name: str, call: Seen, modules: Mapping[str, nn.Module], optimized: set[int] | None) -> LayerFacts:
+    if call.leaf is not None:
+        return _layer_facts(name, modules[call.leaf], call, optimized)
+    layer = LayerFacts(name, "activation", call.function, parameters=0, is_connected=True)
+    return replace(layer, input_shape=call.input_shape, output_shape=call.output_shape)
 
 
 def _layer_facts(name: str, module: nn.Module, seen: Seen | None, optimized: set[int] | None) -> LayerFacts:
@@ -104,18 +119,23 @@ def _layer_facts(name: str, module: nn.Module, seen: Seen | None, optimized: set
 
 
 def _with_functional_activations(layers: Sequence[LayerFacts], seen: Mapping[str, Seen]) -> list[LayerFacts]:
-    """Activations that are functions (F.relu), told from what reaches the next leaf."""
+    """Activations that are functions (F.relu): as a look has seen them, else told from what reaches the next leaf."""
     made = list(layers)
-    for place, (layer, following) in enumerate(itertools.pairwise(layers)):
-        if layer.kind not in _WITH_SUMS or not following.is_connected or following.kind == "activation":
+    functions = {call.behind: call.function for call in seen.values() if call.function and call.behind in seen}
+    for place, layer in enumerate(layers):
+        following = layers[place + 1] if place + 1 < len(layers) else None
+        name = functions.get(layer.name)
+        if name is None and layer.kind in _WITH_SUMS and following is not None and following.kind != "activation":
+            here, there = seen[layer.name], seen[following.name]
+            if _is_cut(here, there):
+                name = "relu"
+            elif here.pointer == there.input_pointer and layer.kind != "batchnormalization":
+                name = "linear"
+        if name is None:
             continue
-        here, there = seen[layer.name], seen[following.name]
-        if _is_cut(here, there):
-            made[place] = replace(layer, activation="relu")
-            if layer.kind == "batchnormalization" and place and made[place - 1].kind in ("conv2d", "dense"):
-                made[place - 1] = replace(made[place - 1], activation="relu")
-        elif here.pointer == there.input_pointer and layer.kind != "batchnormalization":
-            made[place] = replace(layer, activation="linear")
+        made[place] = replace(layer, activation=name)
+        if layer.kind == "batchnormalization" and place and made[place - 1].kind in ("conv2d", "dense"):
+            made[place - 1] = replace(made[place - 1], activation=name)
     return made
 
 
@@ -125,48 +145,27 @@ def _is_cut(here: Seen, there: Seen) -> bool:
 
 
 def leaf_signals(seen: Mapping[str, Seen], modules: Mapping[str, nn.Module]) -> tuple[LayerSignals, ...]:
-    """Signals of layers with sums and of activations; behind a relu that is a function, of what it leaves."""
+    """Signals of layers with sums and of activations; where a function stands behind a layer, of what it leaves."""
     names = sorted(seen, key=lambda name: seen[name].place)
+    behind = {call.behind: call for call in seen.values() if call.function and call.behind in seen}
     found = []
     for name, following in zip(names, [*names[1:], None], strict=True):
-        kind, outputs = kind_of(modules[name]), seen[name].outputs[:SAMPLE].float().cpu()
-        if kind not in (*_WITH_SUMS, "activation") or outputs.dim() < 2:
+        call = seen[name]
+        kind = "activation" if call.leaf is None else kind_of(modules[call.leaf])
+        if kind not in (*_WITH_SUMS, "activation") or call.outputs.dim() < 2 or call.behind in seen:
             continue
-        if following is not None and kind_of(modules[following]) != "activation" and kind != "activation":
-            outputs = outputs.clamp(min=0) if _is_cut(seen[name], seen[following]) else outputs
-        activation = spelled(type(modules[name])) if kind == "activation" else None
+        activated = behind.get(name, call)
+        outputs, activation = activated.outputs[:SAMPLE].float().cpu(), activated.function
+        if kind == "activation" and call.leaf is not None:
+            activation = spelled(type(modules[call.leaf]))
+        elif activated is call and following is not None and not _is_activation(seen[following], modules):
+            outputs = outputs.clamp(min=0) if _is_cut(call, seen[following]) else outputs
         found.append(output_signals(name, outputs.numpy(), activation, channel_axis=1))
     return tuple(found)
 
 
-def noting(name: str, seen: dict[str, Seen]) -> Callable[..., None]:
-    """A forward hook that notes what a leaf was given and gave; more outputs of a later pass are added."""
-
-    def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        given = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
-        if given is None or not isinstance(outputs, torch.Tensor):
-            return
-        made, place = outputs.detach(), len(seen)
-        if name in seen:
-            made, place = torch.cat([seen[name].outputs, made]), seen[name].place
-        seen[name] = Seen(
-            place=place,
-            input_shape=_shape(given),
-            output_shape=_shape(outputs),
-            pointer=outputs.data_ptr(),
-            has_negative=bool((made < 0).any()),
-            input_pointer=given.data_ptr(),
-            input_minimum=float(given.min()),
-            outputs=made.clone(),
-        )
-
-    return hook
-
-
-def _shape(values: torch.Tensor) -> tuple[int, ...]:
-    """Height, width, channels; or the number of units."""
-    sizes = tuple(values.shape[1:])
-    return (*sizes[1:], sizes[0]) if len(sizes) == 3 else sizes
+def _is_activation(call: Seen, modules: Mapping[str, nn.Module]) -> bool:
+    return call.leaf is None or kind_of(modules[call.leaf]) == "activation"
 
 
 def training_facts(optimizer: torch.optim.Optimizer | None, batch_size: int | None) -> TrainingFacts:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fovea.diagnosis.examine import failure_words
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.trainer import Outcome, Trainer
 from fovea.errors import FoveaError
@@ -79,8 +80,8 @@ def verify(
                 for trial in open_trials:
                     if trial.problem is None:
                         trial.status = _status(decide(before, trial.after, outcome.count), trainer)
-    except FoveaError as error:  # the patient itself cannot be trained in small
-        problem = {"problem": str(error)}
+    except Exception as error:  # the patient itself cannot be trained in small
+        problem = {"problem": _said(error)}
         return [replace(finding, trial=problem) if finding.remedy else finding for finding in findings]
     tried = {id(trial.finding): _judged(trial, before, trainer) for trial in trials}
     return [tried.get(id(finding), finding) for finding in findings]
@@ -104,8 +105,13 @@ def _has_time(began: float, seconds: float, seeds: int, num_open: int, num_trial
 def _train_one(trial: Trial, trainer: Trainer, seed: int) -> None:
     try:
         trial.after.append(trainer.train(trial.changes, seed).accuracy)
-    except FoveaError as error:  # the remedy is no setting that this net or data can have
-        trial.problem = str(error)
+    except Exception as error:  # the remedy is no setting that this net or data can have
+        trial.problem = _said(error)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong; of what is nobody's mistake the kind of error too."""
+    return str(error) if isinstance(error, FoveaError) else failure_words(error)
 
 
 def decide(before: Sequence[float], after: Sequence[float], count: int) -> Status:

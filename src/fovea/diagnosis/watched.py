@@ -23,6 +23,8 @@ from fovea.diagnosis.record import (
     TrainingFacts,
 )
 
+_MOST_LABELS = 2_000_000  # of one pass that are kept
+
 
 @dataclass(eq=False)
 class Pass:
@@ -32,6 +34,7 @@ class Pass:
     losses: int = 0
     right: Any = 0
     count: int = 0
+    kept: int = 0
     labels: list[torch.Tensor] = field(default_factory=list)
     predicted: list[torch.Tensor] = field(default_factory=list)
 
@@ -44,7 +47,9 @@ class Pass:
             given = answers.argmax(dim=1) if answers.shape[1] > 1 else (answers[:, 0] > 0.5).long()
             self.right, self.count = self.right + (given == true).sum(), self.count + len(true)
             self.predicted.append(given)
-        self.labels.append(labels.detach())
+        if labels.dim() <= 2 and self.kept < _MOST_LABELS:
+            self.labels.append(labels.detach())
+            self.kept += len(labels)
 
     @property
     def loss(self) -> float | None:
@@ -116,6 +121,8 @@ class Course:
         self.answers: torch.Tensor | None = None
         self.initial: tuple[float | None, float | None] = (None, None)
         self.ends_in_last_layer: bool | None = None
+        self.width: int | None = None  # answers an image
+        self.has_classes: bool | None = None  # False: the net learns quantities or images
         self.judged_in_training_mode = False
         self.judged_in_evaluation_mode = False
         self._loader: Any = None
@@ -153,9 +160,13 @@ class Course:
 
     def judged(self, is_training: bool, mode: bool, loss: Any, answers: torch.Tensor, labels: torch.Tensor) -> None:
         """A batch was answered, and its labels are known."""
+        if self.has_classes is None:
+            self.has_classes = _are_classes(labels, answers, None if self.loss is None else self.loss.name)
+        if not self.has_classes:
+            return
+        self.width = answers.shape[1] if answers.dim() == 2 else None
         if is_training:
-            if not self.train_passes:
-                self.begins(labels)
+            self.begins(labels)  # where no forward pass was seen, the loss tells
             current = self.train_passes[-1]
             current.add(loss, answers, labels)
             self.train.take_labels(labels)
@@ -182,9 +193,41 @@ class Course:
             self.rates.append(float(rate))
 
 
+def _are_classes(labels: torch.Tensor, answers: torch.Tensor, loss: str | None) -> bool:
+    """Whether labels are class numbers, or rows of one-hot or smoothed ones; not quantities, not images."""
+    if labels.dim() > 2 or len(labels) != len(answers):
+        return False
+    if not labels.is_floating_point():
+        return True
+    if labels.dim() == 2 and labels.shape[1] > 1:
+        sums = labels.double().sum(dim=1)
+        return bool((labels >= 0).all() and ((sums - 1).abs() < 1e-3).all()) or bool(
+            ((labels == 0) | (labels == 1)).all()
+        )
+    return bool((labels == labels.round()).all())
+
+
+def _answers_are_classes(course: Course) -> bool:
+    """Whether the widest answer can be a class: without a known loss a net may give features, to be compared."""
+    if course.loss is not None or course.width is None:
+        return True
+    known = [
+        labels
+        for each in (*course.train_passes, *course.val_passes)
+        if each and (labels := each.all_labels()) is not None
+    ]
+    most = max(
+        (labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max()) for labels in known if labels.size), default=0
+    )
+    return course.width <= max(2 * (most + 1), 2)
+
+
 def course_facts(course: Course, net: NetFacts, training: TrainingFacts, data: Any) -> Record:
     """The record of a course; the signals of layers are not part of it."""
     passes = course.train_passes
+    if not _answers_are_classes(course):
+        for each in (*passes, *filter(None, course.val_passes)):
+            each.count = 0
     num_judged = sum(each is not None for each in course.val_passes)
     only_at_end = num_judged == 1 and len(passes) > 1
     split = "test" if only_at_end else "val"
@@ -218,9 +261,11 @@ def _splits(course: Course, judged: str, data: Any) -> dict[str, SplitFacts]:
     found = {}
     passes = {"train": course.train_passes, judged: [each for each in course.val_passes if each is not None]}
     for name, given in (("train", course.train), (judged, course.val)):
-        if given.sample is None:
-            continue
         labels = passes[name][0].all_labels() if passes[name] else None
+        if given.sample is None:
+            if labels is not None and len(labels):
+                found[name] = with_labels(SplitFacts(count=len(labels)), labels)
+            continue
         images = given.sample.float().cpu().numpy()
         facts = image_facts(images, None if labels is None else len(labels), channels_first=True)
         facts = replace(facts, dtype=str(given.sample.dtype).removeprefix("torch."))

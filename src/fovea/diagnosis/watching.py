@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils.data import DataLoader
 
 from fovea.diagnosis import torch_facts
+from fovea.diagnosis.interception import show_loaders, show_losses
+from fovea.diagnosis.look import Look, Seen
 from fovea.diagnosis.observe import SAMPLE, joined_signals, median_signals, spelled
 from fovea.diagnosis.record import LayerSignals, Record
-from fovea.diagnosis.tell import Patient
+from fovea.diagnosis.tell import Patient, safely
 from fovea.diagnosis.watched import Course, Loss, course_facts
+from fovea.errors import SettingsError
 
-# What torch.nn.functional looks up at each call, so that a loss is seen however it was imported: (where, name) -> the
-# loss, whether it applies the softmax or sigmoid itself, and at which argument it is told to sum or to average.
-_LOSSES = {
-    (torch._C._nn, "cross_entropy_loss"): ("crossentropy", True, 3),
-    (torch._C._nn, "nll_loss_nd"): ("nll", False, 3),
-    (torch._C._nn, "mse_loss"): ("meansquarederror", False, 2),
-    (torch._C._nn, "l1_loss"): ("meanabsoluteerror", False, 2),
-    (torch._C._nn, "binary_cross_entropy"): ("binarycrossentropy", False, 3),
-    (torch, "binary_cross_entropy_with_logits"): ("binarycrossentropy", True, 4),
-}
-_SMOOTHING = 5  # the argument of cross_entropy_loss
-_REDUCTIONS = ("none", "mean", "sum")
 _LOOKED_AT = 3  # steps at the beginning of each pass
 _EVERY = 200  # and one in so many, where a pass has no visible end
 _AT_ONCE = 128  # images that the doctor's own passes use
@@ -40,151 +33,171 @@ _CHECKED_STEPS = 10  # for gradients that nobody clears
 
 
 def watch(
-    model: nn.Module, optimizer: Any = None, loss_fn: Any = None, data: Any = None, *, verbose: bool = True
+    model: Any, optimizer: Any = None, loss_fn: Any = None, data: Any = None, *, verbose: bool = True
 ) -> TorchPatient:
     """Watch a training loop: `with fovea.watch(model, optimizer) as patient:` and the loop as it was.
 
-    Around a trainer (Lightning's `trainer.fit(model)`, skorch's `net.fit` after `net.initialize()`) it works as well:
-    the optimizer is recognised by the weights that it holds. The losses of torch.nn are seen by themselves; one written
-    by hand is passed as loss_fn, if it is a module.
+    Around a trainer (Lightning's `trainer.fit(model)`, skorch's `net.fit(x, y)`) it works as well: the optimizer is
+    recognised by the weights that it holds. The losses of torch.nn are seen by themselves; one written by hand is
+    passed as loss_fn, if it is a module. A compiled model is passed as what torch.compile returned.
 
     Args:
-        model: from a batch of images to one row of answers an image.
+        model: a torch.nn.Module, from a batch of images to one row of answers an image; or a net of skorch's.
         optimizer: only so that it is known before its first step.
         loss_fn: a module, where it is not one of torch's losses.
         data: the training images and labels, as two arrays or tensors; None: what the net is given is looked at.
         verbose: whether findings are printed at the end of the block.
 
     Returns:
-        The patient; its `findings` and its `record` are there once the block is left.
+        The patient; its `findings` and its `record` are there once the block is left. It may be entered again, for a
+        training of several blocks.
+
+    Raises:
+        SettingsError: for a model that is no module and holds none.
     """
+    if not isinstance(model, nn.Module) and not hasattr(model, "initialize"):
+        kind = type(model).__name__
+        raise SettingsError(f"watch takes a torch.nn.Module or a net of skorch's, not a {kind}: pass the model itself.")
     return TorchPatient(model, optimizer, loss_fn, data, verbose)
 
 
-def _safely(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that never breaks the training it watches: what fails is noted and left out."""
+def _hook(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that never breaks the training that it watches, and that is nothing while torch.compile reads along."""
+    guarded = safely(method)
 
     @functools.wraps(method)
-    def guarded(self: TorchPatient, *arguments: Any) -> Any:
-        try:
-            return method(self, *arguments)
-        except Exception as error:
-            note = f"{method.__name__.strip('_').replace('_', ' ')}: {type(error).__name__}: {error}"[:200]
-            if note not in self.unseen:
-                self.unseen.append(note)
+    def hook(self: TorchPatient, *arguments: Any) -> Any:
+        return None if torch.compiler.is_compiling() else guarded(self, *arguments)
 
-    return guarded
+    return hook
 
 
 class TorchPatient(Patient):
     """A PyTorch training while it is watched; made by `watch`."""
 
-    def __init__(self, model: nn.Module, optimizer: Any, loss_fn: Any, data: Any, verbose: bool) -> None:
+    _own_passes = 0  # under way, of any patient: forward passes of the doctor's own are no part of a training
+
+    def __init__(self, model: Any, optimizer: Any, loss_fn: Any, data: Any, verbose: bool) -> None:
         super().__init__(verbose)
-        self.model, self.optimizer, self.loss_fn, self.data = model, optimizer, loss_fn, data
-        self.unseen: list[str] = []
+        self.model: Any = model if isinstance(model, nn.Module) else None
+        self.optimizer, self.loss_fn, self.data = optimizer, loss_fn, data
         self.course = Course()
+        self._holder = None if isinstance(model, nn.Module) else model  # skorch makes its module when it fits
+        self._optimizers: list[Any] = [] if optimizer is None else [optimizer]
+        self._others: set[Any] = set()  # optimizers of other nets
         self._undo: list[Callable[[], Any]] = []
-        self._own_pass = False  # the doctor's own forward passes are not part of the training
+        self._of_parts: list[Any] = []  # hooks on the model's parts, until its own forward pass is seen
+        self._part_calls: list[tuple[nn.Module, torch.Tensor, Any]] = []  # since the last loss
         self._outputs: tuple[torch.Tensor, bool, bool] | None = None  # with whether it trains, and the net's mode
         self._labels: torch.Tensor | None = None  # of the batch that a loader has given last
+        self._has_judged = False  # whether this batch's loss was seen
         self._first: tuple[LayerSignals, ...] = ()
         self._has_looked = False
         self._fresh: dict[str, bool] = {}
-        self._seen: dict[str, torch_facts.Seen] = {}
+        self._seen: Mapping[str, Seen] = {}
         self._before: dict[str, torch.Tensor] = {}
         self._updates: list[tuple[LayerSignals, ...]] = []
         self._first_updates: tuple[LayerSignals, ...] = ()
         self._steps_of_pass = 0
+        self._checked: nn.Parameter | None = None
         self._contribution: torch.Tensor | None = None
         self._gradient: torch.Tensor | None = None
         self._uncleared = 0
 
     def __enter__(self) -> TorchPatient:
-        model = self.model
-        self._undo = [
-            model.register_forward_pre_hook(self._before_forward).remove,
-            model.register_forward_hook(self._after_forward).remove,
-            register_optimizer_step_pre_hook(self._before_step).remove,
-            register_optimizer_step_post_hook(self._after_step).remove,
-        ]
-        for (owner, name), (known, from_logits, place) in _LOSSES.items():
-            if hasattr(owner, name):
-                self._wrap(owner, name, self._watched_loss(known, from_logits, place))
-        self._wrap(DataLoader, "__iter__", self._watched_loader())
-        if isinstance(self.loss_fn, nn.Module) and not type(self.loss_fn).__module__.startswith("torch.nn"):
-            self._undo.append(self.loss_fn.register_forward_hook(self._own_loss).remove)
-        smallest = min((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel(), default=None)
-        if smallest is not None:
-            self._checked = smallest
-            handle = smallest.register_hook(self._gradient_arrives)  # type: ignore[no-untyped-call]
-            self._undo.append(handle.remove)
+        self._attach_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for undo in reversed(self._undo):
-            undo()
-        self._undo = []
+        for undo in [*reversed(self._undo), *(handle.remove for handle in self._of_parts)]:
+            with contextlib.suppress(Exception):
+                undo()
+        self._undo, self._of_parts = [], []
         if error is not None:
             self.unseen.append(f"the end: the block was left by {type(error).__name__}")
-        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
-            self.finish(self._record())
+        self.conclude(self._record)
 
-    def _wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name)
-        setattr(owner, name, make(original))
-        self._undo.append(lambda: setattr(owner, name, original))
+    @safely
+    def _attach_all(self) -> None:
+        self._undo += show_losses(self._loss_computed)
+        self._undo += show_loaders(self._loader_begins, self._batch_given)
+        self._undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
+        self._undo.append(register_optimizer_step_post_hook(self._after_step).remove)
+        if isinstance(self.loss_fn, nn.Module) and not type(self.loss_fn).__module__.startswith("torch.nn"):
+            self._undo.append(self.loss_fn.register_forward_hook(self._own_loss).remove)
+        if self._holder is not None:
+            self._undo.append(register_module_forward_pre_hook(self._any_forward).remove)
+        if self.model is not None:
+            self._attach(self.model)
 
-    def _watched_loss(self, known: str, from_logits: bool, place: int) -> Callable[[Any], Any]:
-        def make(original: Any) -> Any:
-            @functools.wraps(original)
-            def loss(*arguments: Any, **named: Any) -> Any:
-                value = original(*arguments, **named)
-                self._loss_computed(Loss(known, from_logits, *_options(arguments, place)), value, *arguments[:2])
-                return value
+    def _attach(self, model: nn.Module) -> None:
+        """Watch the forward passes of a module, and of its parts until it is seen to be called itself."""
+        self.model = model
+        self._undo.append(model.register_forward_pre_hook(self._before_forward).remove)
+        self._undo.append(model.register_forward_hook(self._after_forward).remove)
+        self._of_parts = [part.register_forward_hook(self._after_part) for part in model.children()]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        smallest = min(trained, key=lambda parameter: parameter.numel(), default=None)
+        if smallest is not None:
+            self._checked = smallest
+            self._undo.append(smallest.register_hook(self._gradient_arrives).remove)  # type: ignore[no-untyped-call]
 
-            return loss
+    @_hook
+    def _any_forward(self, module: nn.Module, inputs: Any) -> None:
+        """The module that skorch has made is called, or the one that a later fit has made."""
+        if module is not self.model and module is getattr(self._holder, "module_", None):
+            for handle in self._of_parts:
+                handle.remove()
+            self._attach(module)
+            self._before_forward(module, inputs)  # hooks that are added now come into force with the next call
 
-        return make
+    @_hook
+    def _after_part(self, part: nn.Module, inputs: Any, outputs: Any) -> None:
+        if not self._own_passes and inputs and isinstance(inputs[0], torch.Tensor):
+            made = weakref.ref(outputs) if isinstance(outputs, torch.Tensor) else None
+            self._part_calls = [*self._part_calls[-1:], (part, inputs[0].detach(), made)]
 
-    def _watched_loader(self) -> Callable[[Any], Any]:
-        def make(original: Any) -> Any:
-            @functools.wraps(original)
-            def batches(loader: Any) -> Iterator[Any]:
-                inner = original(loader)
-                self._loader_begins(loader)
-                return _Batches(inner, self._batch_given)
+    def _is_part_judged(self, answers: torch.Tensor) -> None:
+        """A loss was computed: where the model's own forward was not called, its one part that was is the net."""
+        calls, self._part_calls = self._part_calls, []
+        if len(calls) != 1 or calls[0][2] is None or calls[0][2]() is not answers:
+            return
+        part, images, _ = calls[0]
+        for handle in self._of_parts:
+            handle.remove()
+        self._attach(part)
+        self._images_come(images, part.training and torch.is_grad_enabled())
 
-            return batches
-
-        return make
-
-    @_safely
+    @_hook
     def _loader_begins(self, loader: Any) -> None:
         self._settle()
         self.course.loader_begins(loader)
 
-    @_safely
+    @_hook
     def _batch_given(self, batch: Any) -> None:
         self._settle()
         labels = batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
-        self._labels = labels if isinstance(labels, torch.Tensor) else None
+        self._labels, self._has_judged = labels if isinstance(labels, torch.Tensor) else None, False
 
-    @_safely
+    @_hook
     def _own_loss(self, module: nn.Module, inputs: Any, value: Any) -> None:
         self._loss_computed(Loss(spelled(type(module))), value, inputs[0], inputs[1] if len(inputs) > 1 else None)
 
-    @_safely
+    @_hook
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
-        if self._own_pass:
+        if self._own_passes or model is not self.model:
             return
+        for handle in self._of_parts:
+            handle.remove()
+        self._of_parts, self._part_calls = [], []
         self._settle()
-        images = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
-        if images is None:
-            return
-        is_training = model.training and torch.is_grad_enabled()
+        self._has_judged = False
+        if inputs and isinstance(inputs[0], torch.Tensor):
+            self._images_come(inputs[0], model.training and torch.is_grad_enabled())
+
+    def _images_come(self, images: torch.Tensor, is_training: bool) -> None:
         if is_training and self.course.begins(self._labels):
             self._first_updates = self._first_updates or median_signals(self._updates, 0)
             self._updates, self._steps_of_pass = [], 0
@@ -194,11 +207,12 @@ class TorchPatient(Patient):
             self._fresh = torch_facts.fresh_layers(self.model)
             self._first = self._look(images)
 
-    @_safely
+    @_hook
     def _after_forward(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
-        if not self._own_pass and isinstance(outputs, torch.Tensor):
+        answers = torch_facts.answers_of(outputs)
+        if not self._own_passes and model is self.model and answers is not None:
             mode = model.training
-            self._outputs = outputs.detach(), mode and torch.is_grad_enabled(), mode
+            self._outputs = answers.detach(), mode and torch.is_grad_enabled(), mode
 
     def _settle(self) -> None:
         """Answers for which no loss was computed are judged by the labels that came from the loader."""
@@ -206,15 +220,22 @@ class TorchPatient(Patient):
         if held is None or labels is None:
             return
         outputs, is_training, mode = held
-        if outputs.dim() == 2 and len(outputs) == len(labels) and not is_training:
-            self.course.judged(False, mode, None, outputs, labels)
+        if outputs.dim() == 2 and len(outputs) == len(labels) and not (is_training and self.course.loss is not None):
+            self.course.judged(is_training, mode, None, outputs, labels)
 
-    @_safely
+    @_hook
     def _loss_computed(self, loss: Loss, value: Any, answers: Any, target: Any) -> None:
-        if self._own_pass or not isinstance(answers, torch.Tensor) or not isinstance(target, torch.Tensor):
+        if self._own_passes or self.model is None:
             return
+        if not isinstance(answers, torch.Tensor) or not isinstance(target, torch.Tensor):
+            return
+        if self._of_parts:
+            self._is_part_judged(answers)
         is_training = self.model.training and torch.is_grad_enabled() and answers.requires_grad
         self._outputs = None
+        if self._has_judged:  # the loss of a second head, or of mixed labels
+            return
+        self._has_judged = True
         if is_training and self.course.loss is None:
             self.course.loss_begins(loss, answers.detach())
             self.course.ends_in_last_layer = self._ends_in(answers)
@@ -226,30 +247,40 @@ class TorchPatient(Patient):
             return None
         return None if answers.dim() != 2 else not bool(((answers >= 0).all() or (answers <= 0).all()).item())
 
-    @_safely
+    @_hook
     def _gradient_arrives(self, gradient: torch.Tensor) -> None:
         if self.course.steps < _CHECKED_STEPS:
             part = gradient.detach().clone()
             self._contribution = part if self._contribution is None else self._contribution + part
 
-    def _holds_the_model(self, optimizer: Any) -> bool:
+    def _is_of_model(self, optimizer: Any) -> bool:
+        """Whether an optimizer holds weights of the model; those that do are remembered, in their order."""
+        if any(optimizer is known for known in self._optimizers):
+            return True
+        if self.model is None or optimizer in self._others:
+            return False
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        return any(id(parameter) in held for parameter in self.model.parameters())
+        if any(id(parameter) in held for parameter in self.model.parameters()):
+            self._optimizers.append(optimizer)
+            self.optimizer = self._optimizers[0]
+            return True
+        self._others.add(optimizer)
+        return False
 
-    @_safely
+    @_hook
     def _before_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
-        if optimizer is not self.optimizer:
-            if not self._holds_the_model(optimizer):
-                return
-            self.optimizer = optimizer
-        if self.course.steps < _CHECKED_STEPS:
+        if not self._is_of_model(optimizer):
+            return
+        if optimizer is self.optimizer and self.course.steps < _CHECKED_STEPS:
             self._check_cleared()
         if self._steps_of_pass < _LOOKED_AT or self.course.steps % _EVERY == 0:
-            kernels = torch_facts.kernels_of(self.model)
-            self._before = {name: weight.detach().clone() for name, weight in kernels.items()}
+            held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            kernels = torch_facts.kernels_of(self.model).items()
+            self._before = {name: weight.detach().clone() for name, weight in kernels if id(weight) in held}
 
     def _check_cleared(self) -> None:
-        gradient, arrived, old = self._checked.grad, self._contribution, self._gradient
+        gradient = None if self._checked is None else self._checked.grad
+        arrived, old = self._contribution, self._gradient
         self._contribution = None
         if gradient is None or arrived is None:
             return
@@ -258,105 +289,107 @@ class TorchPatient(Patient):
             return
         self._uncleared += int(torch.allclose(gradient, old + arrived, rtol=1e-4, atol=1e-9))
 
-    @_safely
+    @_hook
     def _after_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
-        if optimizer is not self.optimizer:
+        if not self._is_of_model(optimizer):
             return
-        self.course.stepped(optimizer.param_groups[0].get("lr"))
-        self._steps_of_pass += 1
-        if not self._before:
-            return
+        is_first, self._has_judged = optimizer is self.optimizer, False  # several on one net make one step together
+        if is_first:
+            self.course.stepped(optimizer.param_groups[0].get("lr"))
         kernels, before, self._before = torch_facts.kernels_of(self.model), self._before, {}
-        found = [
-            torch_facts.kernel_signals(name, before[name], weight.detach(), weight.grad)
-            for name, weight in kernels.items()
-        ]
-        self._updates = [*self._updates, tuple(found)][-_LOOKED_AT:]
+        found = tuple(
+            torch_facts.kernel_signals(name, weight, kernels[name].detach(), kernels[name].grad)
+            for name, weight in before.items()
+            if name in kernels
+        )
+        if found and (is_first or not self._updates):
+            self._updates = [*self._updates, found][-_LOOKED_AT:]
+        elif found:
+            self._updates[-1] += found
+        if optimizer is self._optimizers[-1]:
+            self._steps_of_pass += 1
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
         """A pass of the doctor's own, in evaluation mode: nothing of the training is changed by it."""
         modes = {name: module.training for name, module in self.model.named_modules()}
-        self._own_pass = True
+        TorchPatient._own_passes += 1
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with contextlib.ExitStack() as stack:
+                for each in _nothing_kept(self.model):
+                    stack.enter_context(each)
                 self.model.eval()
                 yield
         finally:
-            self._own_pass = False
+            TorchPatient._own_passes -= 1
             for name, module in self.model.named_modules():
                 module.training = modes[name]
 
     def _look(self, images: torch.Tensor) -> tuple[LayerSignals, ...]:
         """Signals of all leaves on some images."""
-        leaves, images = torch_facts.leaves(self.model), images.detach()
-        seen: dict[str, torch_facts.Seen] = {}
-        handles = [module.register_forward_hook(torch_facts.noting(name, seen)) for name, module in leaves.items()]
-        try:
-            with self._apart():
-                self.model(images[:_AT_ONCE])
-                size = sum(each.outputs[0].numel() for each in seen.values() if len(each.outputs))
-                most = min(SAMPLE, len(images), _SIGNAL_VALUES // max(size, 1))
-                for start in range(_AT_ONCE, most, _AT_ONCE):
-                    self.model(images[start : start + _AT_ONCE])
-        finally:
-            for handle in handles:
-                handle.remove()
-        self._seen = seen or self._seen
-        return torch_facts.leaf_signals(seen, leaves)
+        net, images = torch_facts.uncompiled(self.model), images.detach()
+        leaves = torch_facts.leaves(net)
+        look = Look(leaves)
+        with self._apart(), look.noting():
+            net(images[:_AT_ONCE])
+            size = sum(each.outputs[0].numel() for each in look.seen.values() if len(each.outputs))
+            most = min(SAMPLE, len(images), _SIGNAL_VALUES // max(size, 1))
+            for start in range(_AT_ONCE, most, _AT_ONCE):
+                look.next_pass()
+                net(images[start : start + _AT_ONCE])
+        self._seen = look.seen or self._seen
+        return torch_facts.leaf_signals(look.seen, leaves)
 
     def _answers(self, images: torch.Tensor) -> torch.Tensor | None:
         """The model's answers for a sample."""
+        net = torch_facts.uncompiled(self.model)
         with self._apart():
             starts = range(0, len(images), _AT_ONCE)
-            found = [self.model(images[start : start + _AT_ONCE]) for start in starts]
-            return torch.cat(found) if all(isinstance(each, torch.Tensor) for each in found) else None
+            found = [torch_facts.answers_of(net(images[start : start + _AT_ONCE])) for start in starts]
+            known = [each for each in found if each is not None]
+            return torch.cat(known) if known and len(known) == len(found) else None
 
     def _record(self) -> Record:
         self._settle_at_end()
         course = self.course
-        last = self._last_look()
-        groups = [] if self.optimizer is None else self.optimizer.param_groups
-        optimized = {id(parameter) for group in groups for parameter in group["params"]} if groups else None
-        net = torch_facts.net_facts(self.model, self._seen, optimized, self._fresh)
+        unseen = [*self.unseen, *([] if self._has_looked else ["the net: no batch of images was seen to enter it"])]
+        if self.model is None:
+            self.unseen += ["the training: the net was never made"] * (not self.unseen)
+            return Record("torch", "net", unseen=tuple(self.unseen))
+        last = self._last_outputs() or ()
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        net = torch_facts.net_facts(torch_facts.uncompiled(self.model), self._seen, held or None, self._fresh)
         if not course.steps:
-            self.unseen.append("the training: no step of an optimizer that holds weights of the model")
+            unseen.append("the training: no step of an optimizer that holds weights of the model")
         if course.loss is None and course.steps:
-            self.unseen.append("the loss: it is none of torch.nn's")
+            unseen.append("the loss: it is none of torch.nn's")
+        if course.has_classes is False:
+            unseen.append("labels: the net learns quantities or images, it is no classifier")
         training = torch_facts.training_facts(self.optimizer, course.batch_size)
         cleared = None if course.steps < 4 else self._uncleared < 3
         first = joined_signals(self._first, self._first_updates or median_signals(self._updates, 0))
         facts = course_facts(course, net, replace(training, gradients_cleared=cleared), self.data)
         batch = replace(facts.batch, first=first, last=joined_signals(last, median_signals(self._updates)))
-        zeroed, real = self._zeroed()
+        zeroed, real = self._losses_of_sample() or (None, None)
         batch = replace(batch, zeroed_loss=zeroed, real_loss=real)
-        name = type(self.model).__name__
-        return replace(facts, name=name, batch=batch, unseen=tuple(self.unseen))
+        name = type(torch_facts.uncompiled(self.model)).__name__
+        return replace(facts, name=name, batch=batch, unseen=tuple(dict.fromkeys([*unseen, *self.unseen])))
 
-    @_safely
+    @safely
     def _settle_at_end(self) -> None:
         self._settle()
 
-    @_safely
+    @safely
     def _last_outputs(self) -> tuple[LayerSignals, ...]:
         sample = self.course.train.sample
         return () if sample is None else self._look(sample)
 
-    def _last_look(self) -> tuple[LayerSignals, ...]:
-        return self._last_outputs() or ()
-
-    @property
-    def _loss_name(self) -> str:
-        return "" if self.course.loss is None else self.course.loss.name or ""
-
-    def _zeroed(self) -> tuple[float | None, float | None]:
-        """The loss on a training sample, zeroed and as it is."""
-        return self._losses_of_sample() or (None, None)
-
-    @_safely
+    @safely
     def _losses_of_sample(self) -> tuple[float, float] | None:
-        train = self.course.train
-        loss = {"crossentropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}.get(self._loss_name)
+        """The loss on a training sample, zeroed and as it is."""
+        train, name = self.course.train, None if self.course.loss is None else self.course.loss.name
+        loss = {"crossentropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}.get(name or "")
         if train.sample is None or train.sample_labels is None or loss is None or train.sample_labels.dim() != 1:
             return None
         zeroed, real = self._answers(torch.zeros_like(train.sample)), self._answers(train.sample)
@@ -365,31 +398,13 @@ class TorchPatient(Patient):
         return float(loss(zeroed, train.sample_labels)), float(loss(real, train.sample_labels))
 
 
-def _options(arguments: tuple[Any, ...], place: int) -> tuple[str | None, float | None, bool]:
-    """Of a loss's arguments: how it reduces, its label smoothing, whether classes are weighted."""
-    reduction = arguments[place] if len(arguments) > place else None
-    known = _REDUCTIONS[reduction] if isinstance(reduction, int) and 0 <= reduction < 3 else None
-    smoothing = arguments[_SMOOTHING] if len(arguments) > _SMOOTHING else None
-    weight = arguments[2] if place > 2 and len(arguments) > 2 else None
-    return known, smoothing if isinstance(smoothing, float) else None, weight is not None
-
-
-class _Batches:
-    """An iterator over batches that shows each one before it is handed on."""
-
-    def __init__(self, inner: Any, show: Callable[[Any], Any]) -> None:
-        self._inner, self._show = inner, show
-
-    def __iter__(self) -> _Batches:
-        return self
-
-    def __next__(self) -> Any:
-        batch = next(self._inner)
-        self._show(batch)
-        return batch
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+def _nothing_kept(model: nn.Module) -> Iterator[Any]:
+    """Contexts in which a pass leaves no trace: random numbers, gradients, autocast's copies, compilations."""
+    place = next(model.parameters(), torch.empty(0)).device
+    devices = [place] if place.type == "cuda" else []
+    yield torch.random.fork_rng(devices=devices)
+    yield torch.no_grad()
+    if torch.is_autocast_enabled(place.type):
+        yield torch.autocast(place.type, torch.get_autocast_dtype(place.type), cache_enabled=False)
+    if "torch._dynamo" in sys.modules:  # a batch of another size would be compiled anew, for the training too
+        yield torch.compiler.set_stance("force_eager")

@@ -33,7 +33,7 @@ from fovea.evaluation.views import Views, views_from_json
 from fovea.files import read_json, read_json_lines
 from fovea.recipefile import read_recipe, read_record
 from fovea.registry import unknown_name
-from fovea.runfolder import SEEDS, check_file, is_finished, read_manifest, resume_command
+from fovea.runfolder import DIAGNOSIS, SEEDS, check_file, is_finished, read_manifest, resume_command
 from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
 
 NO_VALIDATION = "none: val_split 0, all training images trained"
@@ -154,8 +154,24 @@ class StoredRun:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """findings.json: what was found wrong, as plain values."""
-        return list(read_json(self.file("findings.json")))
+        """What is wrong, as plain values: by diagnosis.json once the doctor has looked, before by findings.json."""
+        found = self.diagnosis
+        return list(read_json(self.file("findings.json")) if found is None else found["findings"])
+
+    @property
+    def diagnosis(self) -> dict[str, Any] | None:
+        """diagnosis.json: what `fovea doctor` found, tried and withdrew; None before it has looked.
+
+        Raises:
+            DataError: when the file is damaged.
+        """
+        path = self.path / DIAGNOSIS
+        if not path.is_file():
+            return None
+        found = read_json(path)  # made after the run, and made again at will: no manifest proves it
+        if not isinstance(found, dict) or not isinstance(found.get("findings"), list):
+            raise DataError(f"{path} is no diagnosis: remove it, or let `fovea doctor {self.path}` make it again.")
+        return found
 
     @cached_property
     def audit(self) -> dict[str, Any] | None:

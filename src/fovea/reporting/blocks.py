@@ -97,7 +97,24 @@ class Details:
     kind: ClassVar[str] = "details"
 
 
-Block = Paragraph | Table | Chart | Pictures | Matrix | Code | Details
+@dataclass(frozen=True)
+class Card:
+    """One finding: its name, what it is ("warning, confirmed"), named texts, and blocks that go with it.
+
+    Attributes:
+        tone: "severe", "warning" or "note".
+        rows: (name, text) in their order.
+    """
+
+    title: str
+    state: str
+    tone: str
+    rows: Sequence[tuple[str, str]]
+    blocks: Sequence[Block] = ()
+    kind: ClassVar[str] = "card"
+
+
+Block = Paragraph | Table | Chart | Pictures | Matrix | Code | Details | Card
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from fovea.diagnosis.telling import finding_line
+from fovea.display import terminal_width
 from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
 from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import percent
@@ -17,7 +19,7 @@ from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
 from fovea.evaluation.views import Views
 from fovea.models.summary import count_parameters
-from fovea.reporting.terminal import WIPE, is_live, show, terminal_width
+from fovea.reporting.terminal import WIPE, is_live, show
 from fovea.runfolder import REPORT
 from fovea.settings import mark_as_json, test_mark
 from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
@@ -149,7 +151,7 @@ def _run_lines(run: StoredRun) -> str:
     lines += _views_line(run.views)
     lines += _trust_lines(run)
     lines += [] if run.test_limits is None else [run.test_limits.words]
-    lines += [str(finding_from_json(finding)) for finding in run.findings]
+    lines += [finding_line(finding_from_json(finding)) for finding in run.findings]
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
         lines.append(str(run.profile))

@@ -59,18 +59,26 @@ def _alert(finding: Finding) -> Paragraph:
 
 def finding_block(finding: Finding) -> Block:
     """A finding with the numbers that show it, folded away."""
-    rows = [[name.replace("_", " "), _shown(value)] for name, value in finding.evidence.items()]
+    rows = evidence_rows(finding)
     table = Table("The numbers behind it", ["what", "value"], rows, figures=False)
     text = Paragraph(f"{finding.cause} {finding.cure}", "note")
     return Details(f"{finding.severity}: {finding.id}", [text, *([table] if rows else [])])
 
 
+def evidence_rows(finding: Finding) -> list[list[str]]:
+    """The numbers that show a finding: name, value."""
+    known = [(name, value) for name, value in finding.evidence.items() if value is not None]
+    return [[name.replace("_", " "), _shown(value)] for name, value in known]
+
+
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_shown(item) for item in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _parts(facts: DataFacts) -> list[Block]:

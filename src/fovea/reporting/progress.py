@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from fovea.reporting.terminal import WIPE, is_live, show, terminal_width
+from fovea.display import terminal_width
+from fovea.reporting.terminal import WIPE, is_live, show
 
 _AFTER_SECONDS = 0.5  # what is done by then needs no bar
 _EVERY_SECONDS = 0.1

@@ -7,7 +7,6 @@ import numpy as np
 from fovea.data.mosaic import mosaic
 from fovea.display import data_uri
 from fovea.errors import ModelError
-from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import Score, percent
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import class_scores
@@ -39,6 +38,7 @@ from fovea.reporting.figures import (
     plot_confusion,
     plot_history,
 )
+from fovea.reporting.finding_section import finding_alerts, finding_sections
 from fovea.reporting.pictures import mistakes_of, picture_source
 from fovea.reporting.style import figure_bytes, shortened
 from fovea.reporting.svg import inline_svg
@@ -66,6 +66,7 @@ def run_report(run: StoredRun) -> Report:
         facts=_facts(run),
         alerts=[*alerts_of(run), *discipline_alerts(run)],
         sections=[
+            *finding_sections(run),
             Section("curves", "Learning curves", _curves(run)),
             Section("confusion", "Confusion matrix", _confusion(run, found)),
             Section("mistakes", "Worst mistakes", _mistakes(run, found)),
@@ -122,10 +123,7 @@ def looks_at_test(run: StoredRun) -> int:
 
 def alerts_of(run: StoredRun) -> list[Paragraph]:
     """What was found wrong with a run, and what had changed when it was gone on with by force."""
-    alerts = [
-        Paragraph(f"{finding.cause} {finding.cure}", finding.severity)
-        for finding in (finding_from_json(found) for found in run.findings)
-    ]
+    alerts = finding_alerts(run)
     if run.mark == SELECTED:
         text = "Selected on test: its validation images were its test images, which flatters every figure of them."
         alerts.append(Paragraph(text, "warning"))

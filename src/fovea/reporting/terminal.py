@@ -1,30 +1,19 @@
-"""The terminal itself: how wide it is, whether lines can be wiped, where progress goes."""
+"""The terminal itself: whether lines can be wiped, where progress goes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
 from typing import TextIO
 
+from fovea.display import terminal_width
+
 TOPIC_WIDTH = 11
 COMMANDS = {"to go on"}  # topics whose line is typed again, and therefore not wrapped
 WIPE = "\r\x1b[2K"  # back to the start of the line, and clear it
-
-
-def terminal_width(stream: TextIO) -> int:
-    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe."""
-    default = 100
-    try:
-        asked = int(os.environ.get("COLUMNS", ""))
-    except ValueError:
-        asked = 0
-    if asked > 0:
-        return asked
-    return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
 
 
 def is_live(stream: TextIO) -> bool:
