@@ -386,6 +386,19 @@ HEALTHY: dict[str, Record] = {
             "steps": 19,
         },
     ),
+    "two epochs cut short by steps_per_epoch": changed(  # 60 steps of 256 an epoch
+        origin="run",
+        training={"batch_size": 256, "epochs": 2, "steps_per_epoch": 60, "learning_rate": 0.001},
+        curves={
+            "train_accuracy": (0.862, 0.892),
+            "running_accuracy": (0.85, 0.865),
+            "running_loss": (0.7, 0.42),
+            "val_accuracy": (0.875, 0.885),
+            "val_loss": (0.45, 0.32),
+            "steps": 120,
+        },
+        evaluation={"accuracy": 0.885, "stored_accuracy": 0.885, "class_accuracies": None, "predicted_counts": None},
+    ),
     "no classifier, a rate that is high for one": changed(
         Record("torch", "features"),
         training={"framework": "torch", "optimizer": "adam", "learning_rate": 0.01},

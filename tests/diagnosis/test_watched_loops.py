@@ -379,6 +379,25 @@ def test_hooks_and_judging_that_fail_cost_the_training_nothing(
     assert patient.findings == []
 
 
+def test_hooks_are_gone_before_a_module_compiles_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, *_, **__: function)  # what it compiles are other kernels
+    for is_compiled_before in (True, False):
+        net = plain_net()
+        if is_compiled_before:
+            net.compile()
+        with fovea.watch(net, verbose=False) as patient:
+            if not is_compiled_before:
+                assert net._forward_hooks
+                net[0].compile()
+            assert not net._forward_hooks
+            assert not net._forward_pre_hooks
+            usual(net)
+        assert patient.record is not None
+        assert patient.record.curves.steps == 36
+        assert "the net: no batch of images was seen to enter it" in patient.record.unseen
+    assert "compile_itself" not in nn.Module.compile.__code__.co_name
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(fovea.SettingsError, match="pass the model itself"):
         fovea.watch(make_images())

@@ -66,6 +66,20 @@ def show_loaders(begins: Callable[[Any], Any], given: Callable[[Any], Any]) -> l
     return [_wrap(DataLoader, "__iter__", wrapped)]
 
 
+def show_compilations(begins: Callable[[Any], Any]) -> list[Undo]:
+    """Show each module before it compiles itself (`module.compile()`)."""
+
+    def wrapped(original: Any) -> Any:
+        @functools.wraps(original)
+        def compile_itself(module: Any, *arguments: Any, **named: Any) -> Any:
+            begins(module)
+            return original(module, *arguments, **named)
+
+        return compile_itself
+
+    return [_wrap(torch.nn.Module, "compile", wrapped)]
+
+
 def _wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> Undo:
     original = getattr(owner, name)
     setattr(owner, name, make(original))

@@ -44,6 +44,7 @@ _RATES = {
 }
 _NEARLY_ALL = 0.95  # of the way from chance: where a setting far from the usual one is no fault
 _SHORT_WAY = 0.5  # of all steps together, as a share of the weights' size: from random weights a net has to go further
+_FEW_STEPS = 60  # an epoch
 _KERAS_DEFAULTS = {"adadelta": 0.001, "adagrad": 0.001}
 
 
@@ -130,10 +131,12 @@ def batch_too_large(record: Record) -> Suspicion | None:
     if size is None or each is None or total is None or is_a_look(record):
         return None
     share = learned(record)
-    if size < 256 or each > 60 or total >= 500 or (share is not None and share >= _NEARLY_ALL):
+    if size < 256 or each > _FEW_STEPS or total >= 500 or (share is not None and share >= _NEARLY_ALL):
         return None
     if learns_well(record) and not still_rises(record):
         return None
+    if (split(record, "train").count or 0) > _FEW_STEPS * size:
+        return None  # steps_per_epoch cuts the epochs short, not the batch
     return Suspicion(
         {"batch_size": size, "steps_per_epoch": each, "steps": total},
         f"Batches of {size:,} leave {each} steps an epoch, {total} in all: too few for the net to "
@@ -335,7 +338,8 @@ SETTINGS_RULES = (
         "batch-too-large", "batch too large", "warning", "settings", batch_too_large,
         "batches of 256 and more, at most 60 steps an epoch, fewer than 500 in all; less than 95 % of the way learned, "
         "and less than 80 % where the training accuracy no longer rises by 2 points in two epochs",
-        "large batches with many steps", "Mutants of DeepCrime (batch); a question on CIFAR-10 (docs/programs.md, P2)",
+        "large batches with many steps; epochs cut short by steps_per_epoch",
+        "Mutants of DeepCrime (batch); a question on CIFAR-10 (docs/programs.md, P2)",
         (*STUCK, "validation-above-train"),
     ),
     Rule(

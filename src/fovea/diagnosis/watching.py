@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fovea.diagnosis import torch_facts
-from fovea.diagnosis.interception import show_loaders, show_losses
+from fovea.diagnosis.interception import show_compilations, show_loaders, show_losses
 from fovea.diagnosis.look import Look, Seen
 from fovea.diagnosis.observe import SAMPLE, joined_signals, median_signals, spelled
 from fovea.diagnosis.record import LayerSignals, Record
@@ -86,6 +86,7 @@ class TorchPatient(Patient):
         self._optimizers: list[Any] = [] if optimizer is None else [optimizer]
         self._others: set[Any] = set()  # optimizers of other nets
         self._undo: list[Callable[[], Any]] = []
+        self._of_model: list[Any] = []  # hooks on the model
         self._of_parts: list[Any] = []  # hooks on the model's parts, until its own forward pass is seen
         self._part_calls: list[tuple[nn.Module, torch.Tensor, Any]] = []  # since the last loss
         self._outputs: tuple[torch.Tensor, bool, bool] | None = None  # with whether it trains, and the net's mode
@@ -111,10 +112,10 @@ class TorchPatient(Patient):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for undo in [*reversed(self._undo), *(handle.remove for handle in self._of_parts)]:
+        for undo in (*reversed(self._undo), self._detach):
             with contextlib.suppress(Exception):
                 undo()
-        self._undo, self._of_parts = [], []
+        self._undo = []
         if error is not None:
             self.unseen.append(f"the end: the block was left by {type(error).__name__}")
         self.conclude(self._record)
@@ -123,6 +124,7 @@ class TorchPatient(Patient):
     def _attach_all(self) -> None:
         self._undo += show_losses(self._loss_computed)
         self._undo += show_loaders(self._loader_begins, self._batch_given)
+        self._undo += show_compilations(self._is_compiled)
         self._undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
         self._undo.append(register_optimizer_step_post_hook(self._after_step).remove)
         if isinstance(self.loss_fn, nn.Module) and not type(self.loss_fn).__module__.startswith("torch.nn"):
@@ -135,21 +137,33 @@ class TorchPatient(Patient):
     def _attach(self, model: nn.Module) -> None:
         """Watch the forward passes of a module, and of its parts until it is seen to be called itself."""
         self.model = model
-        self._undo.append(model.register_forward_pre_hook(self._before_forward).remove)
-        self._undo.append(model.register_forward_hook(self._after_forward).remove)
-        self._of_parts = [part.register_forward_hook(self._after_part) for part in model.children()]
+        if not any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+            self._of_parts = [part.register_forward_hook(self._after_part) for part in model.children()]
+            hooks = (model.register_forward_pre_hook(self._before_forward),)
+            self._of_model = [*hooks, model.register_forward_hook(self._after_forward)]
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         smallest = min(trained, key=lambda parameter: parameter.numel(), default=None)
         if smallest is not None:
             self._checked = smallest
             self._undo.append(smallest.register_hook(self._gradient_arrives).remove)  # type: ignore[no-untyped-call]
 
+    def _detach(self) -> None:
+        """No forward pass is watched any more."""
+        for handle in (*self._of_model, *self._of_parts):
+            handle.remove()
+        self._of_model, self._of_parts = [], []
+
+    @_hook
+    def _is_compiled(self, module: nn.Module) -> None:
+        """A module compiles itself: hooks on it would be compiled too, into other kernels."""
+        if self.model is not None and any(module is part for part in self.model.modules()):
+            self._detach()
+
     @_hook
     def _any_forward(self, module: nn.Module, inputs: Any) -> None:
         """The module that skorch has made is called, or the one that a later fit has made."""
         if module is not self.model and module is getattr(self._holder, "module_", None):
-            for handle in self._of_parts:
-                handle.remove()
+            self._detach()
             self._attach(module)
             self._before_forward(module, inputs)  # hooks that are added now come into force with the next call
 
@@ -165,8 +179,7 @@ class TorchPatient(Patient):
         if len(calls) != 1 or calls[0][2] is None or calls[0][2]() is not answers:
             return
         part, images, _ = calls[0]
-        for handle in self._of_parts:
-            handle.remove()
+        self._detach()
         self._attach(part)
         self._images_come(images, part.training and torch.is_grad_enabled())
 
@@ -214,6 +227,7 @@ class TorchPatient(Patient):
             mode = model.training
             self._outputs = answers.detach(), mode and torch.is_grad_enabled(), mode
 
+    @safely
     def _settle(self) -> None:
         """Answers for which no loss was computed are judged by the labels that came from the loader."""
         held, labels, self._outputs = self._outputs, self._labels, None
@@ -350,7 +364,7 @@ class TorchPatient(Patient):
             return torch.cat(known) if known and len(known) == len(found) else None
 
     def _record(self) -> Record:
-        self._settle_at_end()
+        self._settle()
         course = self.course
         unseen = [*self.unseen, *([] if self._has_looked else ["the net: no batch of images was seen to enter it"])]
         if self.model is None:
@@ -375,10 +389,6 @@ class TorchPatient(Patient):
         batch = replace(batch, zeroed_loss=zeroed, real_loss=real)
         name = type(torch_facts.uncompiled(self.model)).__name__
         return replace(facts, name=name, batch=batch, unseen=tuple(dict.fromkeys([*unseen, *self.unseen])))
-
-    @safely
-    def _settle_at_end(self) -> None:
-        self._settle()
 
     @safely
     def _last_outputs(self) -> tuple[LayerSignals, ...]:
