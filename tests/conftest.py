@@ -55,6 +55,17 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fovea.reporting.svg.figure_bytes", lambda figure, form: drawing)
 
 
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded digits are their first 360 here: for tests to which it is all one how many are trained on."""
+    from sklearn.datasets import load_digits
+    from sklearn.utils import Bunch
+
+    whole = load_digits()
+    few = Bunch(images=whole.images[:360], target=whole.target[:360])
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
+
+
 _REAL = os.environ.get("FOVEA_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
