@@ -305,7 +305,8 @@ def _carry_through(
             start=start,
             recipe_sha256=recipe_sha256,
         )
-        update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
+        if recipe_sha256 is not None:  # gone on with, perhaps by force, on images that have changed
+            update_config(folder, plan.recipe.data, fingerprints(plan.splits))
         add_findings(folder, plan.splits.sets, plan.recipe)
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
