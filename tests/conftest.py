@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,40 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    """A run waits for the disk seventy times; no test takes the power away. What is no open file is still refused."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(os, "fsync", os.fstat)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
 def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second a run: only tests that are marked `pictures` draw."""
     if "pictures" not in request.keywords:
         monkeypatch.setattr("fovea.runs.draw_run", lambda run: None)
         monkeypatch.setattr("fovea.runs.write_study_report", lambda study: None)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without their charts, and runs without figures: for tests of what the words say, and of what is refused."""
+    monkeypatch.setattr("fovea.runs.write_figures", lambda run: None)
+    drawing = b'<svg width="9" height="9" viewBox="0 0 9 9"></svg>'
+    monkeypatch.setattr("fovea.reporting.svg.figure_bytes", lambda figure, form: drawing)
+
+
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded digits are their first 360 here: for tests to which it is all one how many are trained on."""
+    from sklearn.datasets import load_digits
+    from sklearn.utils import Bunch
+
+    whole = load_digits()
+    few = Bunch(images=whole.images[:360], target=whole.target[:360])
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
 
 
 _REAL = os.environ.get("FOVEA_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")

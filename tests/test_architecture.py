@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,16 @@ def room(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(path: Path) -> list[str]:
     """The rooms that a module imports from, wherever in its text it does so."""
     rooms = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         names = []
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "fovea" else [node.module]
@@ -97,14 +104,14 @@ def test_every_module_has_a_docstring_unless_it_is_an_empty_package_file() -> No
         if path.name == "__init__.py" and path.parent != SOURCE:
             assert text == "", f"{path} must be empty"
         else:
-            assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+            assert ast.get_docstring(tree_of(path)), f"{path} has no docstring"
 
 
 def test_files_and_functions_stay_small() -> None:
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 420, f"{path.name} is too long"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef) and not path.name.startswith("cli"):
                 length = node.end_lineno - node.body[0].lineno + 1 if node.end_lineno else 0
                 assert length <= 60, f"{path.name}: {node.name} has {length} lines"
@@ -112,7 +119,7 @@ def test_files_and_functions_stay_small() -> None:
 
 def test_public_functions_and_classes_have_docstrings() -> None:
     for path in MODULES:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 overload = any(getattr(mark, "id", "") == "overload" for mark in node.decorator_list)
                 assert overload or ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"

@@ -32,9 +32,10 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run_in_order(page: Path) -> None:
-    """Data that has to be fetched is replaced by the embedded digits."""
+    """Data that has to be fetched is replaced by the embedded digits, of which there are few here."""
     names: dict[str, object] = {}
     for block in blocks(page, "python"):
         exec(compile(block.replace('"mnist"', '"digits"'), str(page), "exec"), names)
@@ -98,6 +99,7 @@ def write_every_format(folder: Path) -> None:
     pack_tar(folder / "photos", folder / "photos.tar.gz", "photos")
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_every_line_of_the_table_of_formats_trains(tmp_path: Path) -> None:
     table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Data\n")[1].split("## Install")[0]
     commands = re.findall(r"^\| .* \| `fovea train (\S+)`", table, re.MULTILINE)

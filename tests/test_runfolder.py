@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_half_written(
         write_bytes(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut leaves is the older file or the new one, whole."""
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_folder, (tmp_path / "state").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_bytes(tmp_path / "state", b"content")
+    assert synced == [(False, False), (True, True)]
 
 
 def test_a_signal_while_writing_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fovea.recipefile import named_recipes, read_recipe, read_record
+from fovea.recipefile import named_recipes, read_config
 from fovea.studies.published import Record, parse_record
 
 # A test holds that these are the keys of the section `augmentation`.
@@ -38,8 +38,8 @@ def descriptions(kind: str) -> dict[str, str]:
 
         return {name: entry.description for name, entry in MODELS.items()}
     if kind == "recipes":
-        recipes = named_recipes().items()
-        return {name: f"{read_recipe(path).description} {_expected(read_record(path))}" for name, path in recipes}
+        recipes = {name: read_config(path) for name, path in named_recipes().items()}
+        return {name: f"{recipe.description} {_expected(record)}" for name, (recipe, record) in recipes.items()}
     return _augmentations()
 
 

@@ -19,10 +19,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         SettingsError: when the file cannot be read, is not YAML, or holds unknown settings.
     """
-    values = _read_yaml(path)
-    if isinstance(values, Mapping):
-        values = {key: value for key, value in values.items() if key != "record"}
-    return parse_recipe(values, where=f"the recipe {path}")
+    return _recipe_of(_read_yaml(path), path)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -31,7 +28,26 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: as `read_recipe`.
     """
+    return _record_of(_read_yaml(path))
+
+
+def read_config(path: Path) -> tuple[Recipe, dict[str, Any]]:
+    """What `read_recipe` and `read_record` give, by reading the file once.
+
+    Raises:
+        SettingsError: as `read_recipe`.
+    """
     values = _read_yaml(path)
+    return _recipe_of(values, path), _record_of(values)
+
+
+def _recipe_of(values: Any, path: Path) -> Recipe:
+    if isinstance(values, Mapping):
+        values = {key: value for key, value in values.items() if key != "record"}
+    return parse_recipe(values, where=f"the recipe {path}")
+
+
+def _record_of(values: Any) -> dict[str, Any]:
     record = values.get("record") if isinstance(values, Mapping) else None
     return dict(record) if isinstance(record, Mapping) else {}
 

@@ -21,7 +21,7 @@ from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
-from fovea.recipefile import read_recipe, read_record
+from fovea.recipefile import read_config, read_record
 from fovea.reporting.console import EpochLines, plan_lines
 from fovea.reporting.figures import write_figures
 from fovea.reporting.terminal import progress_stream, say_on
@@ -149,7 +149,7 @@ def resume_run(
     with locked(folder):
         if is_finished(folder):  # by the process that held the lock a moment ago
             return _finished(folder, given)
-        saved, record = _read_config(folder)
+        saved, record = read_config(folder / "config.yaml")
         recipe, changes = resumed_recipe(saved, record, settings)
         more, notes = environment_changes(folder)
         changes += more
@@ -192,12 +192,6 @@ def _is_study(folder: Path) -> bool:
     return (folder / SEEDS).is_file()
 
 
-def _read_config(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """The settings and the record that a run began with."""
-    path = folder / "config.yaml"
-    return read_recipe(path), read_record(path)
-
-
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise SettingsError(f"There is no run folder {folder} (looked for it from {Path.cwd()}).")
@@ -219,7 +213,7 @@ def _go_on(
         recipe: the settings to go on with; those that the run began with stand in its folder.
         changes: what is known to differ from when it began.
     """
-    saved, record = _read_config(folder)
+    saved, record = read_config(folder / "config.yaml")
     _check_net(folder, saved, given)
     found = find_start(folder)
     if found.checkpoint is not None:
@@ -311,7 +305,8 @@ def _carry_through(
             start=start,
             recipe_sha256=recipe_sha256,
         )
-        update_config(folder, plan.recipe.data, fingerprints(plan.splits))  # they may have changed, by force
+        if recipe_sha256 is not None:  # gone on with, perhaps by force, on images that have changed
+            update_config(folder, plan.recipe.data, fingerprints(plan.splits))
         add_findings(folder, plan.splits.sets, plan.recipe, say)
         run = Run(folder, plan.net if plan.own_net else None, plan.preprocessor.function)
         with stopwatch.phase("rest", "report"):
@@ -374,7 +369,7 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy[Run]:
 
 def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given) -> Run:
     with locked(run_folder):
-        saved, record = _read_config(run_folder)
+        saved, record = read_config(run_folder / "config.yaml")
         recipe, changes = resumed_recipe(saved, record, study.given_settings)
         more, _ = environment_changes(run_folder)
         changes = list(dict.fromkeys([*study.changes, *changes, *more]))

@@ -240,7 +240,7 @@ def test_the_final_figures_say_that_they_were_measured_with_it(trained: Run, tmp
     assert words in trained._repr_html_()
 
 
-@pytest.mark.pictures
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_says_it_beside_the_verdict_the_curves_and_the_settings(trained: Run) -> None:
     report = run_report(trained)
     assert "It answered with test-time augmentation shift" in report.sentence

@@ -299,6 +299,7 @@ def test_studies_of_seeds_are_compared_over_the_seeds_that_both_have(tmp_path: P
     assert found.verdict == "cannot be told apart"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_of_runs_on_images_in_another_order_shows_who_changed_sides(
     pair: tuple[Run, Run], tmp_path: Path
 ) -> None:

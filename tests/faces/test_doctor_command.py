@@ -28,11 +28,15 @@ def doctor(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["doctor", *arguments, "--no-verify"])
 
 
-@pytest.fixture
-def data() -> Path:
+def write_data() -> Path:
     x, y = bars(420)
     np.savez("bars.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
     return Path("bars.npz")
+
+
+@pytest.fixture
+def data() -> Path:
+    return write_data()
 
 
 def train(name: str, **settings: object) -> fovea.Run:
@@ -42,8 +46,22 @@ def train(name: str, **settings: object) -> fovea.Run:
     return fovea.train("bars.npz", name=name, **(options | settings))
 
 
-def test_a_healthy_run_is_one_line_and_exit_0(data: Path) -> None:
-    train("good", lr=0.05)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A healthy run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("trained"))
+        write_data()
+        return train("good", lr=0.05, report=False).path.absolute()
+
+
+@pytest.fixture
+def good(trained: Path) -> Path:
+    """The healthy run, in a working folder of its own."""
+    return Path(shutil.copytree(trained, "runs/good"))
+
+
+def test_a_healthy_run_is_one_line_and_exit_0(good: Path) -> None:
     shown = doctor("runs/good")
     assert shown.exit_code == 0, shown.stdout
     assert shown.stdout.startswith("good: nothing wrong found. Looked at ")
@@ -175,8 +193,7 @@ def test_labels_that_do_not_belong_to_the_images_are_noticed() -> None:
     assert {finding["id"] for finding in found} & {"not-learning", "no-better-than-constant", "input-ignored"}
 
 
-def test_a_study_is_looked_at_with_all_its_seeds(data: Path) -> None:
-    train("good", lr=0.05)
+def test_a_study_is_looked_at_with_all_its_seeds(good: Path) -> None:
     for seed in range(3):
         shutil.copytree("runs/good", f"runs/study/seed-{seed}")
     Path("runs/study/seeds.json").write_text("{}")
@@ -204,12 +221,11 @@ def test_a_program_is_told_with_its_lines(monkeypatch: pytest.MonkeyPatch) -> No
     assert [finding["line"] for finding in found["findings"]] == [7, 12]
 
 
-def test_what_is_no_patient_exits_2(data: Path) -> None:
+def test_what_is_no_patient_exits_2(good: Path) -> None:
     for name in ("nobody.py", "no-such-set", "missing.npz", " "):
         shown = doctor(name)
         assert shown.exit_code == 2, name
         assert shown.stderr.startswith("error: ")
-    train("good", lr=0.05)
     assert "Settings belong to data" in doctor("runs/good", "--set", "epochs=3").stderr
 
 

@@ -83,7 +83,7 @@ def test_a_model_of_the_users_choice_takes_the_general_defaults() -> None:
         assert (choice.recipe, choice.grade, choice.recipe_name) == (Recipe(), None, None)
 
 
-@pytest.mark.usefixtures("recipes")
+@pytest.mark.usefixtures("recipes", "few_digits")
 def test_the_record_keeps_the_grade_and_the_settings_give_the_same_bytes() -> None:
     run = fovea.train("digits", **QUICK)
     config = yaml.safe_load((run.path / "config.yaml").read_text())
@@ -153,6 +153,7 @@ def test_a_grade_that_a_data_set_has_no_recipe_for_names_those_that_it_has(monke
         begun(grade="best")
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_recipe_without_data_takes_what_is_set_as_its_source() -> None:
     Path("kaggle.yaml").write_text(f"{DENSE}\ntraining: {{epochs: 1}}\n")
     result = shell("train", "kaggle.yaml")

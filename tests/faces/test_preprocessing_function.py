@@ -24,9 +24,11 @@ def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return image
 
 
-@pytest.fixture
-def run() -> Any:
-    return fovea.train(bars(150), preprocessing_function=inverted, name="own", **QUICK)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One run, read by many tests."""
+    options = {**QUICK, "report": False, "out": tmp_path_factory.mktemp("runs")}
+    return fovea.train(bars(150), preprocessing_function=inverted, name="own", **options)
 
 
 def test_training_on_what_it_makes_is_training_on_images_made_so_before(run: fovea.Run) -> None:
@@ -91,6 +93,7 @@ def test_every_seed_of_a_study_has_it() -> None:
         assert run.predict(bars(3)[0]).logits.shape == (3, 3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_shows_the_call_that_passes_it(run: fovea.Run) -> None:
     page = run.write_report().read_text(encoding="utf-8")
     assert "preprocessing_function=inverted" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,13 +34,25 @@ def archive(tmp_path: Path) -> str:
     return str(tmp_path / "set.npz")
 
 
-@pytest.fixture
-def unfinished(archive: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that Ctrl-C has stopped in its second epoch."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The folder of a run that Ctrl-C has stopped in its second epoch, and what the shell showed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    images, labels = bars(150)
+    np.savez(folder / "set.npz", x_train=images, y_train=labels)
     faults.forget()
-    monkeypatch.setenv(faults.VARIABLE, "SIGINT@step#8")
-    result = shell("train", archive, *QUICK, "--name", "a run")
-    monkeypatch.delenv(faults.VARIABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv(faults.VARIABLE, "SIGINT@step#8")
+        result = shell("train", str(folder / "set.npz"), *QUICK, "--name", "a run")
+    return folder / "runs", result
+
+
+@pytest.fixture
+def unfinished(stopped: tuple[Path, Result], archive: str) -> Path:
+    """That run, in a working folder of its own."""
+    folder, result = stopped
+    shutil.copytree(folder, "runs")
     assert result.exit_code == 130
     text = " ".join(result.stderr.split())
     assert "SIGINT after batch 3 of epoch 2 (step 8), where the state was saved" in text

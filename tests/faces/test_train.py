@@ -374,12 +374,14 @@ def test_images_of_zeros_and_ones_are_predicted_as_they_were_tested() -> None:
     assert np.array_equal(run.predict(binary[stored.ids]).logits, stored.logits)
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_runs_own_data_is_evaluated_on_its_test_split_alone() -> None:
     assert shell("train", "digits", *QUICK, "--name", "d").exit_code == 0
     found = json.loads(shell("evaluate", "runs/d", "--data", "digits", "--json").stdout)
     assert found["test_accuracy"] == fovea.load_run("runs/d").test_accuracy.as_json()  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_recipe_whose_validation_was_an_array_asks_for_it_again() -> None:
     run = fovea.train("digits", val_data=bars(30), test_data=bars(30, seed=1), **FAST)
     assert run.recipe.data.val_data == "<arrays>"

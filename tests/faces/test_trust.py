@@ -183,7 +183,7 @@ def test_the_page_says_how_far_to_believe_an_answer(run: Run, tmp_path: Path) ->
     assert "Where it is weak" not in page  # 120 images with random labels: silence
 
 
-@pytest.mark.pictures
+@pytest.mark.usefixtures("undrawn")
 def test_a_weak_slice_stands_on_the_page_and_in_the_terminal(run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run.path, tmp_path / "weak"))
     value = json.loads((folder / "slices.json").read_text())
@@ -200,7 +200,7 @@ def test_a_weak_slice_stands_on_the_page_and_in_the_terminal(run: Run, tmp_path:
     assert "weak on              darkest (up to 9 levels): 90.00%, others 99.00%" in result_lines(Run(folder))
 
 
-@pytest.mark.pictures
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_an_older_fovea_still_has_its_report(run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run.path, tmp_path / "older"))
     for name in ("calibration.json", "slices.json"):
@@ -259,7 +259,7 @@ HARD: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_hard_cases_are_judged_and_shown(name: str, tmp_path: Path) -> None:
-    options = OPTIONS | {"epochs": 8} | HARD[name]
+    options = OPTIONS | {"epochs": 8, "model": "p4-dense"} | HARD[name]
     if name == "validation on test":
         options.pop("val_split")
     found = fovea.train(options.pop("data", bars(150)), out=tmp_path, **options)

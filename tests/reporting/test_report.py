@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def evil_folder(root: Path) -> Path:
         (root / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(root / name / f"<b>{row}.png")
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_figures() -> Iterator[None]:
+    """The runs here have a page, which is drawn, and no figure files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fovea.runs.write_figures", lambda run: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +159,7 @@ READ = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", READ)
 def test_a_piece_that_is_missing_or_was_changed_is_named(pair: tuple[Run, Run], tmp_path: Path, name: str) -> None:
     for change in ("remove", "cut", "flip"):
@@ -177,6 +187,7 @@ def test_a_damaged_manifest_and_a_run_that_was_broken_off_are_refused(pair: tupl
     assert (result.exit_code, "To go on: fovea train --resume" in result.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_full_disk_is_exit_1_and_leaves_nothing(
     pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +226,7 @@ def test_two_runs_are_held_against_each_other_on_the_same_images(pair: tuple[Run
     assert "callbacks.patience" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_equal_runs_cannot_be_told_apart_and_other_images_are_not_compared(
     pair: tuple[Run, Run], tmp_path: Path
 ) -> None:
@@ -235,7 +247,8 @@ def test_a_run_is_not_compared_with_itself(pair: tuple[Run, Run]) -> None:
     assert "named twice" in result.stderr
 
 
-def test_a_study_of_seeds_has_a_page_with_its_mean(tmp_path: Path) -> None:
+def test_a_study_of_seeds_has_a_page_with_its_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.runs.draw_run", lambda run: None)  # the pages of its runs are those of any run
     study = fovea.train(bars(150), seeds=2, epochs=2, verbose=False, out=tmp_path)
     assert study.test_accuracy is not None
     page = Page(study.path / "report.html")
@@ -246,6 +259,7 @@ def test_a_study_of_seeds_has_a_page_with_its_mean(tmp_path: Path) -> None:
     assert "mean" in study._repr_html_()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_test_says_what_it_is_judged_by(tmp_path: Path) -> None:
     run = fovea.train(bars(150), test=False, epochs=1, report=False, verbose=False, out=tmp_path)
     run.write_report()
@@ -254,7 +268,10 @@ def test_a_run_without_test_says_what_it_is_judged_by(tmp_path: Path) -> None:
     assert "the test stayed closed" in text
 
 
-def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(pair: tuple[Run, Run]) -> None:
+def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(
+    pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fovea.runs.draw_run", lambda run: None)
     good = pair[1]
     call = next(line for line in Page(good.path / "report.html").text.splitlines() if "fovea.train(" in line)
     images, labels = bars(150)
@@ -262,6 +279,7 @@ def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(p
     assert (again.path / "best.safetensors").read_bytes() == (good.path / "best.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_modules_and_arrays_for_the_test_are_named_in_the_call_that_trains_again(tmp_path: Path) -> None:
     def module() -> nn.Module:
         torch.manual_seed(0)
@@ -280,6 +298,7 @@ def test_own_modules_and_arrays_for_the_test_are_named_in_the_call_that_trains_a
     assert len(eval(answer, {"fovea": fovea, **known})) == 90
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_forced_stands_on_the_page(pair: tuple[Run, Run], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pair[1].path, tmp_path / "forced"))
     result = json.loads((folder / "result.json").read_text())

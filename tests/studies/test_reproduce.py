@@ -199,6 +199,7 @@ def test_the_mark_says_whether_the_test_images_chose(settings: dict[str, Any], m
     assert mark_of(with_settings(Recipe(), settings)) == mark
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_marked_run_says_so_wherever_its_figure_stands(source: str) -> None:
     done = CliRunner().invoke(
         app, ["train", source, "--model", "p4-dense", *small(source)[:4], "--set", "validation=test", "--name", "one"]
@@ -273,6 +274,7 @@ def test_hardware_that_was_asked_for_makes_another_training_and_what_was_derived
     assert not same_training(first, second, {"precision": "fp32"})
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_figure_is_known_to_half_its_last_digit_and_one_that_is_about_is_not_judged() -> None:
     record = read_program("p2-cifar10-first").record
     loss = next(figure for figure in record.published if figure.figure == "val_loss")

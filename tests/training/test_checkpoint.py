@@ -190,8 +190,16 @@ FULL = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing stopped."""
+    return fovea.train(bars(150), out=tmp_path_factory.mktemp("runs"), **{**SETTINGS, "report": False}).path
+
+
 @pytest.mark.parametrize("fault", FULL)
-def test_a_disk_that_fills_up_leaves_the_older_state_and_a_message(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_leaves_the_older_state_and_a_message(
+    fault: str, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(faults.VARIABLE, fault)
     number, file = fault.split("@")[0], fault.split("@")[1].split("#")[0].split("+")[0]
     reason = {"ENOSPC": "No space left on device", "EROFS": "Read-only file system"}
@@ -208,14 +216,13 @@ def test_a_disk_that_fills_up_leaves_the_older_state_and_a_message(fault: str, m
     assert read_checkpoint(folder / "last" / "epoch-0001").step == 5
     monkeypatch.delenv(faults.VARIABLE)
     run = fovea.train(bars(150), resume=folder, verbose=False)
-    whole = fovea.train(bars(150), name="whole", **SETTINGS)
     for name in (
         "best.safetensors",
         "metrics.csv",
         "last/epoch-0002/tensors.safetensors",
         "last/epoch-0002/state.json",
     ):
-        assert (run.path / name).read_bytes() == (whole.path / name).read_bytes()
+        assert (run.path / name).read_bytes() == (whole / name).read_bytes()
     assert all("event" in entry for entry in read_json_lines(folder / "log.jsonl"))
 
 

@@ -27,6 +27,7 @@ def trained(**settings: Any) -> fovea.Run:
     return fovea.train(given.pop("data"), **given)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_found_is_kept_and_told(tmp_path: Path) -> None:
     run = trained()
     assert run.audit is not None
@@ -42,6 +43,7 @@ def test_what_is_found_is_kept_and_told(tmp_path: Path) -> None:
     assert "Near-duplicates side by side" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_run_has_the_same_audit_and_without_it_the_same_weights() -> None:
     one, two, without = trained(name="one"), trained(name="two"), trained(name="without", audit=False)
     for name in ("audit.json", "audit-pairs.npz"):

@@ -53,7 +53,7 @@ def child(folder: str, fault: str) -> None:
 def forks() -> multiprocessing.context.ForkServerContext:
     """Processes forked from a server that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    late = ["torch._dynamo", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "scipy.ndimage"]
+    late = ["sklearn.model_selection", "sklearn.metrics", "scipy.stats", "scipy.ndimage"]
     context.set_forkserver_preload(["fovea.api", "tests.conftest", *late])
     return context
 

@@ -261,7 +261,8 @@ def test_training_does_not_import_torchs_compiler() -> None:
     code = (
         "import sys, numpy as np, fovea; "
         "images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8); "
-        "data = images, np.arange(60) % 2; settings = dict(epochs=1, ema_decay=0.9, report=False, verbose=False); "
+        "data = images, np.arange(60) % 2; "
+        "settings = dict(epochs=1, threads=1, ema_decay=0.9, report=False, verbose=False); "
         "[fovea.train(data, optimizer=name, **settings) "
         "for name in ('adam', 'sgd', 'rmsprop', 'muon')]; "
         "print('torch._dynamo' in sys.modules)"

@@ -90,6 +90,12 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [entry for entry in read_json_lines(folder / "log.jsonl") if entry["event"] == kind]
 
 
+@pytest.fixture(scope="module")
+def whole_quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The bytes of the run of QUICK that nothing stopped."""
+    return content(train("whole", out=tmp_path_factory.mktemp("runs"), report=False, **QUICK))
+
+
 def flip(path: Path, offset: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
@@ -112,8 +118,9 @@ def test_a_run_stopped_at_any_batch_leaves_the_same_bytes(kind: str, monkeypatch
         assert content(resume(folder).path) == whole, f"stopped after step {step}"
 
 
-def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = content(train("whole", **QUICK))
+def test_a_run_stopped_again_and_again_leaves_the_same_bytes(
+    whole_quick: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stopped(monkeypatch, "SIGINT@step#3", **QUICK)
     for fault in ("SIGINT@step#1", "SIGINT@epoch written", "SIGINT@step#2", "SIGINT@step#3", "SIGINT@predicted"):
         order(monkeypatch, fault)
@@ -121,12 +128,12 @@ def test_a_run_stopped_again_and_again_leaves_the_same_bytes(monkeypatch: pytest
             resume(folder)
     monkeypatch.delenv(faults.VARIABLE)
     run = resume(folder)
-    assert content(run.path) == whole
+    assert content(run.path) == whole_quick
     assert [entry["step"] for entry in events(folder, "resume")] == [3, 4, 5, 7, 10, 10]
     assert [entry["epoch"] for entry in events(folder, "epoch")] == [1, 2]
     assert len(run.history["time"]) == 2
     assert run.history["time"] == sorted(run.history["time"])
-    assert len(Path("runs/test_ledger.jsonl").read_text().splitlines()) == 2  # of `whole`, and of this run
+    assert len(Path("runs/test_ledger.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("way", "kind"), [("im2col", "Im2colConv2d"), ("strips", "StripsConv2d")])
@@ -193,9 +200,9 @@ def test_where_data_lies_has_no_part_in_the_bytes_and_data_that_moved_is_named_a
 
 
 def test_a_kill_between_a_new_state_and_the_removal_of_the_older_leaves_no_trace(
+    whole_quick: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = content(train("whole", **QUICK))
     for point in ("folder renamed", "state proven"):
         order(monkeypatch, f"EIO@{point}#13")  # the thirteenth state is that of the second epoch's end
         with pytest.raises((OSError, fovea.RunFailedError)):
@@ -203,13 +210,12 @@ def test_a_kill_between_a_new_state_and_the_removal_of_the_older_leaves_no_trace
         monkeypatch.delenv(faults.VARIABLE)
         folder = Path("runs") / f"at {point}"
         assert states(folder) == ["epoch-0001", "epoch-0001-batch-0005", "epoch-0002"]
-        assert content(resume(folder).path) == whole
+        assert content(resume(folder).path) == whole_quick
 
 
 def test_a_damaged_state_is_skipped_with_its_reason_and_the_bytes_are_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole_quick: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = content(train("whole", **QUICK))
     for number, name in enumerate(("tensors.safetensors", "state.json", "manifest.json")):
         folder = stopped(monkeypatch, "SIGINT@step#8", f"stopped-{number}", **QUICK)
         assert states(folder) == ["epoch-0001", "epoch-0001-batch-0003"]
@@ -218,7 +224,7 @@ def test_a_damaged_state_is_skipped_with_its_reason_and_the_bytes_are_the_same(
         text = " ".join(capsys.readouterr().err.split())
         assert f"epoch-0001-batch-0003/{name} is damaged" in text
         assert "going on after epoch 1 (step 5)" in text
-        assert content(folder) == whole
+        assert content(folder) == whole_quick
         assert name in events(folder, "resume")[0]["skipped"][0]
 
 
@@ -233,15 +239,19 @@ def test_where_no_state_can_be_used_the_message_says_how_to_train_again(monkeypa
         resume(folder)
 
 
-def test_the_order_of_states_is_told_by_their_names_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_states_is_told_by_their_names_whatever_the_clock_says(
+    whole_quick: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stopped(monkeypatch, "SIGINT@step#8", **QUICK)
     os.utime(folder / "last" / "epoch-0001-batch-0003", (1e9, 1e9))
     monkeypatch.setattr("fovea.training.records.now_utc", lambda: "1999-01-01T00:00:00Z")
-    assert content(resume(folder).path) == content(train("whole", **QUICK))
+    assert content(resume(folder).path) == whole_quick
     assert events(folder, "resume")[0]["step"] == 8
 
 
-def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(
+    whole_quick: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stopped(monkeypatch, "SIGINT@step#5", **QUICK)
     with (folder / "metrics.csv").open("a") as file:
         file.write("2,0.1,0.9,0.1,0.9,0.")
@@ -260,7 +270,7 @@ def test_what_comes_after_the_state_is_dropped_and_what_was_half_written_swept(m
     monkeypatch.delenv(faults.VARIABLE)
     assert not [path for path in [*left, *of_the_end] if path.exists()]
     resume(folder)
-    assert content(folder) == content(train("whole", **QUICK))
+    assert content(folder) == whole_quick
     lines = (folder / "log.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["event"] for line in lines]
     assert kinds == ["start", "saved", "stopped", "failed", "resume", "epoch", "epoch", "end"]
@@ -321,10 +331,12 @@ def test_settings_that_were_edited_are_refused_forced_or_not(monkeypatch: pytest
             resume(folder, force=force)
 
 
-def test_what_is_asked_for_again_or_has_no_part_in_the_bytes_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_for_again_or_has_no_part_in_the_bytes_is_no_change(
+    whole_quick: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stopped(monkeypatch, "SIGINT@step#3", **QUICK)
     run = resume(folder, device="auto", threads=1, save_seconds=5)
-    assert content(run.path) == content(train("whole", **QUICK))
+    assert content(run.path) == whole_quick
     assert "changed_on_the_way" not in run.result
 
 

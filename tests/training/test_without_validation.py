@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import Arrays, bars
+from tests.machine import Machine
 
 import fovea
 from fovea import api
@@ -97,6 +98,7 @@ def test_a_study_of_seeds_has_no_validation_figure_either(data: tuple[Arrays, Ar
     assert found["test_accuracy"]["count"] == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_figures_and_comparison_do_without_it(data: tuple[Arrays, Arrays]) -> None:
     run = fovea.train(data, name="without", **QUICK)
     other = fovea.train(data, name="with", **{**QUICK, "val_split": 0.2})
@@ -110,7 +112,8 @@ def test_without_validation_every_image_is_looked_at_again() -> None:
     assert fit_views(settings, None) == Views("shift", 1.0, None)
 
 
-def test_views_and_a_budget_work_without_it(data: tuple[Arrays, Arrays]) -> None:
+def test_views_and_a_budget_work_without_it(data: tuple[Arrays, Arrays], monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch)
     quick = {name: value for name, value in QUICK.items() if name != "epochs"}
     run = fovea.train(data, **quick, tta="shift", tta_fraction=0.2, budget=20)
     assert run.result["tta"] == {"views": "shift", "fraction": 1.0, "margin": None}

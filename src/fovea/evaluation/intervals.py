@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -54,6 +55,7 @@ def percent(share: float) -> str:
     return f"{share * 100:g}%"
 
 
+@lru_cache(maxsize=4096)  # SciPy computes a p-value along with it, and the same counts come up again and again
 def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Score:
     """An accuracy with Wilson's score interval.
 

@@ -34,12 +34,12 @@ def write_run_report(run: StoredRun, path: Path | None = None) -> Path:
     Args:
         path: None: report.html in the run folder, whose manifest then holds its new digest.
     """
-    return _write(_made(run_report, run), run.path, path)
+    return _write(run_report, run, run.path, path)
 
 
 def write_study_report(study: SeedStudy[AnyRun], path: Path | None = None) -> Path:
     """Write the page of a study of seeds; `path` as for a run."""
-    return _write(_made(study_report, study), study.path, path)
+    return _write(study_report, study, study.path, path)
 
 
 def write_comparison(runs: Sequence[StoredRun], path: Path | None = None) -> Path:
@@ -70,7 +70,7 @@ def write_recipes_report(found: RecipeComparison, path: Path | None = None) -> P
     """
     if found.path is None and path is None:
         raise SettingsError("These studies have no folder in common: name the page.")
-    return _write(_made(recipes_report, found), found.path or Path(), path)
+    return _write(recipes_report, found, found.path or Path(), path)
 
 
 def write_compared(found: RunComparison | RecipeComparison, folder: Path) -> list[Path]:
@@ -111,11 +111,10 @@ def _made(make: Callable[[Any], Report], what: Any) -> Report:
         raise DataError(f"A file of the run is damaged: {type(error).__name__} {reason_of(error)}.") from error
 
 
-def _write(report: Report, folder: Path, path: Path | None) -> Path:
-    page = render(report)
-    if path is not None:
-        write_text(check_target(path), page)
-        return path
-    write_text(folder / REPORT, page)
-    update_manifest(folder, [REPORT])
-    return folder / REPORT
+def _write(make: Callable[[Any], Report], what: Any, folder: Path, path: Path | None) -> Path:
+    """Write a page; where it cannot be written is told before anything is drawn."""
+    target = folder / REPORT if path is None else check_target(path)
+    write_text(target, render(_made(make, what)))
+    if path is None:
+        update_manifest(folder, [REPORT])
+    return target

@@ -94,7 +94,7 @@ def fit(
                 state.running = Running()
             _train_epoch(state, state.running, batches, recipe, device, everyone)
             _set_learning_rate(state, recipe.schedule, state.step - 1)  # the last step may lie in another process
-            torch.manual_seed(derived_seed(settings.seed, state.step, "measure"))  # for nets that draw even here
+            _seed(device, derived_seed(settings.seed, state.step, "measure"))  # for nets that draw even here
             metrics = {
                 **_measure(judged, train_sample, batches, recipe, device, "train"),
                 **_running_figures(state.running),
@@ -130,6 +130,12 @@ def _moving_average(net: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
+def _seed(device: Device, seed: int) -> None:
+    """Seed torch's global generators; on the CPU its own alone, for torch.manual_seed notes the call stack for each
+    kind of GPU that is not there, at every step."""
+    (torch.default_generator if device.name == "cpu" else torch).manual_seed(seed)
+
+
 def _train_epoch(
     state: TrainingState,
     running: Running,
@@ -145,7 +151,7 @@ def _train_epoch(
             break
         _set_learning_rate(state, recipe.schedule, state.step)
         # Dropout draws from torch's global generator: seeded here, its masks are a function of (seed, step).
-        torch.manual_seed(derived_seed(recipe.training.seed, state.step, "dropout"))
+        _seed(device, derived_seed(recipe.training.seed, state.step, "dropout"))
         loss, num_correct = train_step(state.net, batch, state.optimizers, recipe, device)
         state.step += 1
         state.follow(state.plan)

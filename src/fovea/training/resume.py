@@ -14,7 +14,7 @@ from fovea.data.prepare import Splits
 from fovea.errors import DataError, RunFailedError, SettingsError
 from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
-from fovea.recipefile import read_recipe, read_record, recipe_as_yaml
+from fovea.recipefile import read_config, recipe_as_yaml
 from fovea.runfolder import describe_environment
 from fovea.settings import DataSettings, Recipe, StepPlan, with_settings
 from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
@@ -131,7 +131,7 @@ def check_plan(folder: Path, checkpoint: Checkpoint, saved: Recipe) -> None:
 def write_plan(folder: Path, plan: StepPlan) -> None:
     """Write a new plan into config.yaml, before it takes effect."""
     path = folder / "config.yaml"
-    recipe, record = read_recipe(path), read_record(path)
+    recipe, record = read_config(path)
     training = recipe.training.model_copy(update={"plan": plan})
     write_text(path, recipe_as_yaml(recipe.model_copy(update={"training": training}), record))
     faults.reach("plan written")
@@ -236,7 +236,7 @@ def update_config(folder: Path, data: DataSettings, now: Mapping[str, str] | Non
     Whoever goes on with the run or evaluates it reads them there.
     """
     path = folder / "config.yaml"
-    recipe, record = read_recipe(path), read_record(path)
+    recipe, record = read_config(path)
     updated = recipe.model_copy(update={"data": data}), {**record, "fingerprints": now or record.get("fingerprints")}
     if updated != (recipe, record):
         write_text(path, recipe_as_yaml(*updated))
