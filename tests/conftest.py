@@ -26,7 +26,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("FOVEA_OFFLINE", "1")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    for name in ("FOVEA_DATA", "OMP_NUM_THREADS", "COLUMNS"):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of what is derived here, and of processes started here
+    for name in ("FOVEA_DATA", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
 

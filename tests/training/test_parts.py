@@ -219,7 +219,8 @@ def test_what_cannot_be_called_is_no_callback() -> None:
         as_callback(Callback)
 
 
-def test_every_choice_of_hardware_has_a_reason() -> None:
+def test_every_choice_of_hardware_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
     chosen = choose_hardware(TrainingSettings(device="cpu"))
     assert all(choice.value and choice.reason for choice in chosen.choices().values())
     assert int(chosen.threads.value) == usable_cores() >= 1
