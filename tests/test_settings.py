@@ -108,7 +108,7 @@ def test_an_unknown_section_or_setting_in_a_file_is_named(tmp_path: Path) -> Non
     assert "'training.epoch', did you mean 'epochs'" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [1", "just words", "\x00"])
+@pytest.mark.parametrize("text", ["a: [1", "just words", "\x00", "a: " + "[" * 3000 + "]" * 3000])
 def test_what_is_no_recipe_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text, encoding="utf-8")

@@ -30,7 +30,7 @@ def parse_assignments(assignments: list[str], reserved: Collection[str] = ()) ->
             )
         try:
             changes[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             changes[key.strip()] = text
     return changes
 
@@ -46,7 +46,7 @@ def parse_varied(assignments: list[str]) -> dict[str, list[Any]]:
         key, equals, text = assignment.partition("=")
         try:
             values = yaml.safe_load(f"[{text}]")
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             values = []
         if not equals or not key.strip() or not isinstance(values, list) or len(values) < 2:
             raise SettingsError(f"--vary {assignment!r} is not of the form key=value,value, for example lr=0.01,0.03.")

@@ -59,6 +59,8 @@ def _read_yaml(path: Path) -> Any:
         raise SettingsError(f"The recipe {path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:  # PyYAML calls itself once a level
+        raise SettingsError(f"The recipe {path} is nested too deeply: a recipe has sections of settings.") from None
 
 
 def recipe_as_yaml(recipe: Recipe, record: Mapping[str, Any] | None = None) -> str:
