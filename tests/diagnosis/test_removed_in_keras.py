@@ -100,6 +100,7 @@ def test_the_third_number_of_a_convolution_is_its_stride(keras) -> None:  # type
 
 def test_layers_that_are_read_exist_or_are_old(keras) -> None:  # type: ignore[no-untyped-def]
     old = {"LocallyConnected2D", "ThresholdedReLU", "MaxoutDense", "Merge", "SeparableConvolution2D", "AlphaDropout"}
+    old |= {"RandomHeight", "RandomWidth"}  # of tf.keras
     missing = {name for name in KERAS_LAYERS if not hasattr(keras.layers, name)}
     assert missing <= old
     assert {"mnist", "cifar10"} <= DATASETS.keys()
