@@ -166,10 +166,11 @@ def mentioned(record: Record, prefix: str) -> list[Mention]:
     return [mention for mention in record.mentions if mention.what.startswith(prefix)]
 
 
-def update_ratios(record: Record) -> list[float]:
-    """Size of a step over the size of the weights, a layer: late in training, else at its beginning."""
+def update_ratio(record: Record) -> float | None:
+    """Size of a step over the size of the weights, the median of layers: late in training, else at its beginning."""
     late = [signals.update_ratio for signals in record.batch.last if signals.update_ratio]
-    return late or [signals.update_ratio for signals in record.batch.first if signals.update_ratio]
+    known = late or [signals.update_ratio for signals in record.batch.first if signals.update_ratio]
+    return sorted(known)[len(known) // 2] if known else None
 
 
 def usual_augmentation(record: Record) -> dict[str, Any]:

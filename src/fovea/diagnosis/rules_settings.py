@@ -21,7 +21,7 @@ from fovea.diagnosis.reading import (
     starts_from_trained_weights,
     steps_per_epoch,
     still_rises,
-    update_ratios,
+    update_ratio,
     updates,
 )
 from fovea.diagnosis.record import Record
@@ -68,13 +68,13 @@ def learning_rate_too_high(record: Record) -> Suspicion | None:
         return None
     name, rate = found
     _, _, high, surely, usual = _RATES[name]
-    ratios = update_ratios(record)
-    large_steps = bool(ratios) and sorted(ratios)[len(ratios) // 2] > 0.1
-    if (rate < high or (ratios and learned(record) is None)) and not (large_steps and rate > usual):
+    ratio = update_ratio(record)
+    large_steps = ratio is not None and ratio > 0.1
+    if (rate < high or (ratio is not None and learned(record) is None)) and not (large_steps and rate > usual):
         return None  # of a training that was seen, and whose accuracy is not known, the steps tell
     evidence: dict[str, Any] = {"optimizer": name, "lr": rate, "usual_lr": usual}
-    if ratios:
-        evidence["update_ratio"] = sorted(ratios)[len(ratios) // 2]
+    if ratio is not None:
+        evidence["update_ratio"] = ratio
     fails = (learned(record) or 1.0) < 0.5
     severity: Severity = "severe" if rate >= surely or large_steps or fails else "warning"
     return Suspicion(
@@ -96,15 +96,16 @@ def learning_rate_too_low(record: Record) -> Suspicion | None:
         return None
     name, rate = found
     surely, low, _, _, usual = _RATES[name]
-    ratios = update_ratios(record)
-    ratio = sorted(ratios)[len(ratios) // 2] if ratios and not _rate_decayed(record) else None
-    way = None if ratio is None else ratio * (updates(record) or 0)
-    small_steps = ratio is not None and way is not None and (ratio < 1e-4 or (rate <= usual / 5 and way < _SHORT_WAY))
-    if (rate > low or (ratios and learned(record) is None)) and not (small_steps and rate < usual):
+    ratio = update_ratio(record)
+    small_steps = False
+    if ratio is not None and not _rate_decayed(record):
+        way = ratio * (updates(record) or 0)
+        small_steps = ratio < 1e-4 or (rate <= usual / 5 and way < _SHORT_WAY)
+    if (rate > low or (ratio is not None and learned(record) is None)) and not (small_steps and rate < usual):
         return None
     evidence: dict[str, Any] = {"optimizer": name, "lr": rate, "usual_lr": usual}
-    if ratios:
-        evidence["update_ratio"] = sorted(ratios)[len(ratios) // 2]
+    if ratio is not None:
+        evidence["update_ratio"] = ratio
     unsaid = record.training.learning_rate is None
     fails = (learned(record) or 1.0) < 0.5
     severity: Severity = "severe" if rate <= surely or fails else "warning"
