@@ -87,6 +87,14 @@ def test_planted_near_duplicates_are_found_and_nothing_else(change: str) -> None
     assert problem.evidence["images"] == len(found)
 
 
+@pytest.mark.parametrize(("num_images", "severity"), [(1000, "note"), (999, "warning")])
+def test_so_few_near_duplicates_that_no_figure_moves_are_a_note(num_images: int, severity: str) -> None:
+    train, test = photos(300, 1), photos(num_images, 2)
+    test[0] = np.roll(train[100], 1, 1)
+    problem = ids_of(audit(as_raw(train, test)).problems)["near-duplicates-across"]
+    assert (problem.evidence["images"], problem.severity) == (1, severity)
+
+
 def test_mirrored_characters_are_no_duplicates() -> None:
     train, test = photos(300, 1), photos(100, 2)
     test[:20] = train[:20, :, ::-1]

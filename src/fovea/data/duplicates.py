@@ -14,6 +14,7 @@ from fovea.data.problem import Problem, Severity
 
 SHARED_SEVERE = 0.01  # of a split's images, and more than a handful
 NEAR_SEVERE = 0.2
+NEAR_NOTED = 0.001  # up to here a note: so few move no accuracy by more than a tenth of a point
 _CONFLICTS_SEVERE = 0.01
 _COPIES_WARNED = 0.01
 _HANDFUL = 3
@@ -114,7 +115,8 @@ def _across(sets: Mapping[str, ImageSet], pairs: list[Pair], near: NearDuplicate
     for part, other in dict.fromkeys((pair.part, pair.other_part) for pair in pairs):
         some = [pair for pair in pairs if (pair.part, pair.other_part) == (part, other)]
         touched = len({pair.row for pair in some})
-        severity: Severity = "severe" if touched > max(_HANDFUL, NEAR_SEVERE * len(sets[part])) else "warning"
+        severity: Severity = "note" if touched <= NEAR_NOTED * len(sets[part]) else "warning"
+        severity = "severe" if touched > max(_HANDFUL, NEAR_SEVERE * len(sets[part])) else severity
         cause = (
             f"{touched:,} of {len(sets[part]):,} {part} images have a near-duplicate among the {other} images: the "
             f"pairs {_words(some)}."
