@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fovea.data.audit import audit_splits
 from fovea.evaluation.predictions import predict
 from fovea.training.loop import train_step
 
@@ -16,11 +17,13 @@ class Machine:
 
     Attributes:
         pace: seconds since the beginning -> seconds that a step takes then.
+        audit_seconds: what it takes to look at the data.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = self.began = 1000.0
         self.steps = 0
+        self.audit_seconds = 0.0
         self.pace: Callable[[float], float] = lambda _: 0.2
         monkeypatch.setattr("fovea.budget.now", lambda: self.time)
         for place, name, seconds in (
@@ -29,11 +32,14 @@ class Machine:
             ("loop", "predict", self.predict),
             ("pacing", "predict", self.predict),
             ("run", "predict", self.predict),
+            ("dataaudit", "audit_splits", lambda *_: self.audit_seconds),
         ):
             self._charge(monkeypatch, f"fovea.training.{place}.{name}", seconds)
 
     def _charge(self, monkeypatch: pytest.MonkeyPatch, place: str, seconds: Callable[..., float]) -> None:
-        real: Callable[..., Any] = predict if place.endswith("predict") else train_step
+        real: Callable[..., Any] = {"predict": predict, "train_step": train_step, "audit_splits": audit_splits}[
+            place.rpartition(".")[2]
+        ]
 
         def charged(*arguments: Any) -> Any:
             self.time += seconds(*arguments)

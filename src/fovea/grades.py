@@ -16,6 +16,7 @@ from fovea.recipefile import named_recipes, read_recipe, read_record
 from fovea.registry import unknown_name
 from fovea.settings import Recipe, setting_path, with_settings
 from fovea.sources import names_recipe, read_all, resolve_data, with_places
+from fovea.training.dataaudit import audited
 from fovea.training.defaults import default_epochs
 from fovea.training.pacing import check_start
 from fovea.training.plan import Own, Plan, plan_run, with_first_plan, with_pace
@@ -103,6 +104,7 @@ def begin(data: Any, grade: str | None, request: Request) -> Beginning:
     check_source(data, request)
     found = choices(data, grade, request)
     images: dict[Any, RawData] = {}
+    plan: Plan | None = None
     for number, choice in enumerate(found, 1):
         recipe, source = _with_source(choice, request)
         size = recipe.preprocessing.image_size
@@ -111,8 +113,8 @@ def begin(data: Any, grade: str | None, request: Request) -> Beginning:
                 images[size] = read_all(recipe, source, **request.parts)
         recipe = with_places(recipe, source)
         with phase("rest", "planning and set-up"):
-            beginning = _plan(choice, recipe, images[size], request)
-        pace = beginning.plan.pace
+            beginning = _plan(choice, recipe, images[size], request, plan)
+        plan, pace = beginning.plan, beginning.plan.pace
         if pace is None or number == len(found) or pace.holds_everything:
             break
     if pace is None:
@@ -200,7 +202,7 @@ def _with_source(choice: Choice, request: Request) -> tuple[Recipe, Any]:
     return recipe, source
 
 
-def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beginning:
+def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request, before: Plan | None) -> Beginning:
     budget = request.budget
     if budget is None and recipe.training.budget_seconds is not None:
         budget = Budget(recipe.training.budget_seconds, request.began)
@@ -218,7 +220,7 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request) -> Beg
         training = plan.recipe.training.model_copy(update={"epochs": epochs})
         plan = replace(plan, recipe=plan.recipe.model_copy(update={"training": training}))
     plan = _explained(plan, choice, request)
-    return Beginning(recipe, plan if budget is None else with_pace(plan, budget), raw)
+    return Beginning(recipe, plan if budget is None else with_pace(audited(plan, before), budget), raw)
 
 
 def _explained(plan: Plan, choice: Choice, request: Request) -> Plan:

@@ -53,6 +53,7 @@ from fovea.studies.seeds import (
 from fovea.training import stopwatch
 from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
+from fovea.training.dataaudit import audit_run
 from fovea.training.plan import Own, Plan, plan_run, with_pace
 from fovea.training.records import Say, recipe_digest, record_end
 from fovea.training.resume import (
@@ -231,6 +232,7 @@ def _go_on(
         given.say("skipped", f"a newer state: {reason}")
     _say_forced(changes, given)
     start = found.checkpoint
+    audit_run(plan, folder, given.say)  # where it was stopped before; a budget is planned after it
     plan = _paced_again(plan, start, given, record)
     place = f"going on after {start.place}" if start and start.step else "from the beginning"
     return _carry_through(plan, raw, folder, given, start, recipe_digest(saved), [("resume", place)])

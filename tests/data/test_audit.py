@@ -260,13 +260,13 @@ def test_the_audit_of_a_run_looks_up_what_judges_among_the_training_images() -> 
         part: ImageSet(images, rng.integers(0, 2, len(images)), ("a", "b"), np.arange(len(images)))
         for part, images in (("train", train), ("val", val))
     }
-    problems, near = audit_splits(sets, "photos")
-    assert near.looked_up == 60
-    assert {(pair.row, pair.other_row) for pair in near.pairs} == {(row, row) for row in range(5)}
-    assert {"near-duplicates-across"} <= {problem.id for problem in problems}
+    found = audit_splits(sets, "photos")
+    assert found.near.looked_up == 60
+    assert {(pair.row, pair.other_row) for pair in found.near.pairs} == {(row, row) for row in range(5)}
+    assert {"near-duplicates-across"} <= {problem.id for problem in found.problems}
 
 
 def test_training_images_alone_are_audited_too() -> None:
     alone = ImageSet(photos(60, 1), np.arange(60) % 2, ("a", "b"), np.arange(60))
-    problems, near = audit_splits({"train": alone}, "photos")
-    assert (problems, near.pairs, near.looked_up) == ([], [], 0)
+    found = audit_splits({"train": alone}, "photos")
+    assert (found.problems, found.near.pairs, found.near.looked_up) == ([], [], 0)

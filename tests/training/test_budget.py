@@ -92,6 +92,28 @@ def test_training_ends_inside_its_budget_with_the_rate_fallen(name: str, machine
     ]
 
 
+def test_looking_at_the_data_is_part_of_the_budget(machine: Machine) -> None:
+    machine.audit_seconds = 6.0
+    run = train(budget=BUDGET)
+    assert BUDGET - 1 <= used_seconds(run) <= BUDGET + 0.2
+    assert len(plan_of(run.path)) <= 2
+    machine.began = machine.time
+    with pytest.raises(SettingsError, match=r"The budget of 6 s is too short: 6\.\d+ s are used up"):
+        train(budget=6, name="short")
+
+
+def test_a_run_that_was_stopped_before_its_first_step_counts_its_look_at_the_data(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.audit_seconds = 6.0
+    folder = stopped(monkeypatch, "SIGINT@step#2", KeyboardInterrupt)
+    before = machine.time - machine.began
+    assert before > 6
+    machine.began = machine.time = 5000.0
+    fovea.train(bars(150), resume=folder, verbose=False)
+    assert 0.95 * BUDGET <= before + machine.time - machine.began <= 1.01 * BUDGET
+
+
 def test_the_plan_alone_gives_the_same_bytes_and_measures_nothing(machine: Machine) -> None:
     machine.pace, _ = PACES["half as fast from the middle on"]
     run = train(budget="20s")

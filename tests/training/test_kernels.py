@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from tests.conftest import bars
 
 import fovea
@@ -72,6 +73,20 @@ def test_timing_a_shape_really_runs_both_ways() -> None:
     found = kernels.time_kernels(ConvolutionShape(2, 3, 4, 5, 4, (3, 2), (2, 1), (1, 0)), "fp32", repeats=1)
     assert set(found) == {"torch", "im2col"}  # strips need a stride of 1
     assert min(found.values()) > 0
+
+
+def test_autotune_measures_with_the_threads_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def timed(*_: object) -> dict[str, float]:
+        threads.append(torch.get_num_threads())
+        return {"torch": 1.0}
+
+    monkeypatch.setattr(kernels, "time_kernels", timed)
+    for asked in (1, 2):
+        fovea.train(bars(90), model=LAYERS, epochs=1, fast_ops="on", verbose=False, autotune=True, threads=asked)
+    assert set(threads[: len(threads) // 2]) == {1}
+    assert set(threads[len(threads) // 2 :]) == {2}
 
 
 def test_what_was_measured_stands_in_config_and_gives_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:

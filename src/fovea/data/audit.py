@@ -109,7 +109,20 @@ def audit(raw: RawData) -> DataFacts:
     return replace(facts, problems=by_severity([*problems, *found]), near=near, mean_images=means)
 
 
-def audit_splits(sets: Mapping[str, ImageSet], kind: str | None) -> tuple[list[Problem], NearDuplicates]:
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found about the splits of a training.
+
+    Attributes:
+        sets: the splits that were looked at.
+    """
+
+    sets: Mapping[str, ImageSet]
+    problems: list[Problem]
+    near: NearDuplicates
+
+
+def audit_splits(sets: Mapping[str, ImageSet], kind: str | None) -> Audit:
     """What the splits of a training get of the audit: all that takes little time.
 
     Copies across splits and absent classes are told when splits are made; near-duplicates are looked for across splits
@@ -123,7 +136,7 @@ def audit_splits(sets: Mapping[str, ImageSet], kind: str | None) -> tuple[list[P
     keys = exact_keys(sets)
     near = find_near(sets, keys, kind != "characters", across_only=True)
     problems += [*check_labels(sets, in_order=False), *check_groups(sets), *check_conflicts(sets, keys)]
-    return by_severity([*problems, *check_near(sets, near, True)]), near
+    return Audit(sets, by_severity([*problems, *check_near(sets, near, True)]), near)
 
 
 def check_sets(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fovea.data.audit import audit_splits
+from fovea.data.audit import Audit, audit_splits
 from fovea.data.duplicates import labels_of_pair
 from fovea.data.imageset import ImageSet
 from fovea.data.near import NearDuplicates, near_as_json
@@ -16,11 +18,34 @@ from fovea.evaluation.gallery import shrink
 from fovea.evaluation.predictions import arrays_as_npz
 from fovea.evaluation.stored import AUDIT, AUDIT_PAIRS
 from fovea.files import read_json, write_bytes, write_json
+from fovea.settings import Recipe
+from fovea.training.hardware import applied
 from fovea.training.plan import Plan
 from fovea.training.records import Say
 from fovea.training.stopwatch import phase
 
 _SHOWN_PAIRS = 24
+
+
+def audited(plan: Plan, before: Plan | None = None) -> Plan:
+    """The plan with what is wrong with its splits: looked for here, so that a budget that is planned next knows of it.
+
+    Args:
+        before: a plan on the same images whose audit holds where the splits are the same.
+    """
+    if before is not None and _looks_at(before.recipe) == _looks_at(plan.recipe):
+        return replace(plan, audit=before.audit)
+    return replace(plan, audit=_look(plan)) if plan.recipe.data.audit else plan
+
+
+def _looks_at(recipe: Recipe) -> tuple[Any, ...]:
+    """The settings that decide which images are audited."""
+    return recipe.data, recipe.preprocessing.image_size, recipe.evaluation.test
+
+
+def _look(plan: Plan) -> Audit:
+    with phase("rest", "data audit"), applied(plan.hardware):
+        return audit_splits(_judging_sets(plan), plan.splits.kind)
 
 
 def audit_run(plan: Plan, folder: Path, say: Say) -> None:
@@ -31,10 +56,10 @@ def audit_run(plan: Plan, folder: Path, say: Say) -> None:
     """
     if not plan.recipe.data.audit or (folder / AUDIT).is_file():
         return
+    audit = plan.audit or _look(plan)
+    sets, near = audit.sets, audit.near
+    findings = [as_finding(problem) for problem in audit.problems]
     with phase("rest", "data audit"):
-        sets = _judging_sets(plan)
-        problems, near = audit_splits(sets, plan.splits.kind)
-        findings = [as_finding(problem) for problem in problems]
         shown = near.pairs[:_SHOWN_PAIRS]
         write_bytes(folder / AUDIT_PAIRS, _pictures(sets, near))
         write_json(
@@ -51,7 +76,7 @@ def audit_run(plan: Plan, folder: Path, say: Say) -> None:
             say("warning", finding.cause)
 
 
-def _judging_sets(plan: Plan) -> dict[str, ImageSet]:
+def _judging_sets(plan: Plan) -> Mapping[str, ImageSet]:
     """The splits that are audited: test images only where the test is opened, and not twice where they validate too."""
     sets = dict(plan.splits.sets)
     if not plan.recipe.evaluation.test:
@@ -61,7 +86,7 @@ def _judging_sets(plan: Plan) -> dict[str, ImageSet]:
     return sets
 
 
-def _pictures(sets: dict[str, ImageSet], near: NearDuplicates) -> bytes:
+def _pictures(sets: Mapping[str, ImageSet], near: NearDuplicates) -> bytes:
     """The content of audit-pairs.npz: the first pairs, uint8 [n, 2, h, w, C]."""
     shape = shrink(sets["train"].images[:1]).shape[1:]
     pairs = [

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fovea.budget import Budget
+from fovea.data.audit import Audit
 from fovea.data.batches import TrainBatches, gather
 from fovea.data.catalog import known_wrong_labels
 from fovea.data.draws import random_order
@@ -68,6 +69,7 @@ class Plan:
         record: the same for the record of config.yaml.
         start: what training starts from, in place of fresh weights.
         pace: with a budget of time, what holds training to it.
+        audit: with a budget, what was found about the splits before the pace was measured; None: not looked at yet.
     """
 
     recipe: Recipe
@@ -82,6 +84,7 @@ class Plan:
     record: Mapping[str, Any] = field(default_factory=dict)
     start: Start | None = None
     pace: Pace | None = None
+    audit: Audit | None = None
 
     @property
     def images_per_epoch(self) -> int:
@@ -140,15 +143,15 @@ def plan_run(
             continue_optimizers(start, make_optimizers(built, complete.optimizer))
     _check_state(built)
     _check_batches(complete, built)
-    with applied(hardware):  # sums depend on the number of threads in their last bits
+    with applied(hardware):  # sums depend on the number of threads in their last bits, and so does a kernel's time
         preprocessor = fit_preprocessor(train.images, complete.preprocessing, splits.input_range, own.function)
         whitening = whitening_of(built)
         if whitening is not None and start is None:
             order = random_order(len(train), complete.data.split_seed, "whitening")[:NUM_IMAGES]
             whitening.fit(preprocessor.to_input(gather(train.images, order)))
-    if net is None:
-        complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
-        lines += more
+        if net is None:
+            complete, more = _with_fast_ops(complete, built, train.image_shape, autotune)
+            lines += more
     lines += other_steps(start, preprocessor) if start is not None else []
     profile = fit_profile(train.images, train.labels, num_classes, splits.sizes)
     lines += _zca_note(preprocessor) + function_lines

@@ -115,8 +115,7 @@ def train_run(
     """
     recipe = plan.recipe
     run_id = read_json(folder / "environment.json").get("run_id")
-    with applied(plan.hardware):
-        audit_run(plan, folder, say)
+    audit_run(plan, folder, say)
     counted = [*make_callbacks(recipe.callbacks, recipe.schedule), *callbacks]
     wait_for(plan.hardware.target.name)
     with applied(plan.hardware):
