@@ -66,6 +66,11 @@ def test_names_of_other_tools_are_understood() -> None:
         ({"height_shift_range": []}, ["augmentation.height_shift_range = []: expected", "or a list of numbers."]),
         ({"width_shift_range": [1, "a"]}, ["augmentation.width_shift_range = [1, 'a']: expected"]),
         ({"width_shift_range": True}, ["augmentation.width_shift_range = True: expected"]),
+        ({"patience": False}, ["callbacks.patience = False: expected a number, or null, not yes or no"]),
+        ({"batch_size": True}, ["training.batch_size = True: expected a number"]),
+        ({"ema_decay": False}, ["training.ema_decay = False: expected a number, not yes or no"]),
+        ({"tta": False}, ["evaluation.tta = False", "'none', 'flip'"]),
+        ({"lr": 0.1, "optimizer.lr": 0.2}, ["optimizer.lr is given twice, as 0.1 and as 0.2"]),
     ],
 )
 def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, object], words: list[str]) -> None:
@@ -73,6 +78,12 @@ def test_a_bad_setting_names_itself_and_what_was_expected(changes: dict[str, obj
         with_settings(Recipe(), changes)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_yaml_reads_on_and_off_as_truth_and_choices_get_their_words_back() -> None:
+    changed = with_settings(Recipe(), parse_assignments(["fast_ops=off"]))
+    assert changed.training.fast_ops == "off"
+    assert with_settings(Recipe(), {"fast_ops": True, "horizontal_flip": True}).augmentation.horizontal_flip is True
 
 
 def test_a_shift_keeps_its_kind_for_an_int_is_not_read_as_a_float_is() -> None:
@@ -124,6 +135,9 @@ def test_assignments_are_read_as_yaml() -> None:
     }
     with pytest.raises(SettingsError, match="key=value"):
         parse_assignments(["lr"])
+    assert parse_assignments(["test=false"], given={"test": False, "lr": 0.1}) == {"test": False, "lr": 0.1}
+    with pytest.raises(SettingsError, match="test is given twice, as False and as True"):
+        parse_assignments(["test=true"], given={"test": False})
 
 
 def test_a_recipe_cannot_be_changed_in_place() -> None:

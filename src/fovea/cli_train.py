@@ -77,7 +77,7 @@ def train(
         "seeds": seeds, "folds": folds, "out": out, "name": name, "start_from": start_from, "resume": resume,
         "force": force, "autotune": autotune, "grade": grade, "budget": limit, "profile": stopwatch or False,
     }  # fmt: skip
-    found = api.train(data, **(options | settings | parse_assignments(assignments or [], reserved=RESERVED)))
+    found = api.train(data, **(options | parse_assignments(assignments or [], RESERVED, settings)))
     typer.echo(json.dumps(found.as_json()) if as_json else result_lines(found))
 
 
@@ -103,7 +103,7 @@ def reproduce(
 
     given = {"epochs": epochs, "device": device}
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    settings |= parse_assignments(assignments or [], reserved=RESERVED | {"program"})
+    settings = parse_assignments(assignments or [], RESERVED | {"program"}, settings)
     found = api.reproduce(recipe, seeds=seeds, out=out, **settings)
     typer.echo(json.dumps(found.as_json()) if as_json else reproduction_lines(found, terminal_width(sys.stdout)))
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from fovea.errors import SettingsError
 from fovea.ranges import as_factors, as_shift, as_zoom
 from fovea.registry import nearest_name, unknown_name
+from fovea.single import Section as Section
 from fovea.single import StepPlan as StepPlan
 from fovea.single import as_fold, as_groups, as_plan
 
@@ -52,12 +53,6 @@ Factors = Annotated[tuple[float, float], BeforeValidator(as_factors)]
 Flip = bool | Literal["alternating"]
 Shift = Annotated[float | int | tuple[float, ...], BeforeValidator(as_shift)]
 Zoom = Annotated[float | tuple[float, float], BeforeValidator(as_zoom)]
-
-
-class Section(BaseModel):
-    """One section of a recipe: frozen, and closed to names it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=False)
 
 
 class DataSettings(Section):
@@ -347,13 +342,15 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: setting names, bare ("lr") or dotted ("optimizer.lr"), to values; a string is converted.
 
     Raises:
-        SettingsError: for an unknown name, or for every bad value at once.
+        SettingsError: for an unknown name, for a setting given twice with two values, or for every bad value at once.
     """
     values = recipe.model_dump()
     paths: dict[str, Any] = {}
     for name, value in changes.items():
-        section, field = setting_path(name).split(".")
-        paths[f"{section}.{field}"] = value
+        path = setting_path(name)
+        if path in paths and paths[path] != value:
+            raise SettingsError(f"{path} is given twice, as {paths[path]!r} and as {value!r}: leave one out.")
+        paths[path] = value
     for path in paths:  # what was derived from a setting that changes is derived again
         for dependent in DEPENDENTS.get(path, ()):
             section, field = dependent.split(".")

@@ -1,9 +1,11 @@
-"""Checks of single settings that are more than a range."""
+"""What every section of settings is, and checks of single settings that are more than a range."""
 
 from __future__ import annotations
 
 import re
+from typing import Any, get_args
 
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
@@ -41,3 +43,38 @@ def as_groups(text: str) -> str:
     if reason:
         raise PydanticCustomError("groups", "{reason}", {"reason": reason})
     return text
+
+
+def _as_written(value: Any, annotation: Any) -> Any:
+    """Refuse true and false where a number is expected; YAML's on and off become words again where these are choices.
+
+    Args:
+        annotation: the type of the setting.
+    """
+    if not isinstance(value, bool) or _admits(annotation, bool):
+        return value
+    if _admits(annotation, "off"):
+        return "on" if value else "off"
+    if not (_admits(annotation, int) or _admits(annotation, float)):
+        return value
+    reason = (
+        "expected a number, or null, not yes or no"
+        if _admits(annotation, type(None))
+        else ("expected a number, not yes or no")
+    )
+    raise PydanticCustomError("truth", "{reason}", {"reason": reason})
+
+
+def _admits(annotation: Any, wanted: Any) -> bool:
+    return annotation == wanted or any(_admits(inner, wanted) for inner in get_args(annotation))
+
+
+class Section(BaseModel):
+    """One section of a recipe: frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        return _as_written(value, cls.model_fields[str(info.field_name)].annotation)
