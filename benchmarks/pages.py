@@ -131,11 +131,12 @@ def recipe_line(found: dict[str, Any]) -> str:
     seconds = [row["seconds"] for row in rows]
     yards = [row["yardstick_seconds"] for row in rows if row.get("yardstick_seconds")]
     shares = [row["seconds"] / row["yardstick_seconds"] for row in rows if row.get("yardstick_seconds")]
+    of = "" if len(shares) in (0, len(rows)) else f", of {len(shares)} seed{'s' * (len(shares) > 1)}"
     train = " or ".join(sorted({f"{row['n_train']:,}" for row in rows}))
     tta = " or ".join(sorted({str(row["tta"]) for row in rows}))
     return (
         f"| {found['recipe']} | {len(rows)} | {train} | {tta} | {score.value:.2%}{interval} | {_range(seconds)} s "
-        f"| {f'{_range(yards)} s' if yards else 'not measured'} | {_range(shares, '.2f') if shares else ''} "
+        f"| {f'{_range(yards)} s' if yards else 'not measured'} | {_range(shares, '.2f') if shares else ''}{of} "
         f"| {max(row['peak_memory_mb'] for row in rows):,.0f} MB |"
     )
 

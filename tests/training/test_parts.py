@@ -244,6 +244,15 @@ def test_omp_num_threads_is_respected_and_a_quota_counts(monkeypatch: pytest.Mon
     chosen = choose_hardware(TrainingSettings(device="cpu")).threads
     assert (chosen.value, chosen.reason) == ("1", "OMP_NUM_THREADS says so")
     assert choose_hardware(TrainingSettings(device="cpu", threads=3)).threads.value == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,4")  # a number for each level of nesting
+    assert choose_hardware(TrainingSettings(device="cpu")).threads == chosen
+    for unusable in ("0", "all"):
+        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
+        reason = choose_hardware(TrainingSettings(device="cpu")).threads.reason
+        assert (
+            reason
+            == f"one for each core that this process may use; OMP_NUM_THREADS='{unusable}' is no number of threads"
+        )
     (tmp_path / "cpu.max").write_text("100000 100000")
     monkeypatch.setattr(hardware, "Path", lambda _: tmp_path / "cpu.max")
     assert usable_cores() == 1

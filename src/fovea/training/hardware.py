@@ -120,9 +120,11 @@ def _choose_threads(asked: int | None) -> Choice:
     if asked is not None:
         return Choice(str(asked), "as asked")
     environment = os.environ.get("OMP_NUM_THREADS", "")
-    if environment.isdecimal() and int(environment) > 0:
-        return Choice(environment, "OMP_NUM_THREADS says so")
-    return Choice(str(usable_cores()), "one for each core that this process may use")
+    first = environment.partition(",")[0].strip()  # OpenMP takes a list, a number for each level of nesting
+    if first.isdecimal() and int(first) > 0:
+        return Choice(str(int(first)), "OMP_NUM_THREADS says so")
+    ignored = f"; OMP_NUM_THREADS={environment!r} is no number of threads" if environment else ""
+    return Choice(str(usable_cores()), f"one for each core that this process may use{ignored}")
 
 
 def usable_cores() -> int:

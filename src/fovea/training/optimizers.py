@@ -164,7 +164,7 @@ class FusedRMSprop(Optimizer):
                 gradients,  # without memory the first moment is the gradient
                 [self.state[parameter]["square_avg"] for parameter in trained],
                 [],
-                [torch.tensor(1e12) for _ in trained],
+                [torch.full((), 1e12, device=parameter.device) for parameter in trained],
                 lr=group["lr"],
                 beta1=0.0,
                 beta2=group["alpha"],
