@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | bench-trust | bench-doctor | bench-doctor-full | programs | siege   (the first call installs into .venv)
+# make demo | test | test-slow | test-pages | test-keras | check | bench | bench-recipes | bench-spine | bench-kernels | bench-data | bench-outcome | bench-generator | bench-trust | bench-doctor | bench-doctor-full | programs | siege   (the first call installs into .venv)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
               $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-slow test-pages test-keras check bench bench-spine bench-kernels bench-data bench-outcome bench-generator bench-trust bench-doctor bench-doctor-full programs siege clean
+.PHONY: demo test test-slow test-pages test-keras check bench bench-recipes bench-spine bench-kernels bench-data bench-outcome bench-generator bench-trust bench-doctor bench-doctor-full programs siege clean
 demo: $(VENV)/.installed
 	$(BIN)/fovea train demo
 
@@ -35,6 +35,10 @@ check: $(VENV)/.installed-dev
 # Against Keras and PyTorch, side by side; the first call makes benchmarks/.peers. QUICK=1: few rounds, nothing written.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+# Time to accuracy, from a cold start: one RECIPE (else mnist-fast) and SEED (else 0) at a time; DATA holds the real sets.
+bench-recipes: $(VENV)/.installed
+	$(BIN)/python benchmarks/recipes.py $(or $(RECIPE),mnist-fast) --seed $(or $(SEED),0) $(if $(DATA),--data $(DATA))
 
 # Start-up, and accuracy, time and memory of the defaults over seeds.
 bench-spine: $(VENV)/.installed
@@ -69,7 +73,7 @@ bench-doctor-full: $(VENV)/.installed
 	$(BIN)/python benchmarks/doctor/run.py --damage
 	$(BIN)/python benchmarks/doctor/run.py --full
 
-# The published programs against our own recipes, into docs/programs.md; about two hours, with LONG=1 a day and more.
+# The published programs against our own recipes, into docs/programs.md; about two hours, with LONG=1 a day.
 programs: $(VENV)/.installed
 	$(BIN)/python benchmarks/programs.py $(if $(LONG),--long) $(if $(SEEDS),--seeds $(SEEDS))
 

@@ -5,7 +5,7 @@
 Each seed of a program is trained by `fovea reproduce`, each of ours (benchmarks/programs/*.yaml) by `fovea train`, one
 at a time, in a fresh process. Rows go to benchmarks/results/programs/, the tables to docs/programs.md. What is trained
 already in --out is read back, so that a call that was broken off goes on. The short cases take several hours on two
-cores, with --long a day and more.
+cores, with --long a day.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ CASES = {
     "p2-first": Case("p2-cifar10-first", "p2"),
     "p2-edited": Case("p2-cifar10-edited", "p2"),
     "p2-answer": Case("p2-cifar10-answer", "p2"),
-    "p3-off": Case("p3-translation-off", "p3", True),
-    "p3-on": Case("p3-translation-on", "p3", True),
+    "p3-off": Case("p3-translation-off", "p3", True, ("epochs=5",)),
+    "p3-on": Case("p3-translation-on", "p3", True, ("epochs=5",)),
     "p4-dense": Case("p4-fashion-dense", "p4"),
     "p4-conv": Case("p4-fashion-conv", "p4"),
     "p4-conv1": Case("p4-fashion-conv1", "p4-long"),
