@@ -18,7 +18,8 @@ from fovea.errors import ModelError, SettingsError
 from fovea.models.keras.config import MAX_CONFIG_BYTES, MAX_LAYERS, Graph, KerasLayer
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-_ROOTS = ("layers", "_layer_checkpoint_dependencies")  # of .weights.h5; the second in Keras 2.12
+_TWICE = "_layer_checkpoint_dependencies"  # the root in Keras 2.12, which counts each layer with weights twice
+_ROOTS = ("layers", _TWICE)  # of .weights.h5
 _FILTERS = {1, 2, 3}  # deflate, shuffle, checksum: all that Keras could have written
 WEIGHTED = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "BatchNormalization", "PReLU"}
 
@@ -109,20 +110,22 @@ def weights_in(file: Any, graph: Graph) -> WeightsFile:
         ModelError: when the file does not hold these layers.
     """
     layers = [layer for layer in graph.layers if holds_weights(layer)]
-    root = _below(file, "model_weights", None) if "model_weights" in file else file
+    root = _group_below(file, "model_weights", None) if "model_weights" in file else file
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         return WeightsFile(_legacy_groups(root, layers))
-    name = next((name for name in _ROOTS if name in file), None)
-    if name is None:
-        raise ModelError("its HDF5 data holds no weights of a Keras model.")
-    return WeightsFile(_numbered_groups(_below(file, name, None), graph, layers))
+    for name in _ROOTS:
+        if name in file:
+            return WeightsFile(_numbered_groups(_group_below(file, name, None), "", graph, layers, name == _TWICE))
+        if any(key.startswith(f"{name}\\") for key in file):  # written on Windows
+            return WeightsFile(_numbered_groups(file, f"{name}\\", graph, layers, name == _TWICE))
+    raise ModelError("its HDF5 data holds no weights of a Keras model.")
 
 
 def _legacy_groups(root: Any, layers: list[KerasLayer]) -> dict[str, tuple[Any, list[str]]]:
     """save_weights of Keras 1 and 2: one group a layer by name; like Keras, layers are paired in their order."""
     stored = []
     for name in _names(root, "layer_names"):
-        group = _below(root, name, None)
+        group = _group_below(root, name, None)
         paths = _names(group, "weight_names")
         if paths:
             stored.append((name, group, paths))
@@ -145,21 +148,28 @@ def _names(group: Any, key: str) -> list[str]:
     return found
 
 
-def _numbered_groups(root: Any, graph: Graph, layers: list[KerasLayer]) -> dict[str, tuple[Any, list[str]]]:
-    """.weights.h5: one group a layer, by its class and number."""
+def _numbered_groups(
+    root: Any, prefix: str, graph: Graph, layers: list[KerasLayer], twice: bool
+) -> dict[str, tuple[Any, list[str]]]:
+    """.weights.h5: one group a layer, by its class and number.
+
+    Args:
+        prefix: of the groups' names, where the root is no group of its own.
+        twice: whether each layer with weights is counted twice: conv2d, conv2d_2, conv2d_4.
+    """
     counts: dict[str, int] = {}
     found: dict[str, tuple[Any, list[str]]] = {}
     names = {layer.name for layer in layers}
     for layer in graph.layers:
         key = snake_case(layer.class_name)
         number = counts.get(key, 0)
-        counts[key] = number + 1
+        counts[key] = number + (2 if twice and layer.name in names else 1)
         if layer.name not in names:
             continue
-        name = key if number == 0 else f"{key}_{number}"
+        name = prefix + (key if number == 0 else f"{key}_{number}")
         if name not in root:
             raise layer.refused(f"the weights hold no group {name!r} for it: they are not of this model")
-        group = _below(root, f"{name}/vars", layer)
+        group = _group_below(root, f"{name}/vars", layer)
         found[layer.name] = (group, [str(place) for place in range(len(group))])
     return found
 
@@ -185,6 +195,15 @@ def _below(group: Any, path: str, layer: KerasLayer | None) -> Any:
             raise ModelError(f"{reason}.") if layer is None else layer.refused(reason)
         group = group[part]
     return group
+
+
+def _group_below(group: Any, path: str, layer: KerasLayer | None) -> Any:
+    """A group below a group, like `_below`."""
+    found = _below(group, path, layer)
+    if not isinstance(found, h5py_module().Group):
+        reason = f"in its HDF5 data {path!r} is an array where a group should be"
+        raise ModelError(f"{reason}.") if layer is None else layer.refused(reason)
+    return found
 
 
 def _array(dataset: Any, shape: tuple[int, ...], layer: KerasLayer) -> NDArray[Any]:
