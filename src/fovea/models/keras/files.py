@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+from numpy.typing import NDArray
 
 from fovea.data.archives import BOMB_BYTES, BOMB_RATIO
-from fovea.errors import DataError, ModelError
+from fovea.errors import DataError, ModelError, SettingsError
 from fovea.models.build import build_net
-from fovea.models.keras.config import MAX_CONFIG_BYTES, Graph, as_keras_writes, parse_config
+from fovea.models.keras.config import MAX_CONFIG_BYTES, Graph, KerasLayer, as_keras_writes, parse_config
 from fovea.models.keras.convert import Net, convert
 from fovea.models.keras.graph import weighted_layers
 from fovea.models.keras.layer_lines import Arrays
 from fovea.models.keras.slots import weighted_modules
-from fovea.models.keras.weights import MAGIC, config_of, damaged, opened, weights_in
+from fovea.models.keras.weights import MAGIC, STUMBLES, config_of, damaged, opened, weights_in
 from fovea.settings import ModelSettings
 
 SUFFIXES = (".keras", ".h5", ".hdf5", ".json")
@@ -96,7 +97,9 @@ def read_keras(paths: Sequence[str | Path]) -> KerasModel:
             graph = parse_config(*config.config)
         with _named(weights.path):
             source = None if weights.weights is None else weights_in(weights.weights, graph).arrays
-            return model_of(graph, source, config.path.name.split(".")[0] or "keras")
+        arrays = None if source is None else _named_arrays(source, weights.path)
+        with _named(config.path):
+            return model_of(graph, arrays, config.path.name.split(".")[0] or "keras")
 
 
 def model_of(graph: Graph, arrays: Arrays | None, name: str) -> KerasModel:
@@ -121,8 +124,6 @@ def _state(net: Net, arrays: Arrays) -> dict[str, torch.Tensor]:
         found = arrays(layer, [slot.shape for slot in slots])
         for slot, array in zip(slots, found, strict=True):
             state[slot.key] = slot.to_torch(array)
-            if not bool(torch.isfinite(state[slot.key]).all()):
-                raise layer.refused("its weights are not finite")
     return state
 
 
@@ -135,16 +136,29 @@ class _Part:
     weights: Any | None
 
 
+class _NamedError(ModelError):
+    """A message that names its file."""
+
+
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put the file's name before messages."""
+    """Put the file's name before messages that have none."""
     try:
         yield
-    except (ModelError, OSError, KeyError, RuntimeError) as error:
-        text = str(error if isinstance(error, ModelError) else damaged(error))
-        raise ModelError(
-            text if text.startswith(("Keras files need", "The Keras file")) else f"{path}: {text}"
-        ) from None
+    except (_NamedError, DataError, SettingsError):
+        raise
+    except STUMBLES as error:
+        raise _NamedError(f"{path}: {error if isinstance(error, ModelError) else damaged(error)}") from None
+
+
+def _named_arrays(arrays: Arrays, path: Path) -> Arrays:
+    """What reads arrays, its messages naming the file that they are in."""
+
+    def read(layer: KerasLayer, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[Any]]:
+        with _named(path):
+            return arrays(layer, shapes)
+
+    return read
 
 
 def _part(path: Path, stack: contextlib.ExitStack) -> _Part:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fovea.errors import ModelError
 from fovea.models.keras.config import KerasLayer, parse_config
 from fovea.models.keras.files import KerasModel, model_of
+from fovea.models.keras.weights import finite
 
 _PACKAGES = ("keras.", "tf_keras.", "tensorflow.python.keras.")
 
@@ -41,7 +42,7 @@ def keras_model_of(model: Any) -> KerasModel:
         if [array.shape for array in found] != list(shapes):
             known = ", ".join(str(array.shape) for array in found) or "none"
             raise layer.refused(f"its weights have the shapes {known}, expected {list(shapes)}: is the model built?")
-        return found
+        return finite(layer, found)
 
     try:
         return model_of(parse_config(text), arrays, str(getattr(model, "name", "keras")))

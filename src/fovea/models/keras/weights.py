@@ -14,12 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.archives import BOMB_RATIO
 from fovea.errors import ModelError, SettingsError
 from fovea.models.keras.config import MAX_CONFIG_BYTES, MAX_LAYERS, Graph, KerasLayer
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _TWICE = "_layer_checkpoint_dependencies"  # the root in Keras 2.12, which counts each layer with weights twice
 _ROOTS = ("layers", _TWICE)  # of .weights.h5
+STUMBLES = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises at odd or damaged data
+_SMALL_BYTES = 2**20  # arrays up to this may be packed however small: equal biases are
 _FILTERS = {1, 2, 3}  # deflate, shuffle, checksum: all that Keras could have written
 WEIGHTED = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "BatchNormalization", "PReLU"}
 
@@ -56,18 +59,38 @@ class WeightsFile:
     groups: dict[str, tuple[Any, list[str]]]
 
     def arrays(self, layer: KerasLayer, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[Any]]:
-        """The arrays of a layer, float32 (of counts int64).
+        """The arrays of a layer, float32.
 
         Args:
             shapes: that they must have, in Keras' order.
 
         Raises:
-            ModelError: when they are not there, of other shapes, or stored in a way that is not read; names the layer.
+            ModelError: when they are not there, of other shapes, not finite, or stored in a way that is not read;
+                names the layer.
         """
         group, paths = self.groups[layer.name]
         if len(paths) != len(shapes):
             raise layer.refused(f"the file holds {len(paths)} arrays for it, expected {len(shapes)}")
-        return [_array(_below(group, path, layer), shape, layer) for path, shape in zip(paths, shapes, strict=True)]
+        pairs = zip(paths, shapes, strict=True)
+        try:
+            return finite(layer, [_array(_below(group, path, layer), shape, layer) for path, shape in pairs])
+        except ModelError:
+            raise
+        except STUMBLES as error:
+            raise layer.refused(str(damaged(error)).rstrip(".")) from None
+
+
+def finite(layer: KerasLayer, arrays: Sequence[Any]) -> list[NDArray[Any]]:
+    """The arrays of a layer as float32.
+
+    Raises:
+        ModelError: when they are not finite, or too large for float32; names the layer.
+    """
+    with np.errstate(over="ignore"):
+        found = [np.asarray(array, np.float32) for array in arrays]
+    if not all(np.isfinite(array).all() for array in found):
+        raise layer.refused("its weights are not finite")
+    return found
 
 
 @contextlib.contextmanager
@@ -80,7 +103,7 @@ def opened(file: BinaryIO) -> Iterator[Any]:
     h5py = h5py_module()
     try:
         found = h5py.File(file, "r")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except STUMBLES as error:
         raise damaged(error) from None
     with found:
         yield found
@@ -220,8 +243,18 @@ def _array(dataset: Any, shape: tuple[int, ...], layer: KerasLayer) -> NDArray[A
     chunks = dataset.chunks or ()
     if filters - _FILTERS or any(chunk > side for chunk, side in zip(chunks, shape, strict=False)):
         raise layer.refused(f"its array {name!r} is packed in a way that Keras does not use: not read")
+    _check_packing(dataset, name, layer)
     if dataset.dtype == np.uint16 and _text(dataset.attrs.get("dtype")) == "bfloat16":
         return (np.asarray(dataset[()], np.uint32) << 16).view(np.float32)
     if dataset.dtype.kind not in "fiu" or dataset.dtype.itemsize > 8 or (dataset.dtype.kind != "f" and shape):
         raise layer.refused(f"its array {name!r} holds {dataset.dtype}, expected floating-point numbers")
-    return np.asarray(dataset[()], np.float32 if dataset.dtype.kind == "f" else np.int64)
+    return np.asarray(dataset[()])
+
+
+def _check_packing(dataset: Any, name: str, layer: KerasLayer) -> None:
+    """Refuse an array that costs far more memory than the file has bytes for it."""
+    stored, size = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
+    if size and not stored:
+        raise layer.refused(f"its array {name!r} was never written")
+    if size > _SMALL_BYTES and size > BOMB_RATIO * stored:
+        raise layer.refused(f"its array {name!r} has {size:,} bytes, packed into {stored:,}: not read")
