@@ -53,7 +53,7 @@ class KerasLayer:
 
     def refused(self, reason: str) -> ModelError:
         """The error that names this layer."""
-        return ModelError(f"the layer {self.name!r} ({self.class_name}): {reason}.")
+        return ModelError(f"the layer {_shown(self.name)} ({_cut(self.class_name, 60)}): {_cut(reason, 800)}.")
 
     def whole(self, key: str, default: int | None = None) -> int:
         """A whole number of at least 1."""
@@ -106,8 +106,19 @@ class Graph:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _cut(repr(value), 60)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text of a file for a message: cut where it is long, what is not printable escaped."""
+    if len(text) > most:
+        text = text[: most - 3] + "..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def short_note(text: str) -> str:
+    """A line for the user that quotes a file."""
+    return _cut(text, 400)
 
 
 @contextlib.contextmanager
@@ -148,8 +159,8 @@ def parse_config(text: str | bytes, version: str | None = None) -> Graph:
     if kind == "Functional" and isinstance(config, dict):
         return _functional(config, era)
     raise ModelError(
-        f"it is a {model['class_name']}, whose layers its config does not tell; Sequential and functional models are "
-        "read."
+        f"it is a {_cut(model['class_name'], 60)}, whose layers its config does not tell; Sequential and "
+        "functional models are read."
     )
 
 
@@ -165,15 +176,30 @@ def _era(model: Mapping[str, Any], version: str | None) -> int:
 
 def _check_origin(entry: Mapping[str, Any], class_name: str, name: str) -> None:
     """Refuse classes that are not Keras' own."""
-    module, registered = entry.get("module"), entry.get("registered_name")
-    own = module is None or (isinstance(module, str) and any(f"{module}.".startswith(f"{m}.") for m in _MODULES))
-    foreign = isinstance(registered, str) and registered not in (class_name, f"keras>{class_name}")
-    if not own or foreign or ">" in class_name:
-        origin = registered if foreign else module
+    origin = foreign_origin(entry, class_name)
+    if origin is not None:
         raise ModelError(
-            f"the layer {name!r} ({class_name}) is a class of someone's own ({_shown(origin)}), and code is never "
-            "run: only layers of Keras' own are read."
+            f"the layer {_shown(name)} ({_cut(class_name, 60)}) is a class of someone's own ({_shown(origin)}), and "
+            "code is never run: only layers of Keras' own are read."
         )
+
+
+def foreign_origin(entry: Mapping[str, Any], name: str) -> Any | None:
+    """Where a class or function of a config comes from that is not Keras' own; None for Keras' own.
+
+    Args:
+        name: of the class; of the function, whose class is "function".
+    """
+    module, registered = entry.get("module"), entry.get("registered_name")
+    if entry.get("class_name") == "function":  # of Python's
+        module = None if module == "builtins" else module
+        registered = None if registered == "function" else registered
+    if isinstance(registered, str) and registered not in (name, f"keras>{name}"):
+        return registered
+    if ">" in name:
+        return name
+    own = module is None or (isinstance(module, str) and any(f"{module}.".startswith(f"{m}.") for m in _MODULES))
+    return None if own else module
 
 
 def _entries(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from fovea.errors import ModelError
-from fovea.models.keras.config import Graph, KerasLayer
-from fovea.models.keras.graph import MERGES, Chain, Line, as_chain, as_layer_list, in_order
+from fovea.models.keras.config import Graph, KerasLayer, short_note
+from fovea.models.keras.graph import MERGES, Chain, Line, as_chain, as_layer_list, in_order, weighted_layers
 from fovea.models.keras.layer_lines import CONVERTERS, SOFTMAX, Arrays, Converter
 from fovea.models.keras.slots import slots_of
 from fovea.models.layers import build_chain
@@ -80,8 +80,13 @@ def convert(graph: Graph, arrays: Arrays | None) -> Net:
     shape = shapes[graph.output]
     if len(shape) != 1:
         raise ModelError(f"the net ends in a map of {show_shape(shape)}, expected one number a class.")
+    if shape[0] < 2:
+        raise _last_weighted(chain, ordered[-1]).refused(
+            "the net ends in one number, expected one a class and at least two: end it in Dense(2, "
+            'activation="softmax") and train it anew'
+        )
     _say_habits(converter)
-    return Net(chain, image_shape, shape[0], tuple(converter.notes))
+    return Net(chain, image_shape, shape[0], tuple(map(short_note, converter.notes)))
 
 
 def _image_shape(
@@ -184,6 +189,11 @@ def _end_of(line: str) -> str | None:
     """The activation that a line is or ends in."""
     words = line.split()
     return next((word for word in (words[-1], words[0]) if word in ACTIVATIONS or word == "prelu"), None)
+
+
+def _last_weighted(chain: Chain, other: KerasLayer) -> KerasLayer:
+    found = weighted_layers(chain)
+    return found[-1][0] if found else other
 
 
 def _all_lines(chain: Chain) -> list[Line]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.models.initializers import INITIALIZERS
-from fovea.models.keras.config import KerasLayer
+from fovea.models.keras.config import KerasLayer, foreign_origin
 from fovea.models.shapes import Shape
 from fovea.models.words import ACTIVATIONS
 
@@ -79,13 +79,24 @@ def _numbers_text(layer: KerasLayer, key: str, values: Any) -> str:
     flat = np.asarray(values if isinstance(values, list | tuple | np.ndarray) else [values], dtype=object).ravel()
     if not len(flat) or not all(isinstance(v, int | float | np.number) and math.isfinite(v) for v in flat):
         raise layer.refused(f"its {key} is no number and no list of numbers")
-    return ",".join(str(np.float32(value)) for value in flat)
+    with np.errstate(over="ignore"):
+        numbers = flat.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise layer.refused(f"its {key} holds numbers that float32 does not")
+    return ",".join(map(str, numbers))
 
 
 def _activation(layer: KerasLayer, value: Any) -> list[str]:
     """The lines of an activation given by name, or as a layer of its own inside."""
     if isinstance(value, dict):
         config = value.get("config")
+        name = config if value.get("class_name") == "function" else value.get("class_name")
+        origin = foreign_origin(value, str(name))
+        if origin is not None:
+            raise layer.refused(
+                f"its activation {name!s:.60} is someone's own ({origin!s:.60}), and code is never run: only "
+                "Keras' own activations are read"
+            )
         inner = KerasLayer(layer.name, str(value.get("class_name")), config if isinstance(config, dict) else {}, (), 3)
         if inner.class_name in _INNER_ACTIVATIONS:
             return _INNER_ACTIVATIONS[inner.class_name](KerasLayer(**{**inner.__dict__, "era": layer.era}))
@@ -241,6 +252,8 @@ def _reshape(layer: KerasLayer, shape: Shape, converter: Converter) -> list[str]
 
 def _sides(layer: KerasLayer) -> str:
     value = layer.config.get("padding" if layer.class_name == "ZeroPadding2D" else "cropping", 1)
+    if isinstance(value, list | tuple) and len(value) == 4:  # Keras 1: top, bottom, left, right
+        value = (value[:2], value[2:])
     rows, columns = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
     sides = [*(rows if isinstance(rows, list | tuple) else (rows, rows))]
     sides += [*(columns if isinstance(columns, list | tuple) else (columns, columns))]

@@ -1,0 +1,102 @@
+"""What a config says of activations, sides and names means what it does in Keras, or is refused in bounds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.models.test_keras_files import INPUT, KERAS_1, layer, write_net
+
+from fovea.errors import ModelError
+from fovea.models.keras.files import read_keras
+
+
+def refusal(path: Path, *layers: dict[str, Any], head: bool = True) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_keras([write_net(path / "net.json", *layers, head=head)])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("end", [[], [layer("Softmax", "s")]], ids=["logits", "softmax"])
+def test_a_net_that_ends_in_one_number_is_refused_with_what_to_do(end: list[dict[str, Any]], tmp_path: Path) -> None:
+    told = refusal(tmp_path, INPUT, layer("Flatten"), layer("Dense", "one", units=1), *end, head=False)
+    assert "the layer 'one' (Dense): the net ends in one number" in told
+    assert "end it in Dense(2" in told
+
+
+def function(name: str, module: str = "builtins", registered: str | None = "function") -> dict[str, Any]:
+    return {"module": module, "class_name": "function", "config": name, "registered_name": registered}
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "a class": {"module": "my_pkg.acts", "class_name": "ReLU", "config": {}, "registered_name": "my_pkg>ReLU"},
+    "a class's module": {"module": "my_pkg.acts", "class_name": "ReLU", "config": {}},
+    "a class's name": {"class_name": "my_pkg>ReLU", "config": {}},
+    "a function": function("relu", registered="my_pkg>relu"),
+    "a function's module": function("relu", module="my_pkg.acts"),
+    "a function's name": function("my_pkg>relu"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_an_activation_of_someones_own_is_refused_whatever_it_is_called(kind: str, tmp_path: Path) -> None:
+    told = refusal(tmp_path, INPUT, layer("Conv2D", "c", filters=2, kernel_size=3, activation=FOREIGN[kind]))
+    assert "the layer 'c' (Conv2D): its activation" in told
+    assert "is someone's own (my_pkg" in told
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        function("relu"),
+        function("relu", module="keras.activations", registered="relu"),
+        {"module": "keras.layers", "class_name": "ReLU", "config": {}, "registered_name": None},
+        {"class_name": "ReLU", "config": {}},
+    ],
+)
+def test_an_activation_of_keras_own_is_read_in_every_form(value: dict[str, Any], tmp_path: Path) -> None:
+    path = write_net(tmp_path / "net.json", INPUT, layer("Conv2D", "c", filters=2, kernel_size=3, activation=value))
+    assert read_keras([path]).layers[0] == "conv 2 3x3 relu"
+
+
+def test_refusals_and_notes_are_bounded_and_printable(tmp_path: Path) -> None:
+    escape = "\x1b[31m\n"
+    long = "n" * 100_000
+    for odd in (
+        layer("LSTM", long),
+        layer(f"LSTM{escape}{long}", "l"),
+        {**layer(f"LSTM{escape}{long}", "l"), "module": "mine"},
+        layer("Conv2D", "c", filters=2, kernel_size=3, activation=function(escape + long, registered=escape + long)),
+        layer("Conv2D", "c", filters=2, kernel_size=3, padding=long),
+    ):
+        told = refusal(tmp_path, INPUT, odd).removeprefix(str(tmp_path))
+        assert len(told) < 1100
+        assert told.isprintable()
+    start = {"class_name": escape + long, "config": {}}
+    odd = layer("Conv2D", long, filters=2, kernel_size=3, kernel_initializer=start, trainable=False)
+    notes = read_keras([write_net(tmp_path / "net.json", INPUT, odd)]).notes
+    assert any("frozen" in note for note in notes)
+    assert all(len(note) <= 500 and note.isprintable() for note in notes)
+
+
+def test_a_subclassed_model_is_named_in_bounded_words(tmp_path: Path) -> None:
+    (tmp_path / "net.json").write_text(json.dumps({"class_name": "\x1bMine" + "n" * 100_000, "config": {}}))
+    with pytest.raises(ModelError, match="it is a ") as caught:
+        read_keras([tmp_path / "net.json"])
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+
+
+def test_four_sides_of_keras_1_are_top_bottom_left_right(tmp_path: Path) -> None:
+    pad = layer("ZeroPadding2D", "zeropadding2d_1", padding=[1, 2, 3, 4], dim_ordering="tf",
+                batch_input_shape=[None, 6, 6, 1])  # fmt: skip
+    (tmp_path / "old.json").write_text(json.dumps({"class_name": "Sequential", "config": [pad, *KERAS_1]}))
+    assert read_keras([tmp_path / "old.json"]).layers[0] == "zeropad 1,2,3,4"
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_float32_are_refused_without_a_warning(tmp_path: Path) -> None:
+    for odd in (layer("Rescaling", "r", scale=[1e300]), layer("Normalization", "r", mean=[1e300], variance=[1.0])):
+        assert "float32" in refusal(tmp_path, INPUT, odd)
