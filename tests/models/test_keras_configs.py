@@ -1,4 +1,4 @@
-"""What a config says of activations, sides and names means what it does in Keras, or is refused in bounds."""
+"""What a config says of activations, starts, sides and names means what it does in Keras, or is refused in bounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 from tests.models.test_keras_files import INPUT, KERAS_1, layer, write_net
 
 from fovea.errors import ModelError
+from fovea.models.build import build_net
 from fovea.models.keras.files import read_keras
+from fovea.models.keras.write import keras_files
+from fovea.settings import ModelSettings
 
 
 def refusal(path: Path, *layers: dict[str, Any], head: bool = True) -> str:
@@ -100,3 +103,21 @@ def test_four_sides_of_keras_1_are_top_bottom_left_right(tmp_path: Path) -> None
 def test_numbers_too_large_for_float32_are_refused_without_a_warning(tmp_path: Path) -> None:
     for odd in (layer("Rescaling", "r", scale=[1e300]), layer("Normalization", "r", mean=[1e300], variance=[1.0])):
         assert "float32" in refusal(tmp_path, INPUT, odd)
+
+
+def test_starts_are_written_and_read_again(tmp_path: Path) -> None:
+    layers = [
+        "conv 2 3x3 same init he_normal relu",
+        "depthwise 3x3 init lecun_uniform",
+        "sepconv 3 3x3 init glorot_normal",
+        "flatten",
+        "dense 4 init he_uniform tanh",
+        "dense 3 init zeros",
+    ]
+    net = build_net(ModelSettings(layers=layers), (8, 8, 1), 3, seed=0)
+    (tmp_path / "net.json").write_text(keras_files(layers, (8, 8, 1), 3, net, "net").config)
+    assert read_keras([tmp_path / "net.json"]).layers == layers
+    plain = ["conv 2 3x3 relu", "flatten", "dense 3 init he_normal"]
+    net = build_net(ModelSettings(layers=plain), (8, 8, 1), 3, seed=0)
+    (tmp_path / "net.json").write_text(keras_files(plain, (8, 8, 1), 3, net, "net", "lecun_normal").config)
+    assert read_keras([tmp_path / "net.json"]).layers[0] == "conv 2 3x3 init lecun_normal relu"

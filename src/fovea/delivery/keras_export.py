@@ -49,7 +49,8 @@ def export_keras(run: str | Path, out: str | Path, with_preprocessing: bool = Tr
     shape = card.preprocessor.image_shape
     net = build_net(card.model, shape, len(card.classes), seed=0)
     net.load_state_dict(weights)
-    files = keras_files(layers, shape, len(card.classes), net, name)
+    initializer = card.model.initializer or "glorot_uniform"
+    files = keras_files(layers, shape, len(card.classes), net, name, initializer)
     contents = [files.as_keras()] if len(targets) == 1 else [files.config.encode(), files.weights]
     for target, content in zip(targets, contents, strict=True):
         write_bytes(target, content)

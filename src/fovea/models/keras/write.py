@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,12 @@ class KerasFiles:
 
 
 def keras_files(
-    layers: list[Any], image_shape: tuple[int, int, int], num_classes: int, net: nn.Module, name: str
+    layers: list[Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    net: nn.Module,
+    name: str,
+    initializer: str = "glorot_uniform",
 ) -> KerasFiles:
     """A net as Keras files; a softmax is added, so that Keras' predict gives probabilities.
 
@@ -74,13 +79,14 @@ def keras_files(
         layers: the net's layer list; lines without weights may stand before those that `net` was built from.
         net: what `build_layers` made, with its weights.
         name: of the model in Keras.
+        initializer: of kernels whose line names none; it matters where Keras trains anew from the config.
 
     Raises:
         ModelError: when h5py is missing or a layer has no equal in Keras; names it.
     """
     state = net.state_dict()
     arrays = iter([[slot.to_keras(state[slot.key]) for slot in slots] for slots in weighted_modules(net)])
-    writer = _Writer(arrays, Context(num_classes, "zeros"))
+    writer = _Writer(arrays, Context(num_classes, initializer))
     height, width, channels = image_shape
     config = {"batch_shape": [None, height, width, channels], "dtype": "float32", "sparse": False}
     start = writer.add("InputLayer", config, (), (channels, height, width))
@@ -141,7 +147,7 @@ class _Writer:
 
     def _line(self, line: str, end: str, shape: Shape) -> tuple[str, Shape]:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            modules, out = build_chain([line], shape, self.context, "layer")
+            modules, out = build_chain([line], shape, replace(self.context, initializer="zeros"), "layer")
         arrays = [array for module in modules if slots_of(module, "") for array in next(self.arrays)]
         words = Words(line)
         kind = words.kind
@@ -179,9 +185,18 @@ def _activation_layers(name: str, slope: float | None) -> list[tuple[str, dict[s
 Config = tuple[str, dict[str, Any]]
 
 
+def _start(words: Words, context: Context, *keys: str) -> dict[str, Any]:
+    """How a layer's kernels start; nothing where Keras starts them so by itself, or cannot."""
+    name = words.valued("init") or context.initializer
+    if name in ("glorot_uniform", "dirac"):
+        return {}
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    entry = {"module": "keras.initializers", "class_name": class_name, "config": {}, "registered_name": None}
+    return dict.fromkeys(keys, entry)
+
+
 def _window(words: Words, kernel: str) -> dict[str, Any]:
     stride, dilation = words.valued("stride"), words.valued("dilation")
-    words.valued("init")
     return {
         "kernel_size": list(Words(f"x {kernel}").pair("kernel")),
         "strides": list(Words(f"x {stride or 1}").pair("stride")),
@@ -193,21 +208,23 @@ def _window(words: Words, kernel: str) -> dict[str, Any]:
     }
 
 
-def _conv(words: Words, _: Shape, __: Context) -> Config:
+def _conv(words: Words, _: Shape, context: Context) -> Config:
     filters, kernel = words.whole("filters"), words.left.pop(0)
-    groups = int(words.valued("groups") or 1)
-    return "Conv2D", {"filters": filters, "groups": groups, **_window(words, kernel)}
+    groups, start = int(words.valued("groups") or 1), _start(words, context, "kernel_initializer")
+    return "Conv2D", {"filters": filters, "groups": groups, **_window(words, kernel), **start}
 
 
-def _depthwise(words: Words, _: Shape, __: Context) -> Config:
+def _depthwise(words: Words, _: Shape, context: Context) -> Config:
     kernel, multiplier = words.left.pop(0), int(words.valued("multiplier") or 1)
-    return "DepthwiseConv2D", {"depth_multiplier": multiplier, **_window(words, kernel)}
+    start = _start(words, context, "depthwise_initializer")
+    return "DepthwiseConv2D", {"depth_multiplier": multiplier, **_window(words, kernel), **start}
 
 
-def _separable(words: Words, _: Shape, __: Context) -> Config:
+def _separable(words: Words, _: Shape, context: Context) -> Config:
     filters, kernel = words.whole("filters"), words.left.pop(0)
     multiplier = int(words.valued("multiplier") or 1)
-    return "SeparableConv2D", {"filters": filters, "depth_multiplier": multiplier, **_window(words, kernel)}
+    start = _start(words, context, "depthwise_initializer", "pointwise_initializer")
+    return "SeparableConv2D", {"filters": filters, "depth_multiplier": multiplier, **_window(words, kernel), **start}
 
 
 def _whiten(words: Words, shape: Shape, _: Context) -> Config:
@@ -219,7 +236,8 @@ def _whiten(words: Words, shape: Shape, _: Context) -> Config:
 
 def _dense(words: Words, _: Shape, context: Context) -> Config:
     units = context.num_classes if words.option("classes") else words.whole("units")
-    return "Dense", {"units": units, "use_bias": not words.option("nobias"), "activation": "linear"}
+    start = _start(words, context, "kernel_initializer")
+    return "Dense", {"units": units, "use_bias": not words.option("nobias"), "activation": "linear", **start}
 
 
 def _pool(words: Words, _: Shape, __: Context) -> Config:
