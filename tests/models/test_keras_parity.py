@@ -15,6 +15,7 @@ from tests.conftest import bars
 
 import fovea
 from fovea.delivery.keras_export import export_keras
+from fovea.errors import ModelError
 from fovea.models.build import build_net, complete_model
 from fovea.models.keras.files import KerasModel, read_keras
 from fovea.models.keras.objects import is_keras_object, keras_model_of
@@ -238,6 +239,35 @@ def test_a_live_model_is_trained_on_and_its_run_answers_in_keras_again(keras: An
     export_keras(run.path, "net.keras")
     back = keras.models.load_model("net.keras").predict(images[..., None].astype(np.float32), verbose=0)
     close(run.predict(images).probabilities, back)
+
+
+def test_kernels_start_in_keras_as_they_do_here(keras: Any) -> None:
+    layers = ["conv 4 3x3 init he_normal", "depthwise 3x3 init zeros", "sepconv 3 2x2 init lecun_uniform", "flatten"]
+    layers.append("dense 3 init glorot_normal")
+    net = build_net(ModelSettings(layers=layers), (8, 8, 1), 3, seed=0)
+    conv, depthwise, separable, _, dense = keras.models.model_from_json(
+        keras_files(layers, (8, 8, 1), 3, net, "net").config
+    ).layers
+    starts = [conv.kernel_initializer, depthwise.depthwise_initializer, separable.depthwise_initializer]
+    starts += [separable.pointwise_initializer, dense.kernel_initializer]
+    names = [type(start).__name__ for start in starts]
+    assert names == ["HeNormal", "Zeros", "LecunUniform", "LecunUniform", "GlorotNormal"]
+
+
+def test_an_activation_of_someones_own_is_refused_and_keras_own_is_read(keras: Any, tmp_path: Path) -> None:
+    k = keras.layers
+    own = keras.saving.register_keras_serializable("my_pkg", "ReLU")(type("ReLU", (k.Layer,), {}))
+
+    def written(activation: Any) -> Path:
+        body = [k.Conv2D(4, 3, activation=activation), k.Flatten(), k.Dense(3, activation="softmax")]
+        path = tmp_path / "net.json"
+        path.write_text(keras.Sequential([keras.Input((8, 8, 1)), *body]).to_json())
+        return path
+
+    for activation in ("relu", keras.activations.relu, k.ReLU()):
+        assert read_keras([written(activation)]).layers[0] == "conv 4 3x3 relu"
+    with pytest.raises(ModelError, match="is someone's own \\(my_pkg>ReLU\\)"):
+        read_keras([written(own())])
 
 
 ZOO = ["lenet5", "resnet20", "p1", "p2-answer", "p4-conv", "p4-dense", "small", "airbench-tiny", "strided-tiny"]

@@ -191,7 +191,12 @@ def _start(words: Words, context: Context, *keys: str) -> dict[str, Any]:
     if name in ("glorot_uniform", "dirac"):
         return {}
     class_name = "".join(part.capitalize() for part in name.split("_"))
-    entry = {"module": "keras.initializers", "class_name": class_name, "config": {}, "registered_name": None}
+    entry: dict[str, Any] = {
+        "module": "keras.initializers",
+        "class_name": class_name,
+        "config": {},
+        "registered_name": None,
+    }
     return dict.fromkeys(keys, entry)
 
 
