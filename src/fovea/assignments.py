@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fovea.errors import SettingsError
+from fovea.settings import setting_path
 
 
 def parse_assignments(
@@ -31,13 +32,23 @@ def parse_assignments(
             raise SettingsError(
                 f"--set {assignment!r}: {key.strip()} is no setting of a recipe; see fovea train --help."
             )
-        value = _value(text)
-        if key.strip() in changes and changes[key.strip()] != value:
-            raise SettingsError(
-                f"{key.strip()} is given twice, as {changes[key.strip()]!r} and as {value!r}: leave one out."
-            )
-        changes[key.strip()] = value
+        _add(changes, key.strip(), _value(text))
     return changes
+
+
+def _add(changes: dict[str, Any], name: str, value: Any) -> None:
+    """Add a setting, unless it is there with another value, by whichever of its names."""
+    for known, before in changes.items():
+        if _path(known) == _path(name) and before != value:
+            raise SettingsError(f"{name} is given twice, as {before!r} and as {value!r}: leave one out.")
+    changes[name] = value
+
+
+def _path(name: str) -> str:
+    try:
+        return setting_path(name)
+    except SettingsError:  # said where all settings are checked
+        return name
 
 
 def _value(text: str) -> Any:

@@ -342,15 +342,13 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: setting names, bare ("lr") or dotted ("optimizer.lr"), to values; a string is converted.
 
     Raises:
-        SettingsError: for an unknown name, for a setting given twice with two values, or for every bad value at once.
+        SettingsError: for an unknown name, or for every bad value at once.
     """
     values = recipe.model_dump()
     paths: dict[str, Any] = {}
     for name, value in changes.items():
-        path = setting_path(name)
-        if path in paths and paths[path] != value:
-            raise SettingsError(f"{path} is given twice, as {paths[path]!r} and as {value!r}: leave one out.")
-        paths[path] = value
+        section, field = setting_path(name).split(".")
+        paths[f"{section}.{field}"] = value
     for path in paths:  # what was derived from a setting that changes is derived again
         for dependent in DEPENDENTS.get(path, ()):
             section, field = dependent.split(".")
