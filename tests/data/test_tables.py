@@ -216,6 +216,20 @@ def test_cells_and_lines_without_end_are_refused(tmp_path: Path, text: str, word
         read_raw(write(tmp_path / "t.csv", text))
 
 
+def test_what_is_no_utf8_is_refused_before_it_makes_two_classes_one(tmp_path: Path) -> None:
+    rows = ["label,p1,p2,p3,p4", "1,1,2,3,4", "Fr\u00f6sche,1,2,3,4", "Fr\u00e4sche,1,2,3,4"]
+    path = write(tmp_path / "t.csv", "\n".join(rows).encode("cp1252"))
+    with pytest.raises(DataError, match=r"t\.csv, line 3, byte 3: 0xF6 is no UTF-8: save the table as UTF-8"):
+        read_raw(path)
+    assert set(read_raw(write(path, "\n".join(rows))).parts["train"].labels.tolist()) == {
+        "1",
+        "Fr\u00f6sche",
+        "Fr\u00e4sche",
+    }
+    with pytest.raises(DataError, match=r"line 1, byte 3: 0xF6"):
+        read_raw(write(path, "kl\u00f6,p1,p2,p3,p4\n1,1,2,3,4\n2,1,2,3,4".encode("cp1252")))
+
+
 # --- tables of paths -------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,35 @@ def _line(begun: BinaryIO, file: BinaryIO, where: str) -> bytes:
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
+    return line.decode("utf-8", "replace")  # a look, at files too that are no tables; `utf8_text` reads in earnest
+
+
+def utf8_text(content: bytes, where: str, line: int) -> str:
+    """Lines of a table as text.
+
+    Args:
+        line: the number of the first one in the file, from 1.
+
+    Raises:
+        DataError: names the line and the byte that is no UTF-8: names that differ in it would be read as one.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before, found = content[: error.start], content[error.start]
+        number, place = line + before.count(b"\n"), error.start - before.rfind(b"\n")
+        raise DataError(
+            f"{where}, line {number}, byte {place}: 0x{found:02X} is no UTF-8: save the table as UTF-8."
+        ) from None
+
+
+def skip_head(file: BinaryIO, head: Head, where: str) -> None:
+    """Read on to the first line of data.
+
+    Raises:
+        DataError: when the header is no UTF-8.
+    """
+    utf8_text(file.read(head.skip), where, 1)
 
 
 def split_line(line: str, delimiter: str) -> tuple[str, ...]:
@@ -230,10 +258,10 @@ def parse_cells(block: bytes, delimiter: str, columns: int, where: str, line: in
         line: the number of the block's first line in the file, from 1.
 
     Raises:
-        DataError: for a line with more or fewer cells than `columns`.
+        DataError: for a line with more or fewer cells than `columns`, or bytes that are no UTF-8.
     """
     rows, numbers = [], []
-    reader = csv.reader(io.StringIO(block.decode("utf-8", "replace"), newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(utf8_text(block, where, line), newline=""), delimiter=delimiter)
     try:
         for row in reader:
             number = line + reader.line_num - 1

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fovea.data.archives import open_unpacked
-from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, group_column_of, parse_cells
+from fovea.data.csv_text import LABEL_NAMES, Head, blocks, chosen_column, group_column_of, parse_cells, skip_head
 from fovea.data.decode import has_image_suffix
 from fovea.data.imageset import RawSet
 from fovea.data.labels import SPLIT_NAMES
@@ -94,7 +94,7 @@ def _rows(tree: Tree, name: str, head: Head, options: ReadOptions, paths_alone: 
     split_column = next((c for c, cell in enumerate(lower) if cell in _SPLIT_COLUMNS), None)
     rows, line = [], 1 if head.header is None else 2
     with open_unpacked(tree, name) as file:
-        file.read(head.skip)
+        skip_head(file, head, where)
         for block in blocks(file, where):
             cells, numbers = parse_cells(block, head.delimiter, width, where, line)
             line += block.count(b"\n")

@@ -25,6 +25,7 @@ from fovea.data.csv_text import (
     is_number,
     parse_cells,
     parse_digits,
+    skip_head,
 )
 from fovea.data.imageset import RawSet
 from fovea.data.options import ReadOptions
@@ -268,7 +269,7 @@ def _row_blocks(
 
     cores = os.cpu_count() or 1
     with open_unpacked(tree, name) as file, ThreadPoolExecutor(cores) as pool:
-        file.read(head.skip)
+        skip_head(file, head, where)
         for block, parsed in in_order(pool, parse, blocks(file, where), ahead=cores + 1):
             if parsed is not None and (parsed.max() <= 255 or parsed[:, columns.pixels].max() <= 255):
                 aside: list[NDArray[Any]] = [
