@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fovea.data.audit import describe
 from fovea.data.imageset import RawData, RawSet
 from fovea.data.load import read_raw, with_part
+from fovea.data.pixels import to_uint8
 from fovea.data.prepare import Splits, encode_parts, prepare_splits
+from fovea.data.preprocess import fit_preprocessor
 from fovea.errors import DataError
-from fovea.settings import DataSettings
+from fovea.settings import DataSettings, PreprocessingSettings
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -48,6 +51,41 @@ def test_one_hot_and_named_labels_give_the_same_sets(toy: Arrays) -> None:
 def parts(**given: tuple[np.ndarray, np.ndarray]) -> RawData:
     found = {name: RawSet(images, labels, np.arange(len(images))) for name, (images, labels) in given.items()}
     return RawData("set", "arrays", found)
+
+
+@pytest.mark.parametrize("fractions", ["train", "test"])
+def test_a_part_on_another_scale_is_read_as_evaluate_would_and_told(toy: Arrays, fractions: str) -> None:
+    images, labels = toy
+    given = {part: (images / 255 if part == fractions else images, labels) for part in ("train", "test")}
+    splits = prepare_splits(parts(**given), DataSettings(val_split=0))
+    assert np.array_equal(splits.sets["test"].images[..., 0], images)
+    assert np.array_equal(splits.sets["train"].images[..., 0], images)
+    preprocessor = fit_preprocessor(splits.sets["train"].images, PreprocessingSettings(), splits.input_range)
+    assert np.array_equal(preprocessor.to_uint8(given["test"][0]), splits.sets["test"].images)
+    (problem,) = [problem for problem in splits.problems if problem.id == "scale-mapped"]
+    assert problem.evidence["part"] == "test"
+    assert np.array_equal(describe(parts(**given)).sets["test"].images, splits.sets["test"].images)
+
+
+def test_a_part_far_outside_the_training_values_is_refused(toy: Arrays) -> None:
+    images, labels = toy
+    given = parts(train=(images, labels), test=(images / 127.5 - 1, labels))
+    with pytest.raises(DataError, match=r"set \(test\) range from -1 to .*, but the model was trained on 0..255"):
+        prepare_splits(given, DataSettings())
+    assert "test" in describe(given).sets  # the audit tells it instead
+
+
+def test_parts_on_one_scale_keep_the_training_range(toy: Arrays) -> None:
+    images, labels = toy
+    binary = (images > 100).astype(np.uint8)
+    for train, test in (
+        (images / 255, images / 255 * 1.1),
+        (images / 100, images / 90),
+        (binary.astype(np.float32), binary),
+    ):
+        splits = prepare_splits(parts(train=(train, labels), test=(test, labels)), DataSettings(val_split=0))
+        assert np.array_equal(splits.sets["test"].images[..., 0], to_uint8(test, splits.input_range))
+        assert "scale-mapped" not in [problem.id for problem in splits.problems]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from fovea.data.duplicates import check_conflicts, check_copies, check_near, che
 from fovea.data.imageset import ImageSet, Pixels, RawData, slices
 from fovea.data.near import NearDuplicates, find_near
 from fovea.data.pixel_cache import UNREADABLE
-from fovea.data.pixels import check_images, extremes, to_uint8, value_range
-from fovea.data.prepare import check_class_presence, encode_parts
+from fovea.data.pixels import Range, check_images, extremes, to_uint8, value_range
+from fovea.data.prepare import check_class_presence, encode_parts, range_of_part
 from fovea.data.problem import Problem
 from fovea.data.shifts import check_values
+from fovea.errors import DataError
 
 _ORDER = {"severe": 0, "warning": 1, "note": 2}
 
@@ -85,13 +86,21 @@ def describe(raw: RawData) -> DataFacts:
     for part, found in images.items():
         names = classes or ("",)
         coded: NDArray[np.int64] = labels.get(part, np.zeros(len(found), np.int64))
-        sets[part] = ImageSet(to_uint8(found, input_range), coded, names, raw.parts[part].ids)
+        sets[part] = ImageSet(to_uint8(found, _range_of(found, input_range, part)), coded, names, raw.parts[part].ids)
         height, width, channels = found.shape[1:]
         low, high = extremes(found)
         counts = sets[part].class_counts() if labelled else None
         parts[part] = PartFacts(len(found), (height, width, channels), str(found.dtype), low, high, counts)
     place = None if raw.place is None else str(raw.place)
     return DataFacts(raw.name, raw.form, place, raw.known, classes, parts, list(raw.notes), [], sets)
+
+
+def _range_of(images: Pixels, trained: Range | None, part: str) -> Range | None:
+    """The range that training would map a part by; of values that it would refuse, that of the training images."""
+    try:
+        return range_of_part(images, trained, part)
+    except DataError:  # `check_values` says what is wrong with them
+        return trained
 
 
 def audit(raw: RawData) -> DataFacts:

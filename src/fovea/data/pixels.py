@@ -77,14 +77,17 @@ def value_range(images: Pixels) -> Range | None:
 def range_of_new_images(images: Pixels, trained: Range | None, where: str) -> Range | None:
     """How images that come after training are mapped to 0..255 by a model whose own range is `trained`.
 
-    A model of 8-bit images takes uint8 and k / 255 alike; any other keeps the range that it was trained with.
+    A model of 8-bit images takes uint8 and k / 255 alike; any other keeps the range that it was trained with. Fractions
+    a little outside 0..1, as resampling or another maximum leaves them, stay fractions where the model had such.
 
     Raises:
         DataError: when the values lie far outside what the model was trained on.
     """
-    if len(images) == 0:
+    if len(images) == 0 or (images.dtype == np.uint8 and trained is None):
         return trained
     low, high = extremes(images)
+    if trained == (0.0, 1.0) and images.dtype.kind == "f" and low >= -0.5 and high <= 1.5:
+        return trained
     if trained in (None, (0.0, 1.0)):
         fits = low >= 0 and high <= 255
         fractions = images.dtype.kind == "f" or (trained is not None and images.dtype != np.uint8)

@@ -13,7 +13,7 @@ from fovea.data.groups import groups_of
 from fovea.data.imageset import ImageSet, Pixels, RawData, RawSet, take_rows
 from fovea.data.label_fixes import LabelFixes, read_label_fixes
 from fovea.data.labels import class_map, encode_labels, flat_labels
-from fovea.data.pixels import Range, check_images, fit_size, to_uint8, value_range
+from fovea.data.pixels import Range, check_images, extremes, fit_size, range_of_new_images, to_uint8, value_range
 from fovea.data.problem import Problem
 from fovea.data.split import Groups, Split, make_split
 from fovea.data.tree import listed
@@ -60,7 +60,8 @@ def prepare_splits(
         split: a saved split to use again instead of cutting a new one.
 
     Raises:
-        DataError: for images or labels that cannot be used, or classes that do not fit.
+        DataError: for images or labels that cannot be used, classes that do not fit, or a part whose values lie far
+            outside those of the training images.
         SettingsError: when a split would be empty.
     """
     images = {part: check_images(found.images, _where(raw, part)) for part, found in raw.parts.items()}
@@ -79,19 +80,41 @@ def prepare_splits(
         notes.append(_fixes_note(fixes, settings.label_fixes))
     train_rows = take_rows(images[split.sources["train"]], split.indices["train"])
     input_range = value_range(train_rows)
-    sets = {}
+    sets, problems = {}, []
     for name, rows in split.indices.items():
         part = split.sources[name]
         pixels = take_rows(images[part], rows)
-        mapped = to_uint8(pixels, input_range)
+        own_range = (
+            input_range if part == split.sources["train"] else range_of_part(pixels, input_range, _where(raw, part))
+        )
+        if own_range != input_range:
+            problems.append(_mapped_apart(name, pixels, train_rows))
+        mapped = to_uint8(pixels, own_range)
         resized = fit_size(mapped, image_size) if image_size else mapped
         sets[name] = ImageSet(resized, labels[part][rows], classes, raw.parts[part].ids[rows])
     if len(sets["train"]) < 2:
         raise SettingsError("Fewer than two training images are left.")
-    problems = [*check_class_presence(sets), *check_shared_images(sets), *check_shared_groups(groups, split)]
+    problems += [*check_class_presence(sets), *check_shared_images(sets), *check_shared_groups(groups, split)]
     height, width = train_rows.shape[1:3]
     sizes = raw.sizes or ((height, width),)
     return Splits(sets, split, input_range, raw.kind, sizes, [*raw.notes, *notes], problems, fixes)
+
+
+def range_of_part(images: Pixels, trained: Range | None, where: str) -> Range | None:
+    """How a part that did not train is mapped to 0..255: as `fovea evaluate` and `fovea predict` would map it."""
+    if trained == (0.0, 1.0) and images.dtype == np.uint8 and len(images) and extremes(images)[1] <= 1:
+        return trained  # a single image of 0 and 1 may be black; a whole part of them means what training means by 1
+    return range_of_new_images(images, trained, where)
+
+
+def _mapped_apart(name: str, images: Pixels, train: Pixels) -> Problem:
+    (low, high), (train_low, train_high) = extremes(images), extremes(train)
+    cause = (
+        f"The {name} images have values of {low:g} to {high:g}, the training images of {train_low:g} to "
+        f"{train_high:g}: they were taken for the same on another scale, and each mapped to 0..255 by its own."
+    )
+    evidence = {"part": name, "range": [low, high], "train_range": [train_low, train_high]}
+    return Problem("scale-mapped", cause, "Give both the same values, best 0 to 255.", "warning", evidence)
 
 
 def _fixes_note(fixes: LabelFixes, path: str) -> str:
