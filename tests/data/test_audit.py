@@ -270,3 +270,8 @@ def test_training_images_alone_are_audited_too() -> None:
     alone = ImageSet(photos(60, 1), np.arange(60) % 2, ("a", "b"), np.arange(60))
     found = audit_splits({"train": alone}, "photos")
     assert (found.problems, found.near.pairs, found.near.looked_up) == ([], [], 0)
+
+
+def test_the_key_of_an_image_is_the_same_in_every_process() -> None:
+    images = ImageSet(np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int64), ("a", "b"), np.arange(2))
+    assert exact_keys({"train": images})["train"].tolist() == [-7059167771142159282] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,16 @@ _EXAMPLES = 10
 
 
 def exact_keys(sets: Mapping[str, ImageSet]) -> dict[str, NDArray[np.int64]]:
-    """Part -> a number for each image, equal where all pixels are equal; int64 [N]."""
+    """Part -> a number for each image, equal where all pixels are equal and the same in every process; int64 [N]."""
     return {
-        part: np.fromiter((hash(image.tobytes()) for image in images.images), np.int64, len(images))
+        part: np.fromiter((_digest(image.tobytes()) for image in images.images), np.int64, len(images))
         for part, images in sets.items()
     }
+
+
+def _digest(content: bytes) -> int:
+    """64 bits of BLAKE2; Python's own hash has another salt in every process, and groups are listed by their key."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
 def check_shared_images(
