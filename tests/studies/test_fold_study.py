@@ -17,6 +17,7 @@ from fovea.data.split import cut_folds, make_split
 from fovea.errors import DataError, SettingsError
 from fovea.reporting.console import result_lines
 from fovea.settings import DataSettings
+from fovea.studies.seeds import SeedStudy
 from tests.conftest import Arrays, bars
 
 QUICK = {"epochs": 2, "model": "p4-dense", "batch_size": 32, "verbose": False}
@@ -77,6 +78,10 @@ def test_mean_spread_and_pooled_answers(data: tuple[Arrays, Arrays]) -> None:
     assert "points from fold to fold" in shown
     page = api.write_reports([study.path]).read_text()
     assert "no error of their mean follows" in page
+    of_seeds = SeedStudy(study.path.parent, study.seeds, study.runs)
+    for pair in ((of_seeds, study), (study, of_seeds)):  # folds are no paired seeds
+        with pytest.raises(SettingsError, match=r"folds cannot be compared\. .* --seeds, or compare single runs"):
+            fovea.compare(*pair)
     with pytest.raises(DataError, match="fold-1, fold-2, fold-3"):
         fovea.load_run(study.path)
 

@@ -20,7 +20,7 @@ from fovea.evaluation.power import LEVEL
 from fovea.evaluation.runs_compared import BETTER, UNDECIDED, WORSE, p_text, points
 from fovea.evaluation.stored import StoredRun
 from fovea.settings import mark_as_json
-from fovea.studies.seeds import AnyRun, SeedStudy
+from fovea.studies.seeds import AnyRun, FoldStudy, SeedStudy
 
 OFTEN = 0.75  # what P(second > first) has to reach
 FEWEST_SEEDS = 4  # with fewer the interval of that probability never leaves out one half
@@ -262,9 +262,16 @@ def compare_studies(studies: Mapping[str, SeedStudy[AnyRun]]) -> RecipeCompariso
     """Hold studies of seeds against the first of them, over the seeds that all have.
 
     Raises:
-        SettingsError: where they have fewer than two seeds in common.
+        SettingsError: for studies of folds, and where they have fewer than two seeds in common.
         DataError: where they were not judged on the same images.
     """
+    of_folds = [str(study.path) for study in studies.values() if isinstance(study, FoldStudy)]
+    if of_folds:
+        raise SettingsError(
+            f"{' and '.join(of_folds)}: a study of folds cannot be compared. The nets of its folds share most of their "
+            "training images, so that no interval of a difference over folds holds. Train both recipes with --seeds, "
+            f"or compare single runs ({of_folds[0]}/fold-1 ...)."
+        )
     first = next(iter(studies.values()))
     seeds = [seed for seed in first.seeds if all(seed in study.seeds for study in studies.values())]
     if len(seeds) < 2:
