@@ -33,6 +33,12 @@ def test_settings_without_seeds_are_counted_and_changes_are_named() -> None:
     assert "2 different settings" in looks.words
 
 
+def test_the_folds_of_a_study_are_one_choice_and_their_number_is_another() -> None:
+    folds = [look(90, **{"data.fold": fold, "training.steps_per_epoch": fold[0] % 2 + 7}) for fold in ([1, 5], [2, 5])]
+    assert Looks((*folds, look(90))).num_choices == 2
+    assert Looks((*folds, look(90, **{"data.fold": [1, 3], "training.steps_per_epoch": 8}))).num_choices == 2
+
+
 def test_the_best_of_several_settings_is_told_and_no_other() -> None:
     looks = Looks((look(90, a=1), look(94, a=2), look(92, a=3), look(91, a=3)))
     assert looks.chosen_among(94, 100) == 3

@@ -43,10 +43,16 @@ class Look:
 
     @property
     def choices(self) -> str | None:
-        """The settings without seeds as a text to compare; None where they are not known."""
+        """The settings without seeds as a text to compare; None where they are not known.
+
+        Which of the folds was held out is no choice either, nor how long its epochs are; how many there are is one.
+        """
         if self.settings is None:
             return None
-        return json.dumps({name: self.settings[name] for name in sorted(self.settings) if name not in _SEEDS})
+        chosen = {name: self.settings[name] for name in sorted(self.settings) if name not in _SEEDS}
+        if fold := chosen.get("data.fold"):
+            chosen |= {"data.fold": fold[1], "training.steps_per_epoch": None}
+        return json.dumps(chosen, sort_keys=True)
 
 
 @dataclass(frozen=True)
