@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,19 @@ def test_a_study_of_seeds_trains_with_the_same_fixes(toy: Arrays) -> None:
     prints = {json.dumps(run.record["fingerprints"]) for run in study.runs}
     assert len(prints) == 1
     assert all(run.record["label_fixes"] == {"changed": 0, "excluded": 1} for run in study.runs)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text.replace("\n", "\r"), lambda text: text.replace(",", ";"), lambda text: text]
+)
+def test_a_file_that_another_program_saved_is_read(toy: Arrays, change: Callable[[str], str]) -> None:
+    row = prepared(toy, None).split.indices["train"][0]
+    Path("saved.csv").write_bytes(change(f"{HEAD}{row},{row},{toy[1][row]},0,0.01,0.9,exclude\n").encode())
+    fixes = prepared(toy, "saved.csv").fixes
+    assert fixes is not None
+    assert fixes.counts == {"changed": 0, "excluded": 1}
+
+
+def test_an_open_quote_is_named_and_swallows_no_rows(toy: Arrays) -> None:
+    with pytest.raises(DataError, match=r"fixes\.csv cannot be read, at line 3: .* quote left open"):
+        prepared(toy, write(f'0,0,"{toy[1][0]},0,0.01,0.9,', f"1,1,{toy[1][1]},0,0.01,0.9,"))

@@ -84,8 +84,8 @@ def read_label_fixes(
             f"{path} is not the file that these settings were written with: its sha256 is {digest[:12]}..., not "
             f"{str(sha256)[:12]}.... Restore it, or name it anew: --set label_fixes={path}"
         )
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in _NEEDED if name not in (reader.fieldnames or [])]
+    header, rows = _table(text, path)
+    missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise DataError(
             f"{path} has no column {', '.join(missing)}: expected a file that `fovea data DATA --labels` wrote, with "
@@ -93,7 +93,7 @@ def read_label_fixes(
         )
     places: dict[str, dict[str, int]] = {}
     seen: dict[tuple[str, int], tuple[str, int | None]] = {}
-    for number, row in enumerate(reader, 2):
+    for number, row in enumerate(rows, 2):
         part = row.get("part") or "train"
         action = (row["action"] or "").strip().lower()
         where = f"{path}, line {number}"
@@ -118,6 +118,18 @@ def _read(path: Path) -> tuple[str, str]:
     except (OSError, ValueError) as error:
         reason = "it is no UTF-8 text" if isinstance(error, ValueError) else getattr(error, "strerror", error)
         raise DataError(f"The label fixes {path} cannot be read: {reason}.") from None
+
+
+def _table(text: str, path: str | Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns and the rows of a CSV as any program saves it: CR alone, or semicolons."""
+    delimiter = max(",;\t", key="".join(text.splitlines()[:1]).count)
+    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+    try:
+        return list(reader.fieldnames or []), list(reader)
+    except csv.Error as error:
+        raise DataError(
+            f"The label fixes {path} cannot be read, at line {reader.reader.line_num}: {error}. Is a quote left open?"
+        ) from None
 
 
 def _places(ids: NDArray[Any]) -> dict[str, int]:
