@@ -46,6 +46,14 @@ def test_no_group_is_cut_in_two_and_the_shares_are_kept(seed: int, stratify: boo
     assert again.fingerprint == split.fingerprint
 
 
+def test_a_cut_that_leaves_no_group_is_refused_with_the_number_of_groups() -> None:
+    groups = {"train": np.arange(240) % 3}
+    with pytest.raises(SettingsError, match=r"3 groups are too few .* val split of 0\.7 .* val_split to 0\.66 or less"):
+        make_split({"train": LABELS, "test": LABELS}, DataSettings(val_split=0.7), groups)
+    split, _ = make_split({"train": LABELS, "test": LABELS}, DataSettings(val_split=0.66), groups)
+    assert len(split.indices["train"]) == 80
+
+
 def test_a_class_is_not_lost_where_another_draw_keeps_it() -> None:
     labels = np.where(PEOPLE == "p3", 2, np.where(PEOPLE == "p4", 2, np.arange(240) % 2))
     for seed in range(8):

@@ -232,8 +232,14 @@ def _cut_groups(
     """Whole groups with about `fraction` of the images: of several draws the one with the best class shares."""
     from sklearn.model_selection import GroupShuffleSplit
 
-    if len(np.unique(groups)) < 2:
+    count = len(np.unique(groups))
+    if count < 2:
         raise SettingsError(f"All images are of one group: no {name} split can be cut from them.")
+    if math.ceil(count * fraction) >= count:  # scikit-learn rounds up
+        raise SettingsError(
+            f"{count} groups are too few to cut a {name} split of {fraction:g} from, for none would be left: "
+            f"set {name}_split to {math.floor(100 * (count - 1) / count) / 100:g} or less."
+        )
     _, classes = np.unique(labels[rest] if settings.stratify else np.zeros(len(rest)), return_inverse=True)
     sizes = np.bincount(classes)
     draws = GroupShuffleSplit(_GROUP_DRAWS, test_size=fraction, random_state=state)
