@@ -51,7 +51,7 @@ from fovea.runfolder import (
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run, finished_run
 from fovea.settings import ARRAYS, ModelSettings, with_settings
-from fovea.sources import data_place, read_all, read_options, resolve_data
+from fovea.sources import data_place, read_all, read_options, read_to_judge, resolve_data
 from fovea.studies.evaluate import evaluate_other_data, evaluate_test_split
 from fovea.studies.published import read_program
 from fovea.studies.reproduce import Reproduction
@@ -383,7 +383,7 @@ def evaluate_run(path: str | Path, data: str | None = None, skip_bad: bool = Fal
     if data is not None and data_place(data) != run.recipe.data.source:
         options = read_options(run.recipe)
         size = run.model.preprocessor.image_shape[:2]
-        raw = read_raw(data, replace(options, image_size=size, skip_bad=skip_bad or options.skip_bad))
+        raw = read_to_judge(data, replace(options, image_size=size, skip_bad=skip_bad or options.skip_bad))
         for note in raw.notes:
             say_on(progress_stream())("note", note)
         return evaluate_other_data(run, raw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,24 @@ def read_options(recipe: Recipe) -> ReadOptions:
         outside_paths=data.outside_paths,
         progress=ProgressBar(progress_stream()),
     )
+
+
+def read_to_judge(data: Any, options: ReadOptions) -> RawData:
+    """Read other data than a run was trained on, which may lack the columns that its own tables have.
+
+    Groups decide splits alone, and a label column that is not there is looked for as if none had been named.
+
+    Raises:
+        UserError: for data that cannot be used.
+    """
+    others = [{"group_column": None}, {"label_column": None}, {"group_column": None, "label_column": None}]
+    try:
+        return read_raw(data, options)
+    except SettingsError as error:
+        for fewer in others:
+            with suppress(SettingsError):
+                return read_raw(data, replace(options, **fewer))
+        raise error from None
 
 
 def with_places(recipe: Recipe, source: Any) -> Recipe:

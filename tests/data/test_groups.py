@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fovea.data.prepare import prepare_splits
 from fovea.data.split import cut_folds, make_split
 from fovea.errors import DataError, SettingsError
 from fovea.settings import DataSettings, Recipe, with_settings
+from fovea.sources import read_to_judge
 from tests.conftest import bars
 from tests.data.formats import pixel_table
 
@@ -139,3 +141,14 @@ def test_groups_in_two_given_parts_are_a_problem() -> None:
     assert "of the 3 groups of test images are in the training images too" in problem.cause
     val_groups = {str(name)[0] for name in splits.sets["val"].ids}
     assert not val_groups & {str(name)[0] for name in splits.sets["train"].ids}
+
+
+def test_other_data_to_judge_on_needs_no_column_of_groups_and_may_call_its_labels_otherwise(tmp_path: Path) -> None:
+    rows = "".join(f"{label},{label},1,2,3,4\n" for label in (0, 1, 0, 1))
+    options = ReadOptions(label_column="kind", group_column="person")
+    for header in ("kind,person", "label,person", "kind,id", "label,id"):
+        (tmp_path / "t.csv").write_text(f"{header},p1,p2,p3,p4\n{rows}")
+        part = read_to_judge(tmp_path / "t.csv", options).parts["train"]
+        assert (part.images.shape, part.labels.tolist()) == ((4, 2, 2), [0, 1, 0, 1])
+    with pytest.raises(SettingsError, match=r"'person'.* is no column"):
+        read_raw(tmp_path / "t.csv", replace(options, label_column=None))
