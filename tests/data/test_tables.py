@@ -53,6 +53,7 @@ def test_a_table_without_labels_can_be_read_but_not_trained_on(tmp_path: Path, t
         lambda text: text.replace("\n", "\r\n"),
         lambda text: text.rstrip("\n"),
         lambda text: text + "\n\n",
+        lambda text: text.replace("\n", "\n\n"),
         lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.splitlines()),
         lambda text: "\n".join(",".join(f" {cell} " for cell in line.split(",")) for line in text.splitlines()),
         lambda text: "\n".join(
@@ -60,7 +61,7 @@ def test_a_table_without_labels_can_be_read_but_not_trained_on(tmp_path: Path, t
             for line in text.splitlines()
         ),
     ],
-    ids=["byte order mark", "CRLF", "no last line end", "empty lines", "quotes", "spaces", "decimals"],
+    ids=["byte order mark", "CRLF", "no last line end", "empty lines", "blank lines", "quotes", "spaces", "decimals"],
 )
 def test_the_ways_in_which_programs_write_tables_make_no_difference(tmp_path: Path, toy: Arrays, change) -> None:  # type: ignore[no-untyped-def]
     train = read_raw(write(tmp_path / "t.csv", change(pixel_table(toy)))).parts["train"]

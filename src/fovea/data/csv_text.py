@@ -25,6 +25,7 @@ LABEL_NAMES = {"label", "labels", "class", "classes", "target", "y", "digit", "c
 ID_NAMES = {"id", "imageid", "image_id", "index", "row", "unnamed: 0", ""}
 _DELIMITERS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*|\s*nan\s*", re.IGNORECASE)
+_MAX_BLANK_LINES = 1000  # between the header and the data
 _SHOWN = 40  # characters of a bad cell in a message
 
 
@@ -48,6 +49,8 @@ class Head:
 def read_head(tree: Tree, name: str, least_columns: int = 2) -> Head | None:
     """Look at the first two lines of a table; None where the file is no text or has fewer columns.
 
+    Blank lines between them are left out.
+
     Raises:
         DataError: for a file that cannot be read, or lines of more than 16 MB.
     """
@@ -58,6 +61,10 @@ def read_head(tree: Tree, name: str, least_columns: int = 2) -> Head | None:
             mark = 3 if start == b"\xef\xbb\xbf" else 0
             rest = io.BytesIO(start[mark:])
             lines = [_line(rest, file, where), _line(rest, file, where)]
+            for _ in range(_MAX_BLANK_LINES):
+                if lines[1].strip() or not lines[1]:
+                    break
+                lines[1] = _line(rest, file, where)
     except READ_ERRORS as error:
         raise unreadable(where, error) from None
     if b"\0" in lines[0] or b"\0" in lines[1] or not lines[0].strip():
