@@ -32,7 +32,7 @@ def compare(
     """Hold runs against each other on the same test images, or recipes over paired seeds.
 
     Args:
-        what: finished runs (or their folders); studies of several seeds (not of folds); or recipes, each of which is trained with
+        what: finished runs (or their folders); studies of several seeds, not of folds; or recipes, each trained with
             every seed: the same validation split, initialisation, order and augmentation for both of a pair, all of
             them others from seed to seed, the test images the same. The first is what the others are held against.
         seeds: of recipes, how many trainings of each.

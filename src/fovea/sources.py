@@ -103,13 +103,14 @@ def read_to_judge(data: Any, options: ReadOptions) -> RawData:
     Raises:
         UserError: for data that cannot be used.
     """
-    others = [{"group_column": None}, {"label_column": None}, {"group_column": None, "label_column": None}]
+    no_groups = replace(options, group_column=None)
+    others = [no_groups, replace(options, label_column=None), replace(no_groups, label_column=None)]
     try:
         return read_raw(data, options)
     except SettingsError as error:
         for fewer in others:
             with suppress(SettingsError):
-                return read_raw(data, replace(options, **fewer))
+                return read_raw(data, fewer)
         raise error from None
 
 
