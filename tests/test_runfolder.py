@@ -15,13 +15,14 @@ from fovea.files import (
     append_json_line,
     csv_table,
     file_digest,
+    make_out,
     read_json_lines,
     write_bytes,
     write_json,
     write_text,
 )
 from fovea.registry import Registry
-from fovea.runfolder import create_run_folder, record_test_look, write_manifest
+from fovea.runfolder import check_target, create_run_folder, record_test_look, write_manifest
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -123,3 +124,10 @@ def test_a_registry_refuses_duplicates_and_offers_the_nearest_name() -> None:
         SettingsError, match=r"Unknown model 'lenet'. Did you mean 'lenet5'\? Choices: lenet5, resnet20"
     ):
         registry["lenet"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here in which nobody can write")
+def test_where_nothing_can_be_written_the_folder_is_named() -> None:
+    for refused in (lambda: make_out(Path("/proc")), lambda: check_target(Path("/proc/page.html"))):
+        with pytest.raises(SettingsError, match=r"Nothing can be written in the folder /proc: .*\. Name another one"):
+            refused()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -144,13 +145,30 @@ def make_out(folder: Path) -> Path:
     """Make the folder that a user named for what is written.
 
     Raises:
-        SettingsError: when it cannot be made.
+        SettingsError: when it cannot be made, or nothing can be written in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"The folder {folder} cannot be made: {error}.") from None
+    check_writable(folder)
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Try a file without a name: who may write is not told by the folder's mode alone.
+
+    Raises:
+        SettingsError: when nothing can be written there; a full disk is left to whoever writes.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise SettingsError(
+                f"Nothing can be written in the folder {folder}: {error.strerror}. Name another one."
+            ) from None
 
 
 def remove_partial(folder: Path) -> None:

@@ -17,7 +17,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fovea.errors import DataError, RunFailedError, SettingsError
-from fovea.files import append_json_line, file_digest, read_json, read_json_lines, sync_folder, write_json
+from fovea.files import (
+    append_json_line,
+    check_writable,
+    file_digest,
+    read_json,
+    read_json_lines,
+    sync_folder,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
@@ -241,4 +249,5 @@ def check_target(path: Path, taken: Sequence[Path] = ()) -> Path:
             raise SettingsError(f"{path} is a file of a run and would be lost: name another file to write.")
     except (OSError, RuntimeError) as error:
         raise SettingsError(f"{path} cannot be written: {error}.") from None
+    check_writable(target.parent)
     return target

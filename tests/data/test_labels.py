@@ -58,3 +58,8 @@ def test_labels_that_are_no_classes_are_refused(labels: np.ndarray, words: str) 
 def test_a_label_that_is_no_class_of_training_is_named() -> None:
     with pytest.raises(DataError, match=r"y has labels .*: 9\. Classes: 0, 1"):
         encode_labels(np.array([0, 9]), {0: "0", 1: "1"}, "y")
+
+
+def test_labels_beyond_64_bits_are_refused_not_wrapped() -> None:
+    with pytest.raises(DataError, match="below 2\\^63"):
+        flat_labels(np.array([0, 2**63], np.uint64), "y")

@@ -72,3 +72,9 @@ def test_sizes_and_channels_are_fitted() -> None:
     red[..., 0] = 255
     assert fit_channels(red, 1).ravel().tolist() == [76] * 4  # .299 of 255
     assert np.array_equal(fit_channels(EVERY_VALUE, 3)[..., 2], EVERY_VALUE[..., 0])
+
+
+def test_values_too_far_apart_to_compute_with_are_refused() -> None:
+    images = np.array([-1e308, 1e308]).reshape(2, 1, 1, 1)
+    with pytest.raises(DataError, match=r"-1e\+308 to 1e\+308, a range too wide"):
+        value_range(images)

@@ -247,6 +247,8 @@ def test_every_bad_image_is_listed(tmp_path: Path) -> None:
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c, which the train folder lacks"),
         (["val/a/1.png"], "no train folder"),
         (["a/1.png", "b/note.txt"], "No images in the class folder b"),
+        (["a/1.png", "b/2.png", "c/"], "No images in the class folder c"),
+        (["train/a/1.png", "train/b/2.png", "train/c/"], "No images in the class folder c"),
         (["1.png"], "images \\(1\\) but no class folders"),
     ],
 )
@@ -254,6 +256,8 @@ def test_a_folder_of_another_layout_is_refused(tmp_path: Path, files: list[str],
     for name in files:
         if name.endswith(".png"):
             paint(tmp_path / "set" / name, 1)
+        elif name.endswith("/"):
+            (tmp_path / "set" / name).mkdir(parents=True)
         else:
             (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "set" / name).write_text("x")

@@ -131,6 +131,7 @@ def edited(text: str, line: int, change: str) -> str:
         (lambda text: edited(text, 7, ",9"), "line 7: 66 cells, expected 65"),
         (lambda text: text[: len(text) - 20], "line 151: .* cells, expected 65"),
         (lambda text: edited(text, 3, "x"), r"line 3, column 65: '\d+x' is no pixel value of 0 to 255"),
+        (lambda text: edited(text, 3, "_0"), r"line 3, column 65: '\d+_0' is no pixel value of 0 to 255"),
         (lambda text: edited(text, 3, "00"), r"line 3, column 65: '\d+00' is no pixel value of 0 to 255"),
         (lambda text: text.replace("\n0,", "\n0,nan,", 1).replace(",0\n", "\n"), "line 2"),
         (lambda text: edited(text, 5, "9" * 100_000), r"line 5, column 65: '\d{40}'\.\.\. is a cell of 100,00\d"),
@@ -140,7 +141,20 @@ def edited(text: str, line: int, change: str) -> str:
         (lambda text: text.replace("\n", "\r"), "line ends of CR alone"),
         (lambda text: text.replace("pixel3,", "", 1), "line 2: 65 cells, expected 64"),
     ],
-    ids=["more", "cut", "word", "over", "nan", "long", "header", "empty", "blank", "old Macintosh", "short header"],
+    ids=[
+        "more",
+        "cut",
+        "word",
+        "underscore",
+        "over",
+        "nan",
+        "long",
+        "header",
+        "empty",
+        "blank",
+        "old Macintosh",
+        "short header",
+    ],
 )
 def test_a_bad_table_is_named_with_line_and_column(tmp_path: Path, toy: Arrays, change, words: str) -> None:  # type: ignore[no-untyped-def]
     path = write(tmp_path / "bad.csv", change(pixel_table(toy)))

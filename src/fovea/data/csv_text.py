@@ -301,7 +301,8 @@ def as_pixels(rows: list[list[str]], columns: list[int], numbers: list[int], whe
     picked = [[row[column] for column in columns] for row in rows]
     try:
         values = np.array(picked, dtype=np.float64)
-        good = bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 255).all())
+        good = not any("_" in "".join(row) for row in picked)  # which Python reads as part of a number
+        good = good and bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 255).all())
     except (ValueError, OverflowError):
         good = False
     if not good:
@@ -315,7 +316,7 @@ def as_pixels(rows: list[list[str]], columns: list[int], numbers: list[int], whe
 def _check_cell(cell: str, column: int, number: int, where: str) -> None:
     shown = cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}... ({len(cell):,} characters)"
     try:
-        value = float(cell)
+        value = float("nan" if "_" in cell else cell)
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 255:

@@ -88,6 +88,8 @@ def _whole_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
                 f"The label of image {bad[0]} in {where} is {labels[bad[0]]} ({len(bad)} such in all): "
                 "labels must be classes (whole numbers or names), not measurements."
             )
+    if labels.dtype.kind == "u" and len(labels) and int(labels.max()) >= 2**63:
+        raise DataError(f"A label of {where} is {int(labels.max())}: class numbers must be below 2^63.")
     return labels.astype(np.int64)
 
 

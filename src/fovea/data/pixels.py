@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,15 @@ def value_range(images: Pixels) -> Range | None:
     """The range that is mapped to 0..255, fitted on the training images; None where values are 0..255 already.
 
     Floats within 0..1 are taken as k / 255, so that k / 255 becomes k exactly.
+
+    Raises:
+        DataError: for values so far apart that their distance is no finite number.
     """
     if images.dtype == np.uint8 or len(images) == 0:
         return None
     low, high = extremes(images)
+    if not math.isfinite(255 * (high - low)):
+        raise DataError(f"The images have values of {low:g} to {high:g}, a range too wide to compute with.")
     if low >= 0 and high <= 1:
         return (0.0, 1.0)
     if low >= 0 and 127 < high <= 255:

@@ -48,6 +48,7 @@ class Tree:
         is_archive: whether the files lie inside `place`, a file.
         is_stream: whether files can be reached in reading order only (a compressed tar).
         closer: closes the archive; a tree is a context manager that calls it.
+        empty: folders of the disk in which there is nothing.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Tree:
     is_archive: bool = False
     is_stream: bool = False
     closer: Callable[[], None] = lambda: None
+    empty: tuple[str, ...] = ()
 
     def __enter__(self) -> Tree:
         return self
@@ -128,7 +130,8 @@ class Tree:
         start = folder + "/"
         kept = {name.removeprefix(start): stamp for name, stamp in self.stamps.items() if name.startswith(start)}
         place = self.place if self.is_archive else self.place / folder
-        return replace(self, place=place, stamps=kept, opener=lambda name: self.opener(start + name))
+        empty = tuple(name.removeprefix(start) for name in self.empty if name.startswith(start))
+        return replace(self, place=place, stamps=kept, opener=lambda name: self.opener(start + name), empty=empty)
 
     def only(self, names: Iterable[str]) -> Tree:
         """The tree with these files alone."""
@@ -187,9 +190,14 @@ def folder_tree(path: Path) -> Tree:
         DataError: for links that lead back to a folder above, folders that cannot be read, or too many files.
     """
     stamps: dict[str, Stamp] = {}
-    _walk(path, "", (), stamps, [0])
+    empty: list[str] = []
+    _walk(path, "", (), stamps, empty, [0])
     resolved = path.resolve()
-    return Tree(resolved.name or "data", path, stamps, lambda name: open(f"{path}/{name}", "rb"))  # noqa: PTH123 (many files)
+
+    def opener(name: str) -> BinaryIO:
+        return open(f"{path}/{name}", "rb")  # noqa: PTH123 (many files)
+
+    return Tree(resolved.name or "data", path, stamps, opener, empty=tuple(empty))
 
 
 def file_tree(path: Path) -> Tree:
@@ -212,7 +220,12 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 def _walk(
-    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], stamps: dict[str, Stamp], visited: list[int]
+    folder: Path,
+    prefix: str,
+    above: tuple[tuple[int, int], ...],
+    stamps: dict[str, Stamp],
+    empty: list[str],
+    visited: list[int],
 ) -> None:
     visited[0] += 1
     if visited[0] > MAX_FOLDERS:  # links can make a few folders look like billions
@@ -222,14 +235,14 @@ def _walk(
     if identity in above:
         raise DataError(f"{folder} is a link to a folder above it: remove the link.")
     with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+        listed = sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
+    if not listed:
+        empty.append(prefix.rstrip("/"))
     for entry in listed:
-        if is_junk(entry.name):
-            continue
         if _leads_nowhere(entry):
             stamps[prefix + entry.name] = (0,)  # reported by whoever opens it
         elif entry.is_dir():
-            _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity), stamps, visited)
+            _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity), stamps, empty, visited)
         elif entry.is_file():  # no pipes, sockets or devices
             stamps[prefix + entry.name] = stamp_of(entry.stat())
         if len(stamps) > MAX_FILES:

@@ -126,6 +126,7 @@ def _class_files(tree: Tree, left_out: Counter[str]) -> dict[str, list[str]]:
     folders = {folder: names for folder, names in tree.folders().items() if folder}
     if not folders:
         raise DataError(f"{tree.place} holds no class folders: expected one folder of images a class.")
+    folders |= {folder: [] for folder in tree.empty if folder and "/" not in folder}
     classes: dict[str, list[str]] = {}
     for folder in sorted(folders, key=natural_key):
         found = image_files(tree, folders[folder])
