@@ -383,7 +383,10 @@ def test_a_runs_own_data_is_evaluated_on_its_test_split_alone() -> None:
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_recipe_whose_validation_was_an_array_asks_for_it_again() -> None:
-    run = fovea.train("digits", val_data=bars(30), test_data=bars(30, seed=1), **FAST)
+    with pytest.raises(fovea.DataError, match=r"range from 0 to 2\d\d, but the model was trained on 0\.\.16"):
+        fovea.train("digits", test_data=bars(30), **FAST)
+    val, test = ((images // 16, labels) for images, labels in (bars(30), bars(30, seed=1)))
+    run = fovea.train("digits", val_data=val, test_data=test, **FAST)
     assert run.recipe.data.val_data == "<arrays>"
     result = shell("train", str(run.path / "config.yaml"))
     assert result.exit_code == 2
