@@ -57,12 +57,8 @@ def _as_written(value: Any, annotation: Any) -> Any:
         return "on" if value else "off"
     if not (_admits(annotation, int) or _admits(annotation, float)):
         return value
-    reason = (
-        "expected a number, or null, not yes or no"
-        if _admits(annotation, type(None))
-        else ("expected a number, not yes or no")
-    )
-    raise PydanticCustomError("truth", "{reason}", {"reason": reason})
+    null = ", or null" if _admits(annotation, type(None)) else ""
+    raise PydanticCustomError("truth", "{reason}", {"reason": f"expected a number{null}, not yes or no"})
 
 
 def _admits(annotation: Any, wanted: Any) -> bool:

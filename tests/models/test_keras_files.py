@@ -308,14 +308,19 @@ HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
 }  # fmt: skip
 
 
+def refusal_of(weights: Path) -> str:
+    """What is said of weights that do not fit the small net."""
+    with pytest.raises(ModelError) as caught:
+        read_keras([write_net(weights.with_name("net.json"), *SMALL), weights])
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_weights_are_refused_with_the_layers_name(kind: str, tmp_path: Path) -> None:
     change, words = HOSTILE[kind]
-    weights = write_weights(tmp_path / "net.weights.h5", change)
-    with pytest.raises(ModelError) as caught:
-        read_keras([write_net(tmp_path / "net.json", *SMALL), weights])
-    assert "the layer 'conv' (Conv2D): " in str(caught.value)
-    assert words in str(caught.value)
+    told = refusal_of(write_weights(tmp_path / "net.weights.h5", change))
+    assert "the layer 'conv' (Conv2D): " in told
+    assert words in told
 
 
 def test_plain_weights_compressed_or_of_another_precision_are_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -315,9 +316,6 @@ def as_pixels(rows: list[list[str]], columns: list[int], numbers: list[int], whe
 
 def _check_cell(cell: str, column: int, number: int, where: str) -> None:
     shown = cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}... ({len(cell):,} characters)"
-    try:
-        value = float("nan" if "_" in cell else cell)
-    except ValueError:
-        value = float("nan")
+    value = float(cell) if is_number(cell) else math.nan
     if not 0 <= value <= 255:
         raise DataError(f"{where}, line {number}, column {column + 1}: {shown!r} is no pixel value of 0 to 255.")
