@@ -87,7 +87,7 @@ def reproduce(name: str, index: int, out: Path) -> None:
     took.
     """
     case = CASES[name]
-    parent = out / name
+    parent = out / name.split("-")[0]  # one folder a program: an answer may need another of its recipes
     before = len(list(parent.glob("*/seed-*/manifest.json")))
     begun = any(not is_finished(path.parent) for path in parent.glob("*/seed-*/config.yaml"))
     settings = [part for setting in case.settings for part in ("--set", setting)]

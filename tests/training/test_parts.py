@@ -24,7 +24,15 @@ from fovea.training.callbacks import (
     as_callback,
 )
 from fovea.training.hardware import choose_hardware, usable_cores
-from fovea.training.optimizers import OPTIMIZERS, FusedRMSprop, make_optimizers, newton_schulz, set_learning_rate
+from fovea.training.optimizers import (
+    FLOAT32_ROWS,
+    OPTIMIZERS,
+    FusedRMSprop,
+    Muon,
+    make_optimizers,
+    newton_schulz,
+    set_learning_rate,
+)
 from fovea.training.schedules import SCHEDULES, learning_rate_factor
 
 
@@ -87,6 +95,28 @@ def test_newton_schulz_brings_the_singular_values_near_one() -> None:
         assert values.max() < 1.3
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
         assert torch.nn.functional.cosine_similarity(found.flatten(), (left @ right).flatten(), dim=0) > 0.97
+
+
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (96, 80, 3, 3), (24, 50)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_gives_the_published_update_in_every_memory_order(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    beginning, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(3)]
+    orders = [torch.contiguous_format, torch.channels_last][: 1 + (len(shape) == 4)]
+    ours = [nn.Parameter(beginning.clone(memory_format=order)) for order in orders]
+    muon = Muon([{"params": ours, "renormalize": True}], lr=0.1, momentum=0.6, dtype=dtype)
+    expected, buffer = beginning.clone(), torch.zeros(shape)
+    for gradient in gradients:
+        for parameter in ours:
+            parameter.grad = gradient.clone(memory_format=torch.preserve_format)
+        muon.step()
+        buffer = 0.6 * buffer + gradient
+        expected *= len(expected) ** 0.5 / expected.norm()
+        expected -= 0.1 * newton_schulz((gradient + 0.6 * buffer).flatten(1)).view(shape)
+    few = min(shape[0], beginning[0].numel()) <= FLOAT32_ROWS
+    for parameter in ours:
+        assert torch.allclose(parameter, expected, atol=1e-5 if few or dtype == torch.float32 else 2e-2)
+        assert few or torch.allclose(parameter, expected, atol=1e-5) == (dtype == torch.float32)
 
 
 def net_for(name: str, side: int = 8) -> nn.Module:

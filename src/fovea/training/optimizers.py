@@ -17,6 +17,8 @@ from fovea.settings import OptimizerSettings
 
 ParamGroups = list[dict[str, Any]]
 
+FLOAT32_ROWS = 64  # up to so many rows or columns a product in float32 ends before one in bfloat16 has begun
+
 
 def newton_schulz(gradient: torch.Tensor, num_iterations: int = 3) -> torch.Tensor:
     """An approximately orthogonal matrix of the same row and column space.
@@ -32,7 +34,7 @@ def newton_schulz(gradient: torch.Tensor, num_iterations: int = 3) -> torch.Tens
     x = x.T if tall else x
     for _ in range(num_iterations):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
 
 
@@ -40,8 +42,9 @@ class Muon(Optimizer):
     """Momentum whose update is orthogonalised, for convolution kernels [C_out, C_in, kH, kW] and matrices.
 
     Groups with `renormalize` set are scaled to the norm sqrt(C_out) before each update, for kernels whose scale a
-    batch norm undoes anyway. `dtype` is what it orthogonalises in: updates are rough by design, and bfloat16 is twice
-    as fast where the CPU has it. Source: Jordan, airbench94_muon (arXiv 2404.00498 and its repository).
+    batch norm undoes anyway. `dtype` is what it orthogonalises in, small matrices always in float32: updates are rough
+    by design, and bfloat16 is twice as fast where the CPU has it. Source: Jordan, airbench94_muon (arXiv 2404.00498 and
+    its repository).
     """
 
     def __init__(
@@ -78,14 +81,23 @@ class Muon(Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         buffer = state["momentum_buffer"]
-        buffer.mul_(group["momentum"]).add_(gradient)
+        torch.add(gradient, buffer, alpha=group["momentum"], out=buffer)
         direction = gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
         if group["renormalize"]:
             parameter.mul_(len(parameter) ** 0.5 / (parameter.norm() + 1e-7))
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        update = newton_schulz(direction.reshape(len(direction), -1).to(self.dtype)).view_as(parameter)
-        parameter.add_(update, alpha=-group["lr"])
+        order = _memory_order(parameter)
+        matrix = direction.permute(order).flatten(1)
+        kind = self.dtype if min(matrix.shape) > FLOAT32_ROWS else torch.float32
+        ours = parameter.permute(order)
+        ours.add_(newton_schulz(matrix.to(kind)).view_as(ours), alpha=-group["lr"])
+
+
+def _memory_order(kernel: torch.Tensor) -> tuple[int, ...]:
+    """The dimensions as they lie in memory: a matrix of it is no copy, and any order of its columns is as good."""
+    is_last = kernel.dim() == 4 and kernel.is_contiguous(memory_format=torch.channels_last)
+    return (0, 2, 3, 1) if is_last else tuple(range(kernel.dim()))
 
 
 def _decay_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> ParamGroups:
