@@ -44,9 +44,9 @@ bench-recipes: $(VENV)/.installed
 bench-spine: $(VENV)/.installed
 	$(BIN)/python benchmarks/spine.py
 
-# Which way a weight gradient is computed faster, by shape: what src/fovea/training/kernels.yaml rests on.
+# Which way a weight gradient is computed faster, by shape: writes src/fovea/training/kernels.yaml. THREADS=1 for one.
 bench-kernels: $(VENV)/.installed
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/kernels.py $(if $(THREADS),--threads $(THREADS))
 
 # DATA holds the real sets; PEERS is a Python with pandas, keras and tensorflow (without it they are left out).
 bench-data: $(VENV)/.installed

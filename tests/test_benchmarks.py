@@ -256,6 +256,31 @@ def test_the_generators_take_turns_and_the_first_round_is_not_counted() -> None:
     assert "Medians of 3 rounds" in generator.page({"machine": machine, **found})
 
 
+def test_the_table_of_kernels_speaks_only_of_shapes_that_pay() -> None:
+    kernels = importlib.import_module("kernels")
+    every = {shape.words: {"torch": 1.0, "strips": 2.0, "im2col": 0.5} for shape in kernels.shapes()}
+    slow = {
+        shape.words for shape in kernels.shapes() if shape.height > 8 or (shape.height > 3 and shape.in_channels < 64)
+    }
+    measured = {words: {**times, "im2col": 2.0} if words in slow else times for words, times in every.items()}
+    assert kernels.rules(measured) == [
+        {"way": "im2col", "largest_map": 3, "fewest_channels": 32},
+        {"way": "im2col", "largest_map": 8, "fewest_channels": 64},
+    ]
+    text = kernels.table(
+        {"amx_bf16 bf16 2 threads": {"milliseconds": measured}, "none fp32 1 threads": {"milliseconds": {}}}
+    )
+    assert text.count("\n  - ") == 2
+    assert (
+        "  - {feature: amx_bf16, precision: bf16, threads: 2, way: im2col, largest_map: 3, fewest_channels: 32}" in text
+    )
+
+
+def test_the_shipped_table_of_kernels_is_the_one_that_its_figures_give() -> None:
+    kernels = importlib.import_module("kernels")
+    assert kernels.TABLE.read_text(encoding="utf-8") == kernels.table(json.loads(kernels.RESULTS.read_text("utf-8")))
+
+
 def told(seed: int, best: float, seconds: float | None = 100.0) -> dict[str, Any]:
     """A row of a program or of ours."""
     row = {"seed": seed, "best": best, "last": best - 0.01, "train_seconds": 90.0, "parameters": 7, "epochs": 5}

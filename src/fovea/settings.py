@@ -292,6 +292,7 @@ DEPENDENTS = {
     "training.precision": _KERNELS,
     "training.fast_ops": _KERNELS,
     "training.device": _KERNELS,
+    "training.threads": _KERNELS,
     "training.batch_size": (*_EPOCH_LENGTH, *_KERNELS),
     "training.steps_per_epoch": ("training.plan",),
     "training.epochs": ("training.plan", "training.budget_seconds"),

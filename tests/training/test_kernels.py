@@ -29,7 +29,7 @@ def bf16() -> TrainingSettings:
 
 def test_every_row_of_the_table_names_what_it_holds_for() -> None:
     for rule in shipped_table():
-        assert set(rule) == {"feature", "precision", "way", "largest_map", "fewest_channels"}
+        assert set(rule) == {"feature", "precision", "threads", "way", "largest_map", "fewest_channels"}
         assert rule["way"] in WEIGHT_GRADIENTS
         assert rule["feature"] in {"avx512_bf16", "amx_bf16"}
 
@@ -40,7 +40,8 @@ def test_the_table_answers_for_the_shapes_of_its_own_cpu_only(monkeypatch: pytes
     found, lines = table_kernels(shapes, bf16())
     assert found == {"wide": "im2col"}
     assert lines == [
-        "weight gradient by im2col of 1 of 2 convolutions (256>256 3x3 on 3x3): by the shipped table for avx512_bf16"
+        "weight gradient by im2col of 1 of 2 convolutions (256>256 3x3 on 3x3): by the shipped table for avx512_bf16 "
+        "and 2 threads"
     ]
     monkeypatch.setattr(kernels, "cpu_has_bf16", lambda: "amx_bf16")
     assert table_kernels(shapes, bf16())[0] == {"wide": "strips"}
@@ -49,6 +50,17 @@ def test_the_table_answers_for_the_shapes_of_its_own_cpu_only(monkeypatch: pytes
     assert table_kernels(shapes, TrainingSettings(precision="fp32"))[0] == {}
     monkeypatch.setattr(kernels, "cpu_has_bf16", lambda: None)
     assert table_kernels(shapes, bf16()) == ({}, [])
+
+
+def test_the_nearest_number_of_threads_that_was_measured_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "cpu_has_bf16", lambda: "amx_bf16")
+    row = {"feature": "amx_bf16", "precision": "bf16", "largest_map": 8, "fewest_channels": 32}
+    rows = [{**row, "threads": 1, "way": "im2col"}, {**row, "threads": 4, "way": "strips"}]
+    monkeypatch.setattr(kernels, "shipped_table", lambda: rows)
+    for threads, way in ((1, "im2col"), (2, "im2col"), (3, "strips"), (16, "strips")):
+        found, lines = table_kernels({"wide": WIDE_ON_A_SMALL_MAP}, bf16().model_copy(update={"threads": threads}))
+        assert found == {"wide": way}
+        assert lines[0].endswith("for amx_bf16 and " + ("1 thread" if way == "im2col" else "4 threads"))
 
 
 def test_the_shapes_of_a_net_are_those_of_its_maps() -> None:
@@ -123,5 +135,5 @@ def test_fp32_as_asked_is_the_plain_path(settings: dict[str, str], value: str, r
 def test_another_net_or_batch_size_is_looked_up_again() -> None:
     recipe = Recipe(training=TrainingSettings(kernels={"3": "im2col"}, fast_ops="on"))
     assert with_settings(recipe, {"epochs": 3}).training.kernels == {"3": "im2col"}
-    for change in ({"model": "p1"}, {"batch_size": 32}, {"precision": "fp32"}, {"image_size": 20}):
+    for change in ({"model": "p1"}, {"batch_size": 32}, {"precision": "fp32"}, {"image_size": 20}, {"threads": 7}):
         assert with_settings(recipe, change).training.kernels is None

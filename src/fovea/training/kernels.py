@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
@@ -81,7 +81,7 @@ def strips_fit(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[
 
 @cache
 def shipped_table() -> list[dict[str, Any]]:
-    """Rules in order: the first that fits a convolution says how its weight gradient is computed."""
+    """Rules in order: of those for a CPU and its threads the first that fits a convolution says how it is done."""
     text = resources.files("fovea.training").joinpath(TABLE).read_text(encoding="utf-8")
     rules: list[dict[str, Any]] = yaml.safe_load(text)["weight_gradient"]
     return rules
@@ -92,9 +92,18 @@ def table_kernels(
 ) -> tuple[dict[str, str], list[str]]:
     """Module name -> algorithm where the shipped table names another than torch's own; and the line that says so."""
     feature = cpu_has_bf16() or "none"
-    chosen = {name: _by_table(shape, feature, settings.precision) for name, shape in shapes.items()}
+    rules = [rule for rule in shipped_table() if (rule["feature"], rule["precision"]) == (feature, settings.precision)]
+    threads = _nearest({rule["threads"] for rule in rules}, settings.threads or torch.get_num_threads())
+    rules = [rule for rule in rules if rule["threads"] == threads]
+    chosen = {name: _by_rules(shape, rules) for name, shape in shapes.items()}
     kernels = {name: kernel for name, kernel in chosen.items() if kernel != TORCH}
-    return kernels, _lines(kernels, shapes, f"by the shipped table for {feature}")
+    counted = f"{threads} thread{'' if threads == 1 else 's'}"
+    return kernels, _lines(kernels, shapes, f"by the shipped table for {feature} and {counted}")
+
+
+def _nearest(measured: set[int], threads: int) -> int:
+    """The number of threads that was measured nearest to the one that trains; in doubt the smaller."""
+    return min(measured, key=lambda count: (abs(count - threads), count), default=threads)
 
 
 def tuned_kernels(
@@ -122,10 +131,10 @@ def _lines(kernels: Mapping[str, str], shapes: Mapping[str, ConvolutionShape], r
     return lines
 
 
-def _by_table(shape: ConvolutionShape, feature: str, precision: str) -> str:
-    for rule in shipped_table():
-        if rule["feature"] != feature or rule["precision"] != precision or shape.kernel != (3, 3):
-            continue
+def _by_rules(shape: ConvolutionShape, rules: Sequence[Mapping[str, Any]]) -> str:
+    if shape.kernel != (3, 3):
+        return TORCH
+    for rule in rules:
         if rule["way"] == STRIPS and not strips_fit(shape.kernel, shape.stride, shape.padding):
             continue
         small = shape.height * shape.width <= rule["largest_map"] ** 2
