@@ -34,7 +34,7 @@ FEWEST_SHAPES = 2  # on each side that a rule speaks of
 HEAD = f"""\
 # How the weight gradient of a 3x3 convolution is computed where not by torch's own kernel: of the rows for the CPU and
 # the nearest number of threads the first that fits, on maps of at most largest_map pixels a side, with at least
-# fewest_channels channels on both sides of the layer. Made by `make bench-kernels` in batches of {BATCH}: on every shape
+# fewest_channels channels on both sides of the layer. Made by `make bench-kernels`, batches of {BATCH}: on each shape
 # measured that a row speaks of it is at least {FASTER} times as fast as torch's own.
 weight_gradient:
 """
