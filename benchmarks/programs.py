@@ -74,10 +74,10 @@ def stored(name: str) -> dict[str, Any]:
 
 
 def store(name: str, row: dict[str, Any], **facts: Any) -> None:
-    """Put a row in the place of an older one of its seed."""
+    """Put a row in the place of an older one of its seed; machine, date and commit are of now where it has none."""
     make_folder(RESULTS)
     here = {"cpu": processor_name(), "date": now_utc(), "commit": commit()}
-    write_json(RESULTS / f"{name}.json", {**with_row(stored(name), {**row, **here}), **facts})
+    write_json(RESULTS / f"{name}.json", {**with_row(stored(name), {**row, **here, **row}), **facts})
 
 
 def reproduce(name: str, index: int, out: Path) -> None:
@@ -97,10 +97,11 @@ def reproduce(name: str, index: int, out: Path) -> None:
     whole = trained == told["trainings_a_seed"] == 1 and not begun
     facts = {name: told[name] for name in ("figures", "answer", "mark", "notes", "asked")}
     seconds = round(wall - each["beside_seconds"], 2) if whole else None
-    if trained == 0:  # read back: its wall time is known from when it was trained, or not at all
-        seconds = next((row["seconds"] for row in stored(name)["rows"] if row["seed"] == each["seed"]), None)
-    each = {key: value for key, value in each.items() if key != "run"}
-    store(name, {**each, "seconds": seconds, "parameters": told["parameters"], "epochs": told["epochs"]}, **facts)
+    row = {key: value for key, value in each.items() if key != "run"}
+    row |= {"seconds": seconds, "parameters": told["parameters"], "epochs": told["epochs"]}
+    if trained == 0:  # read back: time, date and machine are known from when it was trained, or not at all
+        row |= next((one for one in stored(name)["rows"] if one["seed"] == each["seed"]), {})
+    store(name, row, **facts)
 
 
 def train_ours(name: str, seed: int, out: Path) -> None:
