@@ -231,31 +231,46 @@ def candidates(
     padded = torch.cat([references, references.new_zeros(chunks * _REFERENCES - len(references), references.shape[1])])
     columns = [part.T.contiguous() for part in torch.split(padded, _REFERENCES)]
     room = torch.empty(_QUERIES, _REFERENCES)  # used again and again: it stays in the cache
-    pairs = []
+    pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(queries), _QUERIES):
         block = numbers[start : start + _QUERIES]
         found = [
-            _nearest_in_chunk(queries[start : start + _QUERIES], part, block - index * _REFERENCES, count, room)
+            _nearest_in_chunk(queries[start : start + _QUERIES], part, block, index * _REFERENCES, count, least, room)
             for index, part in enumerate(columns)
             if not lower_only or index * _REFERENCES <= int(block[-1])
         ]
-        best, which = torch.cat([values for values, _ in found], 1).topk(count, dim=1)
-        reference = torch.cat([places + index * _REFERENCES for index, (_, places) in enumerate(found)], 1)
-        reference = reference.gather(1, which)
-        row, place = ((best >= least) & (reference < len(references))).nonzero(as_tuple=True)
-        pairs.append(torch.stack([block[row], reference[row, place]], 1).numpy())
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+        query, reference, similarity = (torch.cat(parts) for parts in zip(*found, strict=True))
+        inside = reference < len(references)
+        pairs.append(_best_of_each(query[inside], reference[inside], similarity[inside], count))
+    return np.concatenate(pairs)
 
 
-def _nearest_in_chunk(queries: Tensor, columns: Tensor, own: Tensor, count: int, room: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest of each of `count` stripes: the products and the columns, both [q, count]."""
+def _nearest_in_chunk(
+    queries: Tensor, columns: Tensor, own: Tensor, first: int, count: int, least: float, room: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest of each of `count` stripes, where it is near enough: query, reference and product, [n] each.
+
+    Args:
+        own: the numbers of the queries. first: the number of the first column.
+    """
     products = torch.mm(queries, columns, out=room[: len(queries)])
-    inside = ((own >= 0) & (own < _REFERENCES)).nonzero()[:, 0]
-    products[inside, own[inside]] = -2.0
+    inside = ((own >= first) & (own < first + _REFERENCES)).nonzero()[:, 0]
+    products[inside, own[inside] - first] = -2.0
     stripes = products.view(len(queries), -1, _STRIPES)
-    best, which = stripes.amax(1).topk(count, dim=1)
-    depth = stripes.gather(2, which[:, None].expand(-1, stripes.shape[1], -1)).argmax(1)
-    return best, depth * _STRIPES + which
+    highest = stripes.amax(1)
+    rows = (highest.amax(1) >= least).nonzero()[:, 0]  # few: most images have nothing like them in a chunk
+    best, which = highest[rows].topk(count, dim=1)
+    depth = stripes[rows].gather(2, which[:, None].expand(-1, stripes.shape[1], -1)).argmax(1)
+    near = best >= least
+    return own[rows, None].expand(-1, count)[near], (first + depth * _STRIPES + which)[near], best[near]
+
+
+def _best_of_each(query: Tensor, reference: Tensor, similarity: Tensor, count: int) -> NDArray[np.int64]:
+    """The pairs of each query with the highest similarity, int64 [P, 2], the highest first."""
+    order = np.lexsort((-similarity.numpy(), query.numpy()))
+    pairs = torch.stack([query, reference], 1).numpy()[order]
+    starts = np.searchsorted(pairs[:, 0], pairs[:, 0])
+    return np.asarray(pairs[np.arange(len(pairs)) - starts < count])
 
 
 def compare_pairs(pool: _Pool, pairs: NDArray[np.int64], mirrored: bool) -> NDArray[np.float32]:
