@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.data.audit import describe
-from fovea.data.duplicates import exact_keys
 from fovea.data.imageset import ImageSet
 from fovea.data.load import read_raw
 from fovea.data.mosaic import as_png, mosaic
@@ -88,14 +87,13 @@ def planted(name: str) -> dict[str, Any]:
     both = np.concatenate([np.asarray(test.images), images])
     sets = {"train": train, "test": ImageSet(both, labels, train.classes, np.arange(len(both)))}
     start = time.perf_counter()
-    near = find_near(sets, exact_keys(sets), raw.kind != "characters")
+    near = find_near(sets, raw.kind != "characters")
     seconds = time.perf_counter() - start
     partners: dict[int, set[int]] = {}
     for pair in near.pairs:
         if (pair.part, pair.other_part) == ("test", "train"):
             partners.setdefault(pair.row, set()).add(pair.other_row)
-    keys = exact_keys(sets)
-    same = np.isin(keys["test"], keys["train"])  # a change that changes nothing is found as a copy
+    same = np.isin(sets["test"].image_keys, sets["train"].image_keys)  # a change that changes nothing is found as a copy
     shares, number = {}, len(test)
     for kind, some in zip(kinds, rows, strict=True):
         found = [
@@ -113,7 +111,7 @@ def planted(name: str) -> dict[str, Any]:
 def first_pairs() -> dict[str, Any]:
     """The first pairs of the real CIFAR-10: drawn, and counted as they were judged by eye."""
     sets = describe(read_raw("cifar10")).sets
-    near: NearDuplicates = find_near(sets, exact_keys(sets), True)
+    near: NearDuplicates = find_near(sets, True)
     pairs = shown_pairs(near)
     tiles = [
         np.stack([sets[pair.part].images[pair.row], sets[pair.other_part].images[pair.other_row]]) for pair in pairs

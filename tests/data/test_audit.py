@@ -15,7 +15,6 @@ from scipy.ndimage import gaussian_filter
 from fovea.data.audit import audit, audit_splits
 from fovea.data.checks import check_groups, group_of, longest_run
 from fovea.data.descriptors import describe_images, frequencies_of
-from fovea.data.duplicates import exact_keys
 from fovea.data.imageset import ImageSet, RawData, RawSet
 from fovea.data.near import candidates, find_near, similarity
 from fovea.data.problem import Problem
@@ -236,19 +235,19 @@ def test_similarity_is_the_best_correlation_over_nine_shifts() -> None:
 
 def test_small_or_few_images_are_not_searched() -> None:
     tiny = ImageSet(photos(30, 1, side=8), np.zeros(30, np.int64), ("a",), np.arange(30))
-    assert find_near({"train": tiny}, exact_keys({"train": tiny}), True).looked_up == 0
+    assert find_near({"train": tiny}, True).looked_up == 0
     one = ImageSet(photos(1, 1), np.zeros(1, np.int64), ("a",), np.arange(1))
-    assert find_near({"train": one}, exact_keys({"train": one}), True).pairs == []
+    assert find_near({"train": one}, True).pairs == []
 
 
 def test_large_images_are_compared_small_and_a_sample_is_looked_up_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     large = photos(90, 7, side=70)
     images = np.concatenate([large, np.roll(large[:10], 1, 1)])
     found = ImageSet(images, np.zeros(100, np.int64), ("a",), np.arange(100))
-    near = find_near({"train": found}, exact_keys({"train": found}), False)
+    near = find_near({"train": found}, False)
     assert {(pair.row, pair.other_row) for pair in near.pairs} == {(row + 90, row) for row in range(10)}
     monkeypatch.setattr("fovea.data.near.MAX_PRODUCTS", 100 * 20)
-    assert find_near({"train": found}, exact_keys({"train": found}), False).looked_up == 20
+    assert find_near({"train": found}, False).looked_up == 20
 
 
 def test_the_audit_of_a_run_looks_up_what_judges_among_the_training_images() -> None:
@@ -274,4 +273,4 @@ def test_training_images_alone_are_audited_too() -> None:
 
 def test_the_key_of_an_image_is_the_same_in_every_process() -> None:
     images = ImageSet(np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int64), ("a", "b"), np.arange(2))
-    assert exact_keys({"train": images})["train"].tolist() == [-7059167771142159282] * 2
+    assert images.image_keys.tolist() == [-7059167771142159282] * 2

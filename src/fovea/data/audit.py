@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.data.checks import check_constant, check_groups, check_labels
-from fovea.data.duplicates import check_conflicts, check_copies, check_near, check_shared_images, exact_keys
+from fovea.data.duplicates import check_conflicts, check_copies, check_near, check_shared_images
 from fovea.data.imageset import ImageSet, Pixels, RawData, slices
 from fovea.data.near import NearDuplicates, find_near
 from fovea.data.pixel_cache import UNREADABLE
@@ -142,9 +142,8 @@ def audit_splits(sets: Mapping[str, ImageSet], kind: str | None) -> Audit:
         kind: "characters" or "photos" where known.
     """
     problems = [*check_values({part: images.images for part, images in sets.items()}), *check_constant(sets)]
-    keys = exact_keys(sets)
-    near = find_near(sets, keys, kind != "characters", across_only=True)
-    problems += [*check_labels(sets, in_order=False), *check_groups(sets), *check_conflicts(sets, keys)]
+    near = find_near(sets, kind != "characters", across_only=True)
+    problems += [*check_labels(sets, in_order=False), *check_groups(sets), *check_conflicts(sets)]
     return Audit(sets, by_severity([*problems, *check_near(sets, near, True)]), near)
 
 
@@ -161,13 +160,12 @@ def check_sets(
     """
     shape = next(iter(sets.values())).image_shape
     alike = {part: images for part, images in sets.items() if images.image_shape == shape and len(images)}
-    keys = exact_keys(alike)
-    problems = [*check_constant(sets), *check_copies(alike, keys)]
+    problems = [*check_constant(sets), *check_copies(alike)]
     if "train" in alike:
-        problems += check_shared_images(alike, keys)
+        problems += check_shared_images(alike)
     if labelled:
-        problems += [*check_labels(sets, in_order), *check_groups(sets), *check_conflicts(alike, keys)]
-    near = find_near(alike, keys, mirrored) if alike else None
+        problems += [*check_labels(sets, in_order), *check_groups(sets), *check_conflicts(alike)]
+    near = find_near(alike, mirrored) if alike else None
     return problems + ([] if near is None else check_near(alike, near, labelled)), near
 
 

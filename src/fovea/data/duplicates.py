@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fovea.data.imageset import ImageSet
 from fovea.data.near import NearDuplicates, Pair
@@ -22,27 +20,11 @@ _HANDFUL = 3
 _EXAMPLES = 10
 
 
-def exact_keys(sets: Mapping[str, ImageSet]) -> dict[str, NDArray[np.int64]]:
-    """Part -> a number for each image, equal where all pixels are equal and the same in every process; int64 [N]."""
-    return {
-        part: np.fromiter((_digest(image.tobytes()) for image in images.images), np.int64, len(images))
-        for part, images in sets.items()
-    }
-
-
-def _digest(content: bytes) -> int:
-    """64 bits of BLAKE2; Python's own hash has another salt in every process, and groups are listed by their key."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
-
-
-def check_shared_images(
-    sets: Mapping[str, ImageSet], keys: Mapping[str, NDArray[np.int64]] | None = None
-) -> list[Problem]:
+def check_shared_images(sets: Mapping[str, ImageSet]) -> list[Problem]:
     """Count the validation and test images that are, pixel by pixel, training images."""
-    keys = keys or exact_keys(sets)
     problems = []
     for name in [name for name in ("val", "test") if name in sets]:
-        shared = int(np.isin(keys[name], keys["train"]).sum())
+        shared = int(np.isin(sets[name].image_keys, sets["train"].image_keys).sum())
         if not shared:
             continue
         cause = (
@@ -56,11 +38,11 @@ def check_shared_images(
     return problems
 
 
-def check_copies(sets: Mapping[str, ImageSet], keys: Mapping[str, NDArray[np.int64]]) -> list[Problem]:
+def check_copies(sets: Mapping[str, ImageSet]) -> list[Problem]:
     """Exact copies within a split."""
     problems = []
     for part, images in sets.items():
-        copies = len(images) - len(np.unique(keys[part]))
+        copies = len(images) - len(np.unique(images.image_keys))
         if not copies:
             continue
         severity: Severity = "warning" if copies > _COPIES_WARNED * len(images) else "note"
@@ -75,10 +57,10 @@ def _are(copies: int) -> str:
     return "are copies" if copies > 1 else "is a copy"
 
 
-def check_conflicts(sets: Mapping[str, ImageSet], keys: Mapping[str, NDArray[np.int64]]) -> list[Problem]:
+def check_conflicts(sets: Mapping[str, ImageSet]) -> list[Problem]:
     """Equal images, in any split, whose labels differ."""
     parts = list(sets)
-    key = np.concatenate([keys[part] for part in parts])
+    key = np.concatenate([sets[part].image_keys for part in parts])
     label = np.concatenate([sets[part].labels for part in parts])
     names = np.concatenate(
         [[f"{part} {name}" for name in sets[part].ids.tolist()] for part in parts if len(sets[part])]

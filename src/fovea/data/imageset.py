@@ -164,6 +164,12 @@ class ImageSet:
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
+    @cached_property
+    def image_keys(self) -> NDArray[np.int64]:
+        """A number for each image, equal where all pixels are equal and the same in every process; int64 [N]."""
+        numbers = (_key_of(image) for _, part in slices(self.images) for image in part)
+        return np.fromiter(numbers, np.int64, len(self))
+
     def class_counts(self) -> dict[str, int]:
         """Class name -> number of images."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
@@ -191,6 +197,11 @@ class ImageSet:
     def take(self, indices: NDArray[np.int64]) -> ImageSet:
         """The images at `indices` (int64 [M]), in that order, as a new set."""
         return ImageSet(take_rows(self.images, indices), self.labels[indices], self.classes, self.ids[indices])
+
+
+def _key_of(image: NDArray[np.uint8]) -> int:
+    """64 bits of BLAKE2; Python's own hash has another salt in every process, and groups are listed by their key."""
+    return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little", signed=True)
 
 
 class ImageSets(dict[str, ImageSet]):

@@ -80,21 +80,18 @@ class NearDuplicates:
     of: int
 
 
-def find_near(
-    sets: Mapping[str, ImageSet], keys: Mapping[str, NDArray[np.int64]], mirrored: bool, across_only: bool = False
-) -> NearDuplicates:
+def find_near(sets: Mapping[str, ImageSet], mirrored: bool, across_only: bool = False) -> NearDuplicates:
     """Look for near-duplicates within and across splits.
 
     Args:
         sets: part -> images; all of one size and number of channels.
-        keys: part -> a number a distinct image (`exact_keys`), so that copies are left out.
         mirrored: whether to look for mirror images too.
         across_only: look up validation and test images among training images only.
     """
     parts = [part for part in ("train", "val", "test") if part in sets]
     parts += [part for part in sets if part not in parts]
     images = {part: small_images(sets[part].images) for part in parts}
-    pool = _Pool(parts, images, {part: keys[part] for part in parts})
+    pool = _Pool(parts, images, {part: sets[part].image_keys for part in parts})
     if min(images[parts[0]].shape[1:3]) < LEAST_SIDE or pool.total < 2:
         return NearDuplicates([], _THRESHOLDS[1], False, 0, pool.total)
     rows, last = _rows_to_look_up(pool, across_only, 2 if mirrored else 1)
