@@ -93,7 +93,7 @@ def planted(name: str) -> dict[str, Any]:
     for pair in near.pairs:
         if (pair.part, pair.other_part) == ("test", "train"):
             partners.setdefault(pair.row, set()).add(pair.other_row)
-    same = np.isin(sets["test"].image_keys, sets["train"].image_keys)  # a change that changes nothing is found as a copy
+    same = np.isin(sets["test"].image_keys, sets["train"].image_keys)  # a change of nothing is a copy
     shares, number = {}, len(test)
     for kind, some in zip(kinds, rows, strict=True):
         found = [
