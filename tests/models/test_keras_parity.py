@@ -175,6 +175,10 @@ def branched(keras: Any, kind: str) -> Any:
         x = k.Add()([k.Conv2D(4, 1)(x), x, k.DepthwiseConv2D(3, padding="same")(x)])
     elif kind == "operators":
         x = x + k.Conv2D(4, 1)(x)
+    elif kind == "long beside short":  # Keras sorts the layers of branches by their distance from the end
+        y = k.Conv2D(4, 3, padding="same", activation="tanh")(k.Conv2D(4, 3, padding="same", activation="tanh")(x))
+        x = k.Add()([k.Conv2D(4, 3, padding="same", activation="tanh")(x), y])
+        x = k.Concatenate()([k.Conv2D(4, 1)(x), k.Conv2D(4, 1)(k.Conv2D(4, 1, activation="tanh")(x))])
     elif kind == "dense blocks":
         for _ in range(3):
             x = k.Concatenate()([x, k.Conv2D(2, 3, padding="same", activation="relu")(x)])
@@ -188,7 +192,9 @@ def branched(keras: Any, kind: str) -> Any:
     return with_drawn_weights(keras.Model(start, k.Softmax()(x)))
 
 
-@pytest.mark.parametrize("kind", ["residual", "three added", "operators", "dense blocks", "inception"])
+@pytest.mark.parametrize(
+    "kind", ["residual", "three added", "operators", "long beside short", "dense blocks", "inception"]
+)
 def test_branches_that_join_again_answer_the_same_both_ways(keras: Any, kind: str, tmp_path: Path) -> None:
     images = images_of((9, 9, 2))
     model = branched(keras, kind)

@@ -97,10 +97,10 @@ def keras_files(
         last.config["activation"] = "softmax"
     else:
         end = writer.add("Activation", {"activation": "softmax"}, (end,), shape)
-    branched = any(len(layer.inputs) > 1 for layer in writer.layers)
-    return KerasFiles(
-        json.dumps((_functional if branched else _sequential)(writer.layers, end, name)), _weights(writer.layers)
-    )
+    if not any(len(layer.inputs) > 1 for layer in writer.layers):
+        return KerasFiles(json.dumps(_sequential(writer.layers, name)), _weights(writer.layers))
+    ordered = _in_keras_order(writer.layers, end)
+    return KerasFiles(json.dumps(_functional(ordered, name)), _weights(ordered))
 
 
 @dataclass
@@ -120,9 +120,7 @@ class _Writer:
         arrays: list[NDArray[np.float32]] | None = None,
     ) -> str:
         """Write a layer; its name."""
-        key = snake_case(class_name)
-        number = sum(layer.class_name == class_name for layer in self.layers)
-        name = f"{key}_{number}" if number else key
+        name = _layer_name(class_name, sum(layer.class_name == class_name for layer in self.layers))
         plain = (*shape[1:], shape[0])
         self.layers.append(_Written(class_name, name, {"name": name, **config}, inputs, arrays or [], plain))
         return name
@@ -313,16 +311,57 @@ WRITERS: dict[str, Callable[[Words, Shape, Context], Config]] = {
 }
 
 
+def _layer_name(class_name: str, number: int) -> str:
+    """The name of a layer, and of its group of weights, from its class and how many of it stand before."""
+    key = snake_case(class_name)
+    return f"{key}_{number}" if number else key
+
+
+def _in_keras_order(layers: list[_Written], end: str) -> list[_Written]:
+    """The layers of a branched net as Keras sorts them when it loads one, named by their class and number there.
+
+    Weights are found by that number. Keras sorts by the longest way to the output, the longest first, and layers with
+    equally long ways as they are met on the way back from it (keras.src.ops.function.map_graph).
+    """
+    by_name = {layer.name: layer for layer in layers}
+    depths = dict.fromkeys(by_name, 0)
+    for layer in reversed(layers):
+        for source in layer.inputs:
+            depths[source] = max(depths[source], depths[layer.name] + 1)
+    met: dict[str, int] = {}
+    waiting = [end]
+    while waiting:
+        name = waiting.pop()
+        if name not in met:
+            met[name] = len(met)
+            waiting += reversed(by_name[name].inputs)
+    names: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    ordered = sorted(layers, key=lambda layer: (-depths[layer.name], met[layer.name]))
+    for layer in ordered:
+        number = counts.get(layer.class_name, 0)
+        names[layer.name], counts[layer.class_name] = _layer_name(layer.class_name, number), number + 1
+    return [
+        replace(
+            layer,
+            name=names[layer.name],
+            config={**layer.config, "name": names[layer.name]},
+            inputs=tuple(names[source] for source in layer.inputs),
+        )
+        for layer in ordered
+    ]
+
+
 def _entry(layer: _Written) -> dict[str, Any]:
     return {"module": "keras.layers", "class_name": layer.class_name, "config": layer.config, "registered_name": None}
 
 
-def _sequential(layers: list[_Written], _: str, name: str) -> dict[str, Any]:
+def _sequential(layers: list[_Written], name: str) -> dict[str, Any]:
     config = {"name": name, "trainable": True, "layers": [_entry(layer) for layer in layers]}
     return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
 
 
-def _functional(layers: list[_Written], end: str, name: str) -> dict[str, Any]:
+def _functional(layers: list[_Written], name: str) -> dict[str, Any]:
     shapes = {layer.name: [None, *layer.shape] for layer in layers}
 
     def tensor(source: str) -> dict[str, Any]:
@@ -334,7 +373,7 @@ def _functional(layers: list[_Written], end: str, name: str) -> dict[str, Any]:
         return [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}] if tensors else []
 
     entries = [{**_entry(layer), "name": layer.name, "inbound_nodes": nodes(layer)} for layer in layers]
-    ends = {"input_layers": [[layers[0].name, 0, 0]], "output_layers": [[end, 0, 0]]}
+    ends = {"input_layers": [[layers[0].name, 0, 0]], "output_layers": [[layers[-1].name, 0, 0]]}
     config = {"name": name, "trainable": True, "layers": entries, **ends}
     origin = {"module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional"}
     return {**origin, "config": config}
