@@ -304,6 +304,14 @@ def test_the_cause_comes_first(name: str) -> None:
     assert found[0].cure
 
 
+def test_a_test_set_is_at_chance_where_it_is_surely_below_validation() -> None:
+    for val, test, speaks in ((6, 16, False), (600, 1_600, True)):
+        end = {"count": test, "accuracy": 0.12, "stored_accuracy": 0.12, "predicted_counts": (test // 10,) * 10}
+        rises = curves(val_accuracy=(0.3, 0.4, 0.5), train_accuracy=(0.3, 0.4, 0.5))
+        record = changed(val={"count": val}, test={"count": test}, curves=rises, evaluation=end)
+        assert ("test-at-chance" in {finding.id for finding in examine(record)}) is speaks
+
+
 def test_every_rule_is_tried() -> None:
     said = {name for name, rule in RULES.items() if rule.stage == "program"}
     assert set(SICK) | said == set(RULES)

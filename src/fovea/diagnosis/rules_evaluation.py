@@ -58,6 +58,8 @@ def test_at_chance(record: Record) -> Suspicion | None:
         return None
     if max(held) < floor + 0.3 * (1 - floor) or not is_at_chance(final.accuracy, floor, final.count):
         return None
+    if max(held) - final.accuracy <= 3 * _noise(max(held), record):  # so few images tell nothing
+        return None
     return Suspicion(
         {"test_accuracy": final.accuracy, "val_accuracy": max(held), "chance": floor},
         f"Validation reached {max(held):.1%}, the test {final.accuracy:.1%}, which is chance: labels and predictions "
@@ -65,6 +67,12 @@ def test_at_chance(record: Record) -> Suspicion | None:
         "Predict with shuffle=False, take labels and predictions from one pass, compare class_indices.",
         weight=0.9,
     )
+
+
+def _noise(held: float, record: Record) -> float:
+    """The standard errors of the final accuracy and of validation's, added."""
+    final = record.evaluation
+    return standard_error(final.accuracy or 0.0, final.count) + standard_error(held, split(record, "val").count)
 
 
 def order_mismatch(record: Record) -> Suspicion | None:
@@ -93,8 +101,7 @@ def validation_test_gap(record: Record) -> Suspicion | None:
     if final.split != "test" or final.accuracy is None or not held:
         return None
     gap = max(held) - final.accuracy
-    noise = standard_error(final.accuracy, final.count) + standard_error(max(held), split(record, "val").count)
-    if gap <= max(0.1, 3 * noise):
+    if gap <= max(0.1, 3 * _noise(max(held), record)):
         return None
     return Suspicion(
         {"test_accuracy": final.accuracy, "val_accuracy": max(held)},
@@ -198,7 +205,7 @@ EVALUATION_RULES = (
     Rule(
         "test-at-chance", "good on validation, chance on test", "severe", "evaluation", test_at_chance,
         "validation 30 % of the way from chance, the test within 2.5 standard errors + .5 points of chance",
-        "nets that validation shows at chance too", "own check",
+        "nets that validation shows at chance too; gaps of 3 standard errors of both or less", "own check",
         ("validation-test-gap", "no-better-than-constant", "class-never-recognised"),
     ),
     Rule(
