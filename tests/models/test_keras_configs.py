@@ -29,6 +29,22 @@ def test_a_net_that_ends_in_one_number_is_refused_with_what_to_do(end: list[dict
     assert "end it in Dense(2" in told
 
 
+@pytest.mark.parametrize("behind", [[layer("Flatten", "f")], [layer("Flatten", "f"), layer("Dropout", "d", rate=0.1)]])
+def test_a_sigmoid_at_the_end_is_refused_behind_layers_that_change_no_values(behind: Any, tmp_path: Path) -> None:
+    conv = layer("Conv2D", "c", filters=3, kernel_size=8, padding="same", strides=8, activation="sigmoid")
+    told = refusal(tmp_path, INPUT, conv, *behind, head=False)
+    assert "the layer 'c' (Conv2D): the net ends in sigmoid" in told
+
+
+def test_a_reshape_of_the_input_leaves_a_side_to_keras(tmp_path: Path) -> None:
+    first = layer("InputLayer", "in", batch_shape=[None, 64])
+    for target in ([8, 8, -1], [-1, 8, 1]):
+        found = read_keras([write_net(tmp_path / "net.json", first, layer("Reshape", "r", target_shape=target))])
+        assert found.image_shape == (8, 8, 1)
+    told = refusal(tmp_path, first, layer("Reshape", "r", target_shape=[7, 7, -1]))
+    assert "expected images" in told
+
+
 def function(name: str, module: str = "builtins", registered: str | None = "function") -> dict[str, Any]:
     return {"module": module, "class_name": "function", "config": name, "registered_name": registered}
 

@@ -17,6 +17,7 @@ from fovea.models.layers import build_chain
 from fovea.models.shapes import Context, Shape, show_shape
 from fovea.models.words import ACTIVATIONS
 
+_NEUTRAL = ("flatten", "dropout")  # lines that leave the values of an answer as they are
 MAX_WEIGHTS = 2**28  # numbers in all: a gigabyte
 MAX_MAP = 2**26  # numbers in one map of one image
 
@@ -97,6 +98,9 @@ def _image_shape(
     target = _first_reshape(ordered)
     if shape is not None and target is not None:
         known = math.prod(side for side in shape if isinstance(side, int))
+        rest = math.prod(side for side in target if side != -1)
+        if target.count(-1) == 1 and rest > 0:  # the side that Keras works out
+            target = tuple(known // rest if side == -1 else side for side in target)
         if known == math.prod(target):
             shape = target
             ordered = [KerasLayer(ordered[1].name, "InputLayer", {}, (), graph.era), *ordered[2:]]
@@ -176,13 +180,21 @@ def _without_softmax(chain: Chain, graph: Graph, converter: Converter) -> Chain:
             raise line.layer.refused("a softmax is supported at the end of the net alone")
     if ends:
         converter.notes.append("its final softmax is left to the loss and to the predictions")
-    elif isinstance(last, Line) and (end := _end_of(last.text)) is not None:
+    elif (last := _last_changing(chain)) is not None and (end := _end_of(last.text)) is not None:
         raise last.layer.refused(
             f"the net ends in {end}; it must end in softmax or in plain numbers (logits), one a class"
         )
     else:
         converter.notes.append("it ends without a softmax: its numbers are taken for logits")
     return rest
+
+
+def _last_changing(chain: Chain) -> Line | None:
+    """The last line that changes values, where no branches stand behind it."""
+    last = next(
+        (item for item in reversed(chain) if not (isinstance(item, Line) and item.text.split()[0] in _NEUTRAL)), None
+    )
+    return last if isinstance(last, Line) else None
 
 
 def _end_of(line: str) -> str | None:
