@@ -16,7 +16,7 @@ from fovea.data.audit import DataFacts, audit, describe
 from fovea.data.imageset import ImageSets, RawData
 from fovea.data.load import read_raw
 from fovea.data.preprocess import ImageFunction
-from fovea.errors import SettingsError
+from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.ledger import Looks
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
@@ -173,7 +173,8 @@ def _changes(given: Mapping[str, Any], folds: int | None, parts: Mapping[str, An
 
 def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     """A user's callbacks; what cannot be saved is refused before anything is written."""
-    users = tuple(as_callback(callback) for callback in ([callbacks] if callable(callbacks) else callbacks))
+    given = [callbacks] if callable(callbacks) or isinstance(callbacks, Callback) else callbacks or ()
+    users = tuple(as_callback(callback) for callback in given)
     for callback in users:
         plain_state(callback)
     return users
@@ -403,11 +404,13 @@ def summary(
         image_shape: height, width, channels; of a Keras model its own are taken.
 
     Raises:
-        ModelError: when the net does not fit such images.
+        ModelError: when the net does not fit such images, or the shape is none.
     """
     keras = keras_model(model)
     if keras is not None:
         model, image_shape, num_classes = keras.layers, keras.image_shape, keras.num_classes
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 3:
+        raise ModelError(f"image_shape is {image_shape}: expected height, width, channels, such as (28, 28, 1).")
     if isinstance(model, nn.Module):
         check_net(model, image_shape, num_classes)
         return summarize(model, image_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, get_args
 
@@ -46,11 +47,18 @@ def as_groups(text: str) -> str:
 
 
 def _as_written(value: Any, annotation: Any) -> Any:
-    """Refuse true and false where a number is expected; YAML's on and off become words again where these are choices.
+    """A value as it would stand in a recipe, and not true or false where a number is expected.
+
+    NumPy's numbers and arrays become plain ones and paths texts; YAML's on and off are words again where these are
+    choices.
 
     Args:
         annotation: the type of the setting.
     """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, os.PathLike) and _admits(annotation, str):
+        value = os.fspath(value)
     if not isinstance(value, bool) or _admits(annotation, bool):
         return value
     if _admits(annotation, "off"):

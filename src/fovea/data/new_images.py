@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fovea.data.adapt import adapt_images, fit_sizes
 from fovea.data.guard import Comparison, InputProfile, compare, compare_sizes
 from fovea.data.imageset import ImageSet
-from fovea.data.pixels import check_images, fit_channels, range_of_new_images, to_uint8
+from fovea.data.pixels import check_images, fit_channels, off_torch, range_of_new_images, to_uint8
 from fovea.data.preprocess import Preprocessor
 from fovea.errors import DataError
 
@@ -76,7 +76,7 @@ def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None
     if isinstance(images, ImageSet):  # its values were mapped when it was made
         return batch_of_one_size(np.asarray(images.images), images.ids)
     try:
-        array = np.asarray(images)
+        array = np.asarray(off_torch(images))
     except ValueError:
         raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
     if array.dtype.kind in "OUS":

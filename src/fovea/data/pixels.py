@@ -15,6 +15,19 @@ from fovea.errors import DataError
 Range = tuple[float, float]
 
 
+def off_torch(values: Any) -> Any:
+    """A torch tensor, or a list of them, as NumPy can take it: without gradient, on the CPU, not bfloat16.
+
+    Anything else stays as it is.
+    """
+    if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values[:1]):
+        return [off_torch(value) for value in values]
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return values.float() if str(values.dtype) == "torch.bfloat16" else values
+
+
 def check_images(images: Any, where: str) -> Pixels:
     """Give images the shape [N, H, W, C]; rows of a memory map stay where they are.
 

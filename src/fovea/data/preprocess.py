@@ -94,7 +94,13 @@ class Preprocessor:
                     f"The preprocessing_function {self.function_name} returned {found.dtype} of shape {found.shape} "
                     f"for an image of shape {image.shape}: expected numbers of the same shape."
                 )
-            place[:] = found
+            with np.errstate(over="ignore"):
+                place[:] = found
+            if not np.isfinite(place).all():
+                raise ModelError(
+                    f"The preprocessing_function {self.function_name} returned NaN or infinite values for an image of "
+                    f"shape {image.shape}: expected numbers that float32 holds."
+                )
         return torch.from_numpy(made).permute(0, 3, 1, 2).to(batch.device)
 
     def with_function(self, function: ImageFunction | None, where: str) -> Preprocessor:
@@ -171,7 +177,13 @@ def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
 
 
 def name_of_function(function: ImageFunction) -> str:
-    """ "module.function"; of an object that can be called, its class."""
+    """ "module.function"; of an object that can be called, its class.
+
+    Raises:
+        ModelError: for what cannot be called.
+    """
+    if not callable(function):
+        raise ModelError(f"The preprocessing_function is {function!r}: expected a function of one image.")
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -17,9 +17,11 @@ from torch import nn
 from fovea.data.imageset import ImageSet
 from fovea.data.preprocess import ImageFunction
 from fovea.data.split import Split, split_from_json
+from fovea.data.tree import listed
 from fovea.display import table_html
 from fovea.errors import DataError
 from fovea.evaluation.answer import answer_array
+from fovea.evaluation.bymetric import History
 from fovea.evaluation.calibration import CALIBRATION
 from fovea.evaluation.gallery import GALLERY, Gallery, read_gallery
 from fovea.evaluation.intervals import Score
@@ -32,21 +34,11 @@ from fovea.evaluation.timeprofile import TIME_PROFILE, TimeProfile, time_profile
 from fovea.evaluation.views import Views, views_from_json
 from fovea.files import read_json, read_json_lines
 from fovea.recipefile import read_recipe, read_record
-from fovea.registry import unknown_name
 from fovea.runfolder import DIAGNOSIS, SEEDS, check_file, is_finished, read_manifest, resume_command
-from fovea.settings import METRIC_ALIASES, Recipe, flat_settings, mark_as_json, test_mark
+from fovea.settings import Recipe, flat_settings, mark_as_json, test_mark
 
 NO_VALIDATION = "none: val_split 0, all training images trained"
 AUDIT, AUDIT_PAIRS = "audit.json", "audit-pairs.npz"  # what the data audit found, and pairs of images to show
-
-
-class History(dict[str, list[float]]):
-    """Metric name -> one value an epoch; Keras' names `loss`, `acc`, `accuracy`, `val_acc` are understood."""
-
-    def __missing__(self, name: str) -> list[float]:
-        if name in METRIC_ALIASES:
-            return self[METRIC_ALIASES[name]]
-        raise unknown_name("metric", name, self)
 
 
 class StoredRun:
@@ -86,6 +78,10 @@ class StoredRun:
                 f"The run {self.path} was broken off (see its log.jsonl); best.safetensors holds the best weights up "
                 f"to then, but there are no results. To go on: {resume_command(self.path)}"
             )
+
+    def __fspath__(self) -> str:
+        """A run stands for its folder wherever a path is taken."""
+        return str(self.path)
 
     def file(self, name: str) -> Path:
         """A file of the run, held against the manifest once the run is finished.
@@ -339,7 +335,22 @@ class StoredRun:
         return answer_array(self.model, images, self.device, self.recipe.evaluation.eval_batch_size, adapt)
 
     def evaluate(self, images: ImageSet) -> Predictions:
-        """Predictions for a prepared set, made as the run's own: its device (or the CPU), precision and views."""
+        """Predictions for a prepared set, made as the run's own: its device (or the CPU), precision and views.
+
+        Raises:
+            DataError: for anything but an ImageSet of the run's size and classes, in their order.
+        """
+        own = self.model.preprocessor.image_shape
+        if not isinstance(images, ImageSet):
+            raise DataError(
+                f"evaluate takes an ImageSet, such as fovea.load_data(...)['test'], not a {type(images).__name__}: "
+                "for arrays predict(images), for other data `fovea evaluate RUN --data DATA`."
+            )
+        if images.classes != self.classes or images.image_shape != own:
+            raise DataError(
+                f"The set has the classes {listed(images.classes)} and images of {images.image_shape}, the run "
+                f"{listed(self.classes)} and {own}: `fovea evaluate RUN --data DATA` brings them together."
+            )
         model, device = self.model, self.device
         net, batch_size = model.net.to(device.name), self.recipe.evaluation.eval_batch_size
         found = predict(net, images, model.preprocessor, device, batch_size, model.card.views)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -168,6 +169,10 @@ def members_of(
     """
     if seeds is not None and folds is not None:
         raise SettingsError("seeds and folds are two studies: give one of them.")
+    for name, count in (("seeds", seeds), ("folds", folds)):
+        if count is not None and not isinstance(count, Integral):
+            raise SettingsError(f"{name} is {count!r}: expected how many trainings, a whole number such as 5.")
+    seeds, folds = (None if count is None else int(count) for count in (seeds, folds))
     if folds is None:
         return None if seeds is None else ("seed", seeds)
     beside = [name for name in given if setting_path(name) in ("data.val_split", "data.fold")]

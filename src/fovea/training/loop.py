@@ -16,6 +16,7 @@ from fovea.data.batches import Batch, TrainBatches
 from fovea.data.draws import derived_seed
 from fovea.data.imageset import ImageSet
 from fovea.errors import NonFiniteLossError
+from fovea.evaluation.bymetric import ByMetric
 from fovea.evaluation.metrics import cross_entropy
 from fovea.evaluation.predictions import Device, predict
 from fovea.settings import Recipe, ScheduleSettings, keeps_last
@@ -87,7 +88,7 @@ def fit(
     judged: nn.Module = net if average is None else average.module
     everyone = [*callbacks, *watchers]
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # whatever a notebook has switched off
         while state.running is not None or _goes_on(state, settings.epochs):
             if state.running is None:
                 state.epoch += 1
@@ -109,7 +110,7 @@ def fit(
                 state.best_weights = {name: value.detach().cpu().clone() for name, value in judged.state_dict().items()}
             with phase("rest", "callbacks"):
                 for callback in everyone:
-                    callback.on_epoch(state, metrics)
+                    callback.on_epoch(state, ByMetric(metrics))
     for callback in everyone:
         callback.on_end(state)
     return FitResult(state.best_weights, state.best_epoch, state.history, state.stop_reason, state.step, state.seconds)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fovea.data.imageset import RawSet
+from fovea.data.pixels import off_torch
 from fovea.errors import DataError
 
 
@@ -20,9 +21,8 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
     Raises:
         DataError: when there are no images, or not one label for each.
     """
-    images, labels = _off_device(images), _off_device(labels)
     try:
-        images, labels = np.asarray(images), None if labels is None else np.asarray(labels)
+        images, labels = (None if part is None else np.asarray(off_torch(part)) for part in (images, labels))
     except ValueError:
         raise DataError(
             f"The images or labels of {where} are of unequal size and make no array: every image needs the same "
@@ -34,8 +34,3 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
         count = 0 if labels.ndim == 0 else len(labels)
         raise DataError(f"{where} has {len(images):,} images but {count:,} labels: expected one label an image.")
     return RawSet(images, labels, np.arange(len(images)))
-
-
-def _off_device(array: Any) -> Any:
-    """A torch tensor without its gradient and on the CPU; anything else as it is."""
-    return array.detach().cpu() if hasattr(array, "detach") else array
