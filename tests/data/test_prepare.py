@@ -53,6 +53,17 @@ def parts(**given: tuple[np.ndarray, np.ndarray]) -> RawData:
     return RawData("set", "arrays", found)
 
 
+def test_numbers_in_one_part_are_the_classes_of_that_name_in_another(toy: Arrays) -> None:
+    images, labels = toy
+    mixed = np.array(["0", "1", "unknown"])[labels]
+    known = labels < 2
+    encoded, classes = encode_parts(parts(train=(images, mixed), test=(images[known], labels[known])))
+    assert classes == ("0", "1", "unknown")
+    assert np.array_equal(encoded["test"], labels[known])
+    with pytest.raises(DataError, match="no class of the training images: unknown"):
+        encode_parts(parts(train=(images[known], labels[known]), test=(images, mixed)))
+
+
 @pytest.mark.parametrize("fractions", ["train", "test"])
 def test_a_part_on_another_scale_is_read_as_evaluate_would_and_told(toy: Arrays, fractions: str) -> None:
     images, labels = toy

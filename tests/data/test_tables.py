@@ -16,6 +16,7 @@ from PIL import Image
 from fovea.data.csv_text import parse_digits
 from fovea.data.load import read_raw
 from fovea.data.options import ReadOptions
+from fovea.data.readers.pixel_layout import layout_of
 from fovea.data.prepare import encode_parts
 from fovea.errors import DataError, SettingsError
 from tests.data.formats import Arrays, colour, pixel_table, write_class_folders
@@ -100,6 +101,16 @@ def test_colour_is_told_by_its_smoothness(tmp_path: Path, planes: bool) -> None:
     raw = read_raw(write(tmp_path / "t.csv", pixel_table((stored.reshape(len(images), -1), labels))))
     assert np.array_equal(raw.parts["train"].images, images)
     assert ("plane by plane" if planes else "pixel by pixel") in raw.notes[0]
+
+
+@pytest.mark.parametrize("planes", [True, False])
+@pytest.mark.parametrize("tint", [0, 3])
+def test_the_layout_is_told_of_hardly_coloured_images_and_of_a_single_one(tint: int, planes: bool) -> None:
+    rows, columns = np.mgrid[:32, :32]
+    grey = 128 + 60 * np.sin(rows / 3) * np.cos(columns / 4) + np.random.default_rng(0).normal(0, 6, (32, 32))
+    image = (grey[..., None] + np.array([0, tint, -tint])).astype(np.uint8)
+    stored = image.transpose(2, 0, 1) if planes else image
+    assert layout_of(stored.reshape(1, -1), None, "a table").by_plane == planes
 
 
 def test_columns_called_by_row_and_column_need_not_make_a_square(tmp_path: Path) -> None:

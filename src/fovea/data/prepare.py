@@ -181,7 +181,12 @@ def encode_parts(raw: RawData) -> tuple[dict[str, NDArray[np.int64]], tuple[str,
         raise DataError(
             f"Each of the {len(mapping):,} training images of {raw.name} has a label of its own: these are no classes."
         )
-    encoded = {part: encode_labels(found, mapping, _where(raw, part)) for part, found in flat.items()}
+    by_name = {name: name for name in mapping.values()}
+    encoded = {}
+    for part, found in flat.items():  # a table whose labels happen to be numbers, beside one with words among them
+        is_alike = (found.dtype.kind == "U") == (flat["train"].dtype.kind == "U")
+        of_part, classes = (found, mapping) if is_alike else (found.astype(np.str_), by_name)
+        encoded[part] = encode_labels(of_part, classes, _where(raw, part))
     return encoded, tuple(mapping.values())
 
 

@@ -67,7 +67,8 @@ def layout_of(
         return Layout((height, width))
     sample = pixels[:_MAX_CHANNEL_SAMPLE].astype(np.float32)
     mixed, planes = sample.reshape(-1, height, width, 3), sample.reshape(-1, 3, height, width)
-    by_plane = bool(np.abs(np.diff(planes, axis=3)).mean() < np.abs(np.diff(mixed, axis=2)).mean())
+    # From row to row, not within one: side by side the three colours of a grey pixel differ less than two pixels do.
+    by_plane = bool(np.abs(np.diff(planes, axis=2)).mean() < np.abs(np.diff(mixed, axis=1)).mean())
     order = "plane by plane (red, green, blue)" if by_plane else "pixel by pixel"
     return Layout((height, width, 3), by_plane, f"{count} columns: {height}x{width} in colour, {order}")
 
