@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from fovea.data.imageset import ImageSet
 
 torch.set_num_threads(1)  # the nets here are too small for more to pay
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # no test fails because other programs run beside it
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

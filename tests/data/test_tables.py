@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,19 @@ def test_paths_are_relative_to_their_table(pictures: Path, toy: Arrays, header: 
         assert np.array_equal(train.images[:][..., 0], toy[0][:30])
         assert train.labels.tolist() == [f"kind {label}" for label in toy[1][:30]]
         assert train.ids[3] == "pictures/003.png"
+
+
+def test_an_example_of_a_submission_is_no_table_of_the_data(pictures: Path, toy: Arrays) -> None:
+    write(pictures / "train.csv", listed(toy))
+    write(pictures / "sample_submission.csv", "id,label\nhidden/001.png,kind 0\nhidden/002.png,kind 0\n")
+    assert len(read_raw(pictures).parts["train"].images) == 30
+    (pictures / "train.csv").unlink()
+    for row, label in enumerate(toy[1][:30]):  # nor beside class folders
+        folder = pictures / "pictures" / f"kind {label}"
+        folder.mkdir(exist_ok=True)
+        (pictures / "pictures" / f"{row:03d}.png").rename(folder / f"{row:03d}.png")
+    shutil.move(pictures / "pictures", pictures / "train")
+    assert read_raw(pictures).form == "image folder"
 
 
 def test_a_split_column_makes_parts(pictures: Path, toy: Arrays) -> None:

@@ -64,11 +64,11 @@ def _candidates(tree: Tree) -> list[str]:
     names = [name for name in tree.stamps if "/" not in name]
     if len(tree.stamps) == 1:  # told by its content, whatever its name
         return names
-    return [name for name in names if name.lower().endswith(_SUFFIXES)]
+    return [name for name in names if name.lower().endswith(_SUFFIXES) and not is_sample_submission(name)]
 
 
 def tables_of(tree: Tree) -> list[Table]:
-    """The tables at the top of a tree; of a single file, whatever its name."""
+    """The tables at the top of a tree but for an example of a submission; of a single file, whatever its name."""
     found = []
     for name in _candidates(tree):
         head = read_head(tree, name)
@@ -90,7 +90,7 @@ def table_to_answer(tree: Tree, beside_images: bool = False) -> Table | None:
     Raises:
         DataError: when several could be meant.
     """
-    found = [table for table in tables_of(tree) if not is_sample_submission(table.name)]
+    found = tables_of(tree)
     if beside_images:
         found = [table for table in found if table.kind == "pixels" and len(table.head.first) >= _LEAST_COLUMNS]
     if not found and len(tree.stamps) == 1:
