@@ -86,11 +86,13 @@ def evaluate(
 ) -> None:
     """Evaluate a saved run again; each look at a test set is written into the ledger."""
     from fovea import api
+    from fovea.display import terminal_width
     from fovea.reporting.console import evaluation_lines
 
     predictions, looks = api.evaluate_run(run, data, skip_bad)
     judged = api.load_run(run)
-    typer.echo(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None))
+    width = terminal_width(sys.stdout)
+    typer.echo(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None, width=width))
 
 
 @app.command()

@@ -64,6 +64,7 @@ def train(
     limit = None if budget is None else Budget(parse_seconds(budget), process_began())
     from fovea import api
     from fovea.assignments import parse_assignments
+    from fovea.display import terminal_width
     from fovea.reporting.console import result_lines
 
     given = {
@@ -78,7 +79,7 @@ def train(
         "force": force, "autotune": autotune, "grade": grade, "budget": limit, "profile": stopwatch or False,
     }  # fmt: skip
     found = api.train(data, **(options | parse_assignments(assignments or [], RESERVED, settings)))
-    typer.echo(json.dumps(found.as_json()) if as_json else result_lines(found))
+    typer.echo(json.dumps(found.as_json()) if as_json else result_lines(found, terminal_width(sys.stdout)))
 
 
 @app.command()

@@ -17,8 +17,8 @@ from PIL import Image
 from fovea.data.csv_text import parse_digits
 from fovea.data.load import read_raw
 from fovea.data.options import ReadOptions
-from fovea.data.readers.pixel_layout import layout_of
 from fovea.data.prepare import encode_parts
+from fovea.data.readers.pixel_layout import layout_of
 from fovea.errors import DataError, SettingsError
 from tests.data.formats import Arrays, colour, pixel_table, write_class_folders
 

@@ -183,7 +183,9 @@ def test_the_terminal_shows_the_path_first_and_last(archive: str) -> None:
 def test_no_line_is_wider_than_the_terminal(archive: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     result = shell("train", archive, *QUICK)
-    assert max(map(len, result.stderr.splitlines())) <= columns
+    assert max(map(len, [*result.stderr.splitlines(), *result.stdout.splitlines()])) <= columns
+    assert "test accuracy  " in result.stdout
+    assert max(map(len, shell("evaluate", "runs/set-small").stdout.splitlines())) <= columns
     assert "\x1b" not in result.stderr + result.stdout
     assert "\r" not in result.stderr
     assert " best" in result.stderr
@@ -217,6 +219,14 @@ def test_evaluate_repeats_the_stored_figure_and_takes_other_data(archive: str) -
     other = json.loads(shell("evaluate", "runs/set-small", "--data", "other.npz", "--json").stdout)
     assert other["test_accuracy"]["count"] == 20
     assert "test accuracy" in shell("evaluate", "runs/set-small").stdout
+
+
+def test_evaluate_gives_the_interval_that_the_run_gave(archive: str) -> None:
+    shell("train", archive, *QUICK, "--set", "confidence=.8")
+    stored = fovea.load_run("runs/set-small").test_accuracy
+    assert stored is not None
+    assert json.loads(shell("evaluate", "runs/set-small", "--json").stdout)["test_accuracy"] == stored.as_json()
+    assert f"{stored}, 80% interval" in shell("evaluate", "runs/set-small").stdout
 
 
 def test_evaluate_notices_that_the_data_has_changed(archive: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 import time
 from pathlib import Path
 from typing import TextIO
@@ -133,12 +135,32 @@ def _left(passed_seconds: float, done: int, total: int) -> str:
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
-def result_lines(found: StoredRun | SeedStudy[AnyRun]) -> str:
-    """The result for stdout: the accuracies with their intervals, then the path."""
-    return _study_lines(found) if isinstance(found, SeedStudy) else _run_lines(found)
+def result_lines(found: StoredRun | SeedStudy[AnyRun], width: int | None = None) -> str:
+    """The result for stdout: the accuracies with their intervals, then the path, which is never wrapped.
+
+    Args:
+        width: of the terminal, in columns; None: lines are as long as they are.
+    """
+    lines = _study_lines(found) if isinstance(found, SeedStudy) else _run_lines(found)
+    return "\n".join([*_wrapped(lines, width), *_report_line(found.path), str(found.path)])
 
 
-def _run_lines(run: StoredRun) -> str:
+def _wrapped(lines: list[str], width: int | None) -> list[str]:
+    """Lines cut to a width; what goes on stands below what is said of the topic."""
+    if width is None:
+        return lines
+    return [part for line in lines for part in _parts(line, max(width, 40))]
+
+
+def _parts(line: str, width: int) -> list[str]:
+    if len(line) <= width or "\n" in line:  # a table has its lines already
+        return [line]
+    topic = re.match(r"[a-z ]{0,19}  ", line)
+    indent = " " * (len(topic[0]) if topic else 2)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+
+def _run_lines(run: StoredRun) -> list[str]:
     level = f"{percent(run.recipe.evaluation.confidence)} interval"
     lines = []
     if run.mark is not None:
@@ -155,7 +177,7 @@ def _run_lines(run: StoredRun) -> str:
     lines.append(f"{run.result['train_seconds']:.1f} s of training, {run.result['images_per_second']:,.0f} images/s")
     if run.profile is not None:
         lines.append(str(run.profile))
-    return "\n".join([*lines, *_report_line(run.path), str(run.path)])
+    return lines
 
 
 def _trust_lines(run: StoredRun) -> list[str]:
@@ -174,7 +196,7 @@ def _trust_lines(run: StoredRun) -> list[str]:
     return lines
 
 
-def _study_lines(study: SeedStudy[AnyRun]) -> str:
+def _study_lines(study: SeedStudy[AnyRun]) -> list[str]:
     lines, words = [], "mean and 95% interval of the mean"
     if isinstance(study, FoldStudy):
         words = "mean over folds"
@@ -187,7 +209,7 @@ def _study_lines(study: SeedStudy[AnyRun]) -> str:
         lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}")
     lines += _views_line(study.views)
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from {study.unit} to {study.unit}")
-    return "\n".join([*lines, *_report_line(study.path), str(study.path)])
+    return lines
 
 
 def _views_line(views: Views) -> list[str]:
@@ -199,12 +221,22 @@ def _report_line(folder: Path) -> list[str]:
 
 
 def evaluation_lines(
-    predictions: Predictions, looks: Looks, run: StoredRun, as_json: bool, is_own_test: bool = True
+    predictions: Predictions,
+    looks: Looks,
+    run: StoredRun,
+    as_json: bool,
+    is_own_test: bool = True,
+    width: int | None = None,
 ) -> str:
-    """The result of an evaluation of a run, on its own test images or on others, for stdout."""
+    """The result of an evaluation of a run, on its own test images or on others, for stdout.
+
+    Args:
+        width: of the terminal, in columns; None: lines are as long as they are.
+    """
     mark, wrong = (run.mark, run.record.get("wrong_test_labels")) if is_own_test else (None, None)
     limits = limits_of(int(predictions.correct.sum()), len(predictions), wrong)
-    score, views = accuracy(predictions), run.views
+    confidence = run.recipe.evaluation.confidence
+    score, views = accuracy(predictions, confidence), run.views
     calibration = calibration_of(predictions)
     if as_json:
         loss = cross_entropy(predictions, run.recipe.training.loss_clip)
@@ -212,8 +244,8 @@ def evaluation_lines(
         ece = {"value": calibration.ece, "expected": dict(calibration.expected.__dict__), "count": calibration.count}
         facts |= {"ece": ece, "test_limits": limits.as_json(), "looks": len(looks), "settings": looks.num_choices}
         return json.dumps({**facts, "tta": views.as_json()})
-    seen = "" if len(looks) == 1 else f"\n{looks.words} (test_ledger.jsonl): do not choose by it"
-    words = f"\nmeasured with {views.words}" if views.words else ""
-    sure = f"\ncalibration    {ece_words(calibration.as_json())}"
-    shown = f"test accuracy  {score}, 95% interval{'' if mark is None else f', {mark}'}"
-    return f"{shown}{words}{sure}\n{limits.words}{seen}"
+    lines = [f"test accuracy  {score}, {percent(confidence)} interval{'' if mark is None else f', {mark}'}"]
+    lines += [f"measured with {views.words}"] if views.words else []
+    lines += [f"calibration    {ece_words(calibration.as_json())}", limits.words]
+    lines += [] if len(looks) == 1 else [f"{looks.words} (test_ledger.jsonl): do not choose by it"]
+    return "\n".join(_wrapped(lines, width))
