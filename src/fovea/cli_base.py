@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 import fovea
-from fovea.errors import FoveaError
+from fovea.errors import FoveaError, RunFailedError
+from fovea.files import drop_what_is_buffered
 
 app = typer.Typer(
     help="Trains small-image CNN classifiers and says how far to believe them.",
@@ -43,6 +45,23 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def tell(text: str) -> None:
+    """Write a result to stdout; letters that its encoding lacks are escaped.
+
+    Raises:
+        RunFailedError: when it cannot be written, as on a full disk.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+    except BrokenPipeError:  # whoever read has seen enough
+        drop_what_is_buffered(sys.stdout)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        drop_what_is_buffered(sys.stdout)
+        raise RunFailedError(f"stdout cannot be written: {error.strerror or error}.") from None
 
 
 def _version(asked: bool) -> None:

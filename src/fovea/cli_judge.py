@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fovea.cli_base import RESERVED, AsJson, app, friendly
+from fovea.cli_base import RESERVED, AsJson, app, friendly, tell
 from fovea.errors import SettingsError
 
 
@@ -43,9 +43,9 @@ def show_data(
     judged += [judge_labels(data, "test", out, **settings)] if test_labels else []
     width = terminal_width(sys.stdout)
     if as_json:
-        typer.echo(json.dumps(with_labels(data_as_json(facts, picture, page), judged)))
+        tell(json.dumps(with_labels(data_as_json(facts, picture, page), judged)))
     else:
-        typer.echo("\n".join([data_lines(facts, picture, width, page), *label_lines(judged, width)]))
+        tell("\n".join([data_lines(facts, picture, width, page), *label_lines(judged, width)]))
     if has_severe(facts):
         raise typer.Exit(3)
 
@@ -71,7 +71,7 @@ def doctor(
 
     settings = parse_assignments(assignments or [], reserved=RESERVED)
     found = diagnose(patient, verify=verify, say=say_on(progress_stream()), **settings)
-    typer.echo(json.dumps(found.as_json()) if as_json else diagnosis_lines(found, terminal_width(sys.stdout)))
+    tell(json.dumps(found.as_json()) if as_json else diagnosis_lines(found, terminal_width(sys.stdout)))
     if found.is_severe:
         raise typer.Exit(3)
 
@@ -92,7 +92,7 @@ def evaluate(
     predictions, looks = api.evaluate_run(run, data, skip_bad)
     judged = api.load_run(run)
     width = terminal_width(sys.stdout)
-    typer.echo(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None, width=width))
+    tell(evaluation_lines(predictions, looks, judged, as_json, is_own_test=data is None, width=width))
 
 
 @app.command()
@@ -119,4 +119,4 @@ def report(
         written = api.write_run_figures(runs, figure, out, form or "png", normalize)
     else:
         written = [api.write_reports(runs, output)]
-    typer.echo(json.dumps({"written": [str(path) for path in written]}) if as_json else "\n".join(map(str, written)))
+    tell(json.dumps({"written": [str(path) for path in written]}) if as_json else "\n".join(map(str, written)))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fovea.cli_base import RESERVED, AsJson, app, friendly
+from fovea.cli_base import RESERVED, AsJson, app, friendly, tell
 
 
 @app.command()
@@ -79,7 +79,7 @@ def train(
         "force": force, "autotune": autotune, "grade": grade, "budget": limit, "profile": stopwatch or False,
     }  # fmt: skip
     found = api.train(data, **(options | parse_assignments(assignments or [], RESERVED, settings)))
-    typer.echo(json.dumps(found.as_json()) if as_json else result_lines(found, terminal_width(sys.stdout)))
+    tell(json.dumps(found.as_json()) if as_json else result_lines(found, terminal_width(sys.stdout)))
 
 
 @app.command()
@@ -106,7 +106,7 @@ def reproduce(
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     settings = parse_assignments(assignments or [], RESERVED | {"program"}, settings)
     found = api.reproduce(recipe, seeds=seeds, out=out, **settings)
-    typer.echo(json.dumps(found.as_json()) if as_json else reproduction_lines(found, terminal_width(sys.stdout)))
+    tell(json.dumps(found.as_json()) if as_json else reproduction_lines(found, terminal_width(sys.stdout)))
 
 
 @app.command()
@@ -145,6 +145,6 @@ def compare(
     options = {"data": data, "vary": parse_varied(vary) if vary else None, "jobs": jobs}
     found, written = compare_and_write(what, out, seeds, options | settings)
     if as_json:
-        typer.echo(json.dumps({**found.as_json(), "written": [str(path) for path in written]}))
+        tell(json.dumps({**found.as_json(), "written": [str(path) for path in written]}))
     else:
-        typer.echo("\n".join([comparison_lines(found, terminal_width(sys.stdout)), *map(str, written)]))
+        tell("\n".join([comparison_lines(found, terminal_width(sys.stdout)), *map(str, written)]))

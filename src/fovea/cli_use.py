@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fovea.cli_base import AsJson, app, friendly
+from fovea.cli_base import AsJson, app, friendly, tell
 
 
 class Kind(StrEnum):
@@ -59,7 +59,7 @@ def predict(
     bar, say = ProgressBar(progress_stream()), say_on(progress_stream())
     stdout = None if sys.stdout is None else sys.stdout.buffer  # None where the shell has closed it
     for line in predict_to(load_model(run), inputs, wanted, stdout, bar, say):
-        typer.echo(line)
+        tell(line)
 
 
 @app.command("import")
@@ -84,7 +84,10 @@ def import_model(
     from fovea.delivery.keras_import import ImportOptions, import_keras
 
     for line in import_keras(files, ImportOptions(scale, offset, mean, std, classes), out):
-        typer.echo(line, err=line.startswith("note: "))
+        if line.startswith("note: "):
+            typer.echo(line, err=True)
+        else:
+            tell(line)
 
 
 @app.command()
@@ -100,7 +103,10 @@ def export(
     from fovea.delivery.keras_export import export_keras
 
     for line in export_keras(run, out, not without_preprocessing):
-        typer.echo(line, err=line.startswith("note: "))
+        if line.startswith("note: "):
+            typer.echo(line, err=True)
+        else:
+            tell(line)
 
 
 @app.command("list")
@@ -115,4 +121,4 @@ def list_names(
     found = descriptions(kind.value)
     width = max(map(len, found))
     lines = [f"{name:<{width}}  {description}".rstrip() for name, description in found.items()]
-    typer.echo(json.dumps(found) if as_json else "\n".join(lines))
+    tell(json.dumps(found) if as_json else "\n".join(lines))

@@ -13,8 +13,8 @@ from html import escape
 from typing import TextIO
 
 
-def terminal_width(stream: TextIO) -> int:
-    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe."""
+def terminal_width(stream: TextIO | None) -> int:
+    """The width to write for: the terminal's, COLUMNS, or 100 in a pipe and where the stream is closed (None)."""
     default = 100
     try:
         asked = int(os.environ.get("COLUMNS", ""))
@@ -22,7 +22,7 @@ def terminal_width(stream: TextIO) -> int:
         asked = 0
     if asked > 0:
         return asked
-    return shutil.get_terminal_size((default, 24)).columns if stream.isatty() else default
+    return shutil.get_terminal_size((default, 24)).columns if stream is not None and stream.isatty() else default
 
 
 def table_html(rows: Sequence[tuple[str, str]], title: str = "") -> str:

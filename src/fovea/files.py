@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from fovea import faults
 from fovea.errors import DataError, RunFailedError, SettingsError
@@ -279,3 +279,11 @@ def file_digest(path: Path) -> str:
     """The sha256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def drop_what_is_buffered(stream: IO[Any]) -> None:
+    """After a stream has failed: what it still holds would fail once more when Python ends, and say so."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)

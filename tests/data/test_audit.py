@@ -240,6 +240,25 @@ def test_small_or_few_images_are_not_searched() -> None:
     assert find_near({"train": one}, True).pairs == []
 
 
+def test_the_nearest_is_found_where_all_are_opposite() -> None:
+    import torch
+
+    found = candidates(torch.ones(1, 1), -torch.ones(1, 1), np.array([5]), count=1, least=-1.0)
+    assert found.tolist() == [[5, 0]]
+
+
+def test_a_handful_of_images_is_audited() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        few = {
+            part: ImageSet(
+                rng.integers(0, 255, (count, 12, 12, 1), np.uint8), np.arange(count) % 2, ("a", "b"), np.arange(count)
+            )
+            for part, count in (("train", 4), ("val", 1), ("test", 1))
+        }
+        assert audit_splits(few, None).near.pairs == [], seed
+
+
 def test_large_images_are_compared_small_and_a_sample_is_looked_up_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     large = photos(90, 7, side=70)
     images = np.concatenate([large, np.roll(large[:10], 1, 1)])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.conftest import bars
 from torch import nn
 
+from fovea.cli_base import tell
 from fovea.data.load import read_raw
 from fovea.display import terminal_width
 from fovea.reporting.console import EpochLines, _columns
@@ -82,3 +87,46 @@ def test_lines_are_wrapped_under_their_topic(monkeypatch: pytest.MonkeyPatch) ->
     assert len(lines) > 1
     assert max(map(len, lines)) < 60
     assert all(line.startswith(" " * 11) for line in lines[1:])
+
+
+def test_each_line_of_a_list_keeps_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = io.StringIO()
+    say_on(stream)("note", "2 images cannot be decoded and are left out: a.png: is empty\n  b.png: is damaged")
+    first, second, third = stream.getvalue().splitlines()
+    assert first == "note       2 images cannot be decoded and are left out:"
+    assert second == "           a.png: is empty"
+    assert third == "             b.png: is damaged"
+
+
+@pytest.mark.parametrize("closed", ["stderr", "stdout"])
+def test_a_stream_that_the_shell_has_closed_breaks_nothing_off(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fovea.cli import app
+
+    other = io.StringIO()
+    monkeypatch.setattr(sys, closed, None)
+    monkeypatch.setattr(sys, "stdout" if closed == "stderr" else "stderr", other)
+    images, labels = bars(60, side=11)
+    np.savez("set.npz", x_train=images, y_train=labels)
+    told = ["--set", "report=false", "--set", "audit=false", "--model", "p4-dense", "--epochs", "1"]
+    assert app(["train", "set.npz", *told], standalone_mode=False) is None
+    assert app(["data", "set.npz"], standalone_mode=False) is None
+    assert ("precision" in other.getvalue()) == (closed == "stdout")
+    assert ("test accuracy  " in other.getvalue()) == (closed == "stderr")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_result_that_meets_a_full_disk_is_one_message() -> None:
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run([sys.executable, "-m", "fovea", "list", "models"], stdout=full, stderr=subprocess.PIPE)
+    assert (found.returncode, found.stderr.decode()) == (
+        1,
+        "error: stdout cannot be written: No space left on device.\n",
+    )
+
+
+def test_letters_that_stdout_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    tell("Ω and \udcff")
+    assert written.getvalue() == rb"\u03a9 and \udcff" + b"\n"

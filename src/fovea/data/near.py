@@ -232,9 +232,9 @@ def candidates(
     for start in range(0, len(queries), _QUERIES):
         block = numbers[start : start + _QUERIES]
         found = [
-            _nearest_in_chunk(queries[start : start + _QUERIES], part, block, index * _REFERENCES, count, least, room)
-            for index, part in enumerate(columns)
-            if not lower_only or index * _REFERENCES <= int(block[-1])
+            _nearest_in_chunk(queries[start : start + _QUERIES], part, block, first, len(references), count, least, room)
+            for first, part in zip(range(0, len(references), _REFERENCES), columns, strict=True)
+            if not lower_only or first <= int(block[-1])
         ]
         query, reference, similarity = (torch.cat(parts) for parts in zip(*found, strict=True))
         inside = reference < len(references)
@@ -243,14 +243,16 @@ def candidates(
 
 
 def _nearest_in_chunk(
-    queries: Tensor, columns: Tensor, own: Tensor, first: int, count: int, least: float, room: Tensor
+    queries: Tensor, columns: Tensor, own: Tensor, first: int, total: int, count: int, least: float, room: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The nearest of each of `count` stripes, where it is near enough: query, reference and product, [n] each.
 
     Args:
-        own: the numbers of the queries. first: the number of the first column.
+        own: the numbers of the queries. first: the number of the first column. total: of references; what is beyond is
+            padding, whose zeros would be nearer than references of opposite sign.
     """
     products = torch.mm(queries, columns, out=room[: len(queries)])
+    products[:, total - first :] = -2.0
     inside = ((own >= first) & (own < first + _REFERENCES)).nonzero()[:, 0]
     products[inside, own[inside] - first] = -2.0
     stripes = products.view(len(queries), -1, _STRIPES)

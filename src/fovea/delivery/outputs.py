@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from fovea.errors import RunFailedError, SettingsError
 from fovea.evaluation.answer import Answer
-from fovea.files import csv_rows
+from fovea.files import csv_rows, drop_what_is_buffered
 
 
 def csv_header(top_k: int) -> str:
@@ -88,14 +86,7 @@ class Stdout:
             self.stream.write(content)
             self.stream.flush()
         except OSError as error:
-            self._drop_the_rest()
+            drop_what_is_buffered(self.stream)
             gone = isinstance(error, BrokenPipeError)
             reason = "whoever read the answers has closed the pipe" if gone else f"{error.strerror or error}"
             raise RunFailedError(f"stdout cannot be written: {reason}.") from None
-
-    def _drop_the_rest(self) -> None:
-        """What is still buffered would fail once more when Python ends, and say so."""
-        with contextlib.suppress(OSError, ValueError):
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self.stream.fileno())
-            os.close(nothing)

@@ -71,7 +71,7 @@ def plan_lines(plan: Plan, data_name: str, form: str) -> list[tuple[str, str]]:
 class EpochLines(Callback):
     """One line an epoch; in a terminal also a line that shows the running step and is wiped again."""
 
-    def __init__(self, plan: Plan, stream: TextIO) -> None:
+    def __init__(self, plan: Plan, stream: TextIO | None) -> None:
         self.images_per_epoch = plan.images_per_epoch
         self.stream, self.live = stream, is_live(stream)
         self.shown = self.since = time.monotonic()

@@ -57,7 +57,8 @@ def data_lines(facts: DataFacts, picture: Path | None, width: int, page: Path | 
         lines.append(f"nothing wrong was found; {searched(facts.near)}")
     elif facts.near is not None:
         lines.append(searched(facts.near))
-    wrapped = [row for line in lines for row in textwrap.wrap(line, max(width - 1, 40), subsequent_indent="  ")]
+    parts = [part for line in lines for part in line.splitlines()]  # a list of bad files has a line for each
+    wrapped = [row for part in parts for row in textwrap.wrap(part, max(width - 1, 40), subsequent_indent="  ")]
     return "\n".join([*wrapped, *(str(path) for path in (page, picture) if path)])
 
 

@@ -15,7 +15,7 @@ _EVERY_SECONDS = 0.1
 class ProgressBar:
     """Called with (what, done, total); a line that is written again in a terminal, one line a job elsewhere."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self.stream, self.live = stream, is_live(stream)
         self.what, self.began, self.begun_at = "", 0.0, 0
         self.shown = self.said = 0.0
