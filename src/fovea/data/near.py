@@ -187,7 +187,7 @@ def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: in
     Neighbours may be so unlike each other that much less is telling; then it comes from how alike they usually are.
     """
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_IMAGES)).astype(np.int64)]
-    nearest = candidates(described[sample], described[:last], sample, count=1, least=-1.0)
+    nearest = candidates(described[sample], described[:last], sample, count=1, least=-1.5)
     scores = compare_pairs(pool, nearest, False)
     middle, high = np.quantile(scores, (0.5, 0.75))
     usual = middle + _OUTLYING * (high - middle)
@@ -232,7 +232,9 @@ def candidates(
     for start in range(0, len(queries), _QUERIES):
         block = numbers[start : start + _QUERIES]
         found = [
-            _nearest_in_chunk(queries[start : start + _QUERIES], part, block, first, len(references), count, least, room)
+            _nearest_in_chunk(
+                queries[start : start + _QUERIES], part, block, first, len(references), count, least, room
+            )
             for first, part in zip(range(0, len(references), _REFERENCES), columns, strict=True)
             if not lower_only or first <= int(block[-1])
         ]
