@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -83,11 +84,7 @@ def import_model(
     """Make a model file of a Keras model, for `fovea predict`. No code in a file is run."""
     from fovea.delivery.keras_import import ImportOptions, import_keras
 
-    for line in import_keras(files, ImportOptions(scale, offset, mean, std, classes), out):
-        if line.startswith("note: "):
-            typer.echo(line, err=True)
-        else:
-            tell(line)
+    _tell_each(import_keras(files, ImportOptions(scale, offset, mean, std, classes), out))
 
 
 @app.command()
@@ -102,7 +99,12 @@ def export(
     """Write the net of a run for Keras 3, its preprocessing before it."""
     from fovea.delivery.keras_export import export_keras
 
-    for line in export_keras(run, out, not without_preprocessing):
+    _tell_each(export_keras(run, out, not without_preprocessing))
+
+
+def _tell_each(lines: Iterable[str]) -> None:
+    """Results to stdout, notes to stderr."""
+    for line in lines:
         if line.startswith("note: "):
             typer.echo(line, err=True)
         else:

@@ -24,6 +24,7 @@ from fovea.data.pixels import as_array, from_array
 
 CANDIDATES = 3  # of each image that are looked at pixel by pixel
 _LEAST_SIMILARITY = 0.7  # of descriptors; in CIFAR-10, 90 % of the nearest neighbours are below .52
+_ANY, _NONE = -1.5, -2.0  # a similarity that all pairs have, rounding allowed for, and one that none has
 _SHIFT = 1  # pixels, in every direction, that images are moved against each other
 _MARGIN = 3  # pixels at the border that are not compared: what lies beyond them is not known
 _QUERIES, _REFERENCES = 256, 4096  # rows and columns of a block of products
@@ -187,7 +188,7 @@ def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: in
     Neighbours may be so unlike each other that much less is telling; then it comes from how alike they usually are.
     """
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_IMAGES)).astype(np.int64)]
-    nearest = candidates(described[sample], described[:last], sample, count=1, least=-1.5)
+    nearest = candidates(described[sample], described[:last], sample, count=1, least=_ANY)
     scores = compare_pairs(pool, nearest, False)
     middle, high = np.quantile(scores, (0.5, 0.75))
     usual = middle + _OUTLYING * (high - middle)
@@ -239,8 +240,7 @@ def candidates(
             if not lower_only or first <= int(block[-1])
         ]
         query, reference, similarity = (torch.cat(parts) for parts in zip(*found, strict=True))
-        inside = reference < len(references)
-        pairs.append(_best_of_each(query[inside], reference[inside], similarity[inside], count))
+        pairs.append(_best_of_each(query, reference, similarity, count))
     return np.concatenate(pairs)
 
 
@@ -254,9 +254,9 @@ def _nearest_in_chunk(
             padding, whose zeros would be nearer than references of opposite sign.
     """
     products = torch.mm(queries, columns, out=room[: len(queries)])
-    products[:, total - first :] = -2.0
+    products[:, total - first :] = _NONE
     inside = ((own >= first) & (own < first + _REFERENCES)).nonzero()[:, 0]
-    products[inside, own[inside] - first] = -2.0
+    products[inside, own[inside] - first] = _NONE
     stripes = products.view(len(queries), -1, _STRIPES)
     highest = stripes.amax(1)
     rows = (highest.amax(1) >= least).nonzero()[:, 0]  # few: most images have nothing like them in a chunk
