@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from fovea.errors import SettingsError
@@ -64,6 +65,8 @@ def find_net(model: Any, start_from: str | Path | None, settings: Mapping[str, A
         return _of_keras(keras, rest)
     if start_from is not None:
         return NetSource({**start_net(Path(start_from)), **settings})
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SettingsError("A TorchScript module cannot be trained here: give the module that it was made from.")
     if isinstance(model, nn.Module):
         return NetSource(rest, model)
     named = {} if model is None else {"model.name" if isinstance(model, str) else "model.layers": model}

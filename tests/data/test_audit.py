@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from fovea.data.audit import audit, audit_splits
-from fovea.data.checks import check_groups, group_of, longest_run
+from fovea.data.checks import check_groups, check_labels, group_of, longest_run
 from fovea.data.descriptors import describe_images, frequencies_of
 from fovea.data.imageset import ImageSet, RawData, RawSet
 from fovea.data.near import candidates, find_near, similarity
@@ -162,6 +162,18 @@ def test_constant_images_sorted_labels_and_shares_of_classes() -> None:
     assert found["class-shares"].evidence["class"] == "0"
     folder = replace(raw, form="image folder")  # its reader sorts by class
     assert "sorted-data" not in ids_of(audit(folder).problems)
+
+
+def test_class_names_that_read_alike_are_told_but_single_letters_may_differ_by_case() -> None:
+    def told(*classes: str) -> list[str]:
+        rows = np.arange(len(classes))
+        images = ImageSet(np.zeros((len(rows), 8, 8, 1), np.uint8), rows, classes, rows)
+        return [problem.cause for problem in check_labels({"train": images}) if problem.id == "alike-class-names"]
+
+    assert told("A", "a", "B", "b") == [] == told("Cat", "Cats", "dog")
+    (two_spellings,) = told("caf\u00e9", "cafe\u0301", "tea")
+    assert "'caf\\xe9', 'cafe\\u0301'" in two_spellings
+    assert "3 classes" in told("Cat", "cat", " CAT", "dog")[0]
 
 
 def test_the_longest_run() -> None:

@@ -65,6 +65,17 @@ def test_tensors_are_taken_as_they_come(run: Any) -> None:
     assert len(fovea.load_data((tensor.to(torch.bfloat16), labels))["train"]) == 60
 
 
+def test_a_mask_is_not_dropped_without_a_word(run: Any) -> None:
+    images, labels = bars(60)
+    nothing_hidden = np.ma.array(images)
+    assert np.array_equal(run.predict(nothing_hidden).predicted, run.predict(images).predicted)
+    hidden = np.ma.array(images, mask=np.zeros(images.shape, bool))
+    hidden[3, :2] = np.ma.masked
+    for use in (lambda: run.predict(hidden), lambda: fovea.load_data((hidden, labels))):
+        with pytest.raises(DataError, match=r"values are masked.*array\.filled\(0\)"):
+            use()
+
+
 def test_one_callback_none_and_keras_names_of_metrics() -> None:
     seen: list[Any] = []
 
@@ -130,3 +141,20 @@ def test_a_training_with_gradients_switched_off_by_the_notebook_learns_the_same(
     with torch.no_grad():
         again = train()
     assert (again.path / "best.safetensors").read_bytes() == (run.path / "best.safetensors").read_bytes()
+
+
+def test_a_training_takes_gradients_whatever_mode_it_is_called_in(tmp_path: Path) -> None:
+    images, labels = bars(40)
+    few = {"epochs": 1, "report": False, "verbose": False}
+    for name, mode in (("no_grad", torch.no_grad()), ("inference", torch.inference_mode())):
+        with mode:
+            run = fovea.train((images, labels), out=tmp_path / name, **few)
+        assert (run.path / "manifest.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*deprecated")
+def test_a_torchscript_module_is_refused_in_one_line(tmp_path: Path) -> None:
+    script = torch.jit.trace(torch.nn.Flatten(), torch.zeros(1, 1, 8, 8))
+    with pytest.raises(SettingsError, match=r"TorchScript.*the module that it was made from"):
+        fovea.train(bars(40), model=script, out=tmp_path, verbose=False)
+    assert not any(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -58,12 +59,12 @@ def check_constant(sets: Mapping[str, ImageSet]) -> list[Problem]:
 
 
 def check_labels(sets: Mapping[str, ImageSet], in_order: bool = True) -> list[Problem]:
-    """Shares of classes that differ between splits, very unequal classes, images sorted by class.
+    """Shares of classes that differ between splits, very unequal classes, names that read alike, images in order.
 
     Args:
         in_order: whether the rows stand in the order of the source; readers of folders sort by class themselves.
     """
-    problems = [*_class_shares(sets), *_imbalance(sets)]
+    problems = [*_class_shares(sets), *_imbalance(sets), *_alike_names(sets)]
     return problems + (_sorted_by_class(sets) if in_order else [])
 
 
@@ -115,6 +116,21 @@ def _imbalance(sets: Mapping[str, ImageSet]) -> list[Problem]:
     )
     cure = "Judge by per-class figures: accuracy is that of the large classes."
     return [Problem("class-imbalance", cause, cure, "note", evidence)]
+
+
+def _alike_names(sets: Mapping[str, ImageSet]) -> list[Problem]:
+    """Classes whose names read alike: "café" in two spellings of Unicode, "Cat" and "cat"; "A" and "a" are letters."""
+    readings: dict[str, list[str]] = {}
+    for name in next(iter(sets.values())).classes if sets else ():
+        plain = unicodedata.normalize("NFKC", name).strip()
+        readings.setdefault(plain if len(plain) == 1 else plain.casefold(), []).append(name)
+    problems = []
+    for alike in (names for names in readings.values() if len(names) > 1):
+        written = ", ".join(ascii(name) for name in alike)
+        cause = f"{len(alike)} classes have names that read alike and are told apart: {written}."
+        cure = "Give them one name where they are one class."
+        problems.append(Problem("alike-class-names", cause, cure, "warning", {"classes": alike}))
+    return problems
 
 
 def longest_run(labels: NDArray[np.int64]) -> int:

@@ -75,8 +75,9 @@ def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None
     where = where or "the array"
     if isinstance(images, ImageSet):  # its values were mapped when it was made
         return batch_of_one_size(np.asarray(images.images), images.ids)
+    images = off_torch(images)
     try:
-        array = np.asarray(off_torch(images))
+        array = np.asarray(images)
     except ValueError:
         raise DataError("The images are of unequal size and make no array: predict them one by one.") from None
     if array.dtype.kind in "OUS":

@@ -19,7 +19,15 @@ def off_torch(values: Any) -> Any:
     """A torch tensor, or a list of them, as NumPy can take it: without gradient, on the CPU, not bfloat16.
 
     Anything else stays as it is.
+
+    Raises:
+        DataError: for an array some values of which are masked: what lies below a mask is no value.
     """
+    if np.ma.is_masked(values):
+        raise DataError(
+            f"{int(values.mask.sum()):,} values are masked, and what they are is not known: fill them, "
+            "array.filled(0), or leave their images out."
+        )
     if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values[:1]):
         return [off_torch(value) for value in values]
     if not hasattr(values, "detach"):

@@ -94,6 +94,7 @@ class Plan:
         return min(count, (training.steps_per_epoch or 0) * (training.batch_size or 0))
 
 
+@torch.inference_mode(mode=False)  # parameters made in inference mode cannot be trained, nor any without gradients
 def plan_run(
     recipe: Recipe,
     raw: RawData,

@@ -88,6 +88,7 @@ def run_writer(plan: Plan, folder: Path) -> Writer:
     return Writer(folder, model_card(plan))
 
 
+@torch.inference_mode(mode=False)  # whatever the caller computes in: training takes gradients
 def train_run(
     plan: Plan,
     folder: Path,

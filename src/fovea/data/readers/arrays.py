@@ -19,10 +19,11 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
         labels: [N], [N, 1], one-hot [N, K], or names; None: there are none.
 
     Raises:
-        DataError: when there are no images, or not one label for each.
+        DataError: when there are no images, not one label for each, or values are masked.
     """
+    images, labels = off_torch(images), off_torch(labels)
     try:
-        images, labels = (None if part is None else np.asarray(off_torch(part)) for part in (images, labels))
+        images, labels = (None if part is None else np.asarray(part) for part in (images, labels))
     except ValueError:
         raise DataError(
             f"The images or labels of {where} are of unequal size and make no array: every image needs the same "
