@@ -57,21 +57,21 @@ class Frequencies:
     """Which frequencies of images of one size are looked at.
 
     Attributes:
-        keep: bool [h, w // 2 + 1], of torch.fft.rfft2.
+        waves: float32 [h * w, 2 F], the real, then the imaginary parts of torch.fft.rfft2 of each pixel behind a window
+            that fades the borders out: as few frequencies are kept, a product with it takes a quarter of the time of a transform.
         mirror: int64 [F], the place of each kept frequency in the mirrored image.
-        window: float32 [h, w], which fades the borders out.
     """
 
-    keep: Tensor
+    waves: Tensor
     mirror: Tensor
-    window: Tensor
 
     def magnitudes(self, images: Tensor) -> Tensor:
         """Square roots of the magnitudes, scaled alike for every image: float32 [n, F]."""
         centred = images - images.mean((1, 2), keepdim=True)
-        found = torch.fft.rfft2(centred * self.window).abs()[:, self.keep]
-        scaled: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-3)
-        return scaled.sqrt()
+        real, imaginary = (centred.flatten(1) @ self.waves).square_().chunk(2, dim=1)
+        power = real + imaginary
+        scaled: Tensor = power.div_(power.sum(1, keepdim=True).clamp_min(1e-6))
+        return scaled.sqrt_().sqrt_()
 
 
 def frequencies_of(height: int, width: int) -> Frequencies:
@@ -86,7 +86,9 @@ def frequencies_of(height: int, width: int) -> Frequencies:
     }
     mirror = torch.tensor([place[(-y, x)] for y, x in place], dtype=torch.int64)
     fades = [torch.sin(torch.pi * (torch.arange(side) + 0.5) / side) for side in (height, width)]
-    return Frequencies(keep, mirror, fades[0][:, None] * fades[1][None])
+    pixels = torch.eye(height * width).view(-1, height, width) * (fades[0][:, None] * fades[1][None])
+    found = torch.fft.rfft2(pixels)[:, keep]
+    return Frequencies(torch.cat([found.real, found.imag], dim=1), mirror)
 
 
 def describe_images(parts: Sequence[Pixels]) -> tuple[Tensor, Tensor]:
