@@ -24,7 +24,7 @@ _COMPONENTS = 96  # at most; of few images fewer, which are told from chance
 _IMAGES_A_COMPONENT, _LEAST_COMPONENTS = 8, 8
 _FLOOR = 0.02  # of the mean variance: what no image varies in is not blown up
 _FIT_IMAGES = 10_000  # that the whitening is fitted on
-_BLOCK = 4096
+_BLOCK = 512  # images at a time: what is computed of them stays in the cache
 
 
 def small_images(images: Pixels) -> Pixels:
@@ -57,8 +57,8 @@ class Frequencies:
     """Which frequencies of images of one size are looked at.
 
     Attributes:
-        waves: float32 [h * w, 2 F], the real, then the imaginary parts of torch.fft.rfft2 of each pixel behind a window
-            that fades the borders out: as few frequencies are kept, a product with it takes a quarter of the time of a transform.
+        waves: float32 [h * w, 2 F], the real, then the imaginary parts of torch.fft.rfft2 of each pixel behind a
+            window that fades the borders out. Few frequencies are kept: a product takes a quarter of the time.
         mirror: int64 [F], the place of each kept frequency in the mirrored image.
     """
 

@@ -65,9 +65,9 @@ Pixels = NDArray[Any] | Rows
 def slices(images: Pixels) -> Iterator[tuple[int, NDArray[Any]]]:
     """(first row, images) of consecutive parts, for work on sets that may not fit into memory.
 
-    A part holds up to 4,096 images, and at most 16 million values.
+    A part holds at most 2**18 values, or one image: in float32 that stays in a processor's cache.
     """
-    rows = max(1, min(4096, 2**24 // max(1, math.prod(images.shape[1:]))))
+    rows = max(1, 2**18 // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), rows):
         yield start, images[start : start + rows]
 
