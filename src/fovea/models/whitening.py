@@ -31,10 +31,10 @@ class PatchWhitening(nn.Conv2d):
         kernel = (self.kernel_size[0], self.kernel_size[1])
         size = self.weight[0].numel()
         moments, count = torch.zeros(size, size, dtype=torch.float64), 0
-        for start in range(0, len(inputs), 500):
-            patches = F.unfold(inputs[start : start + 500], kernel).transpose(1, 2).reshape(-1, size)
-            moments += (patches.T @ patches).double()
-            count += len(patches)
+        for start in range(0, len(inputs), 100):  # image by image, without a copy of the patches in another order
+            patches = F.unfold(inputs[start : start + 100], kernel)
+            moments += (patches @ patches.mT).double().sum(0)
+            count += patches.shape[0] * patches.shape[2]
         values, vectors = torch.linalg.eigh(moments / count)
         # Eigenvectors are known up to their sign: the largest entry is made positive, so that it is always the same.
         largest = vectors.abs().argmax(dim=0, keepdim=True)
