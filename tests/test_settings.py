@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 from fovea.assignments import parse_assignments
 from fovea.errors import SettingsError
 from fovea.recipefile import named_recipes, read_recipe, recipe_as_yaml
-from fovea.settings import Recipe, setting_path, with_settings
+from fovea.settings import SETTING_PATHS, Recipe, setting_path, with_settings
+from fovea.single import KERAS_ARGUMENTS
 
 
 def test_a_bare_name_reaches_its_section() -> None:
@@ -46,10 +48,19 @@ def test_names_of_other_tools_are_understood() -> None:
     assert setting_path("validation_split") == "data.val_split"
 
 
+def test_what_keras_names_lead_to_exists_and_none_of_them_is_taken() -> None:
+    for name, here in KERAS_ARGUMENTS.items():
+        assert name not in SETTING_PATHS
+        if re.fullmatch(r"[a-z]+(_[a-z]+)*", here) and here != "none":
+            assert here in SETTING_PATHS, name
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"epoch": 3}, ["Unknown setting 'epoch'", "Did you mean 'epochs'"]),
+        ({"validation_data": 1}, ["Unknown setting 'validation_data'", "Keras' validation_data here: val_data."]),
+        ({"class_weight": {0: 2}}, ["Keras' class_weight here: none."]),
         ({"epochs": 0}, ["training.epochs = 0", "greater than or equal to 1"]),
         ({"val_split": 1.0}, ["data.val_split = 1.0", "less than 1"]),
         ({"lr": float("nan")}, ["optimizer.lr", "finite"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from fovea.errors import SettingsError
@@ -18,11 +18,19 @@ def nearest_name(name: str, choices: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> SettingsError:
-    """The error for a name that is none of `choices`: it offers the nearest one and lists them all."""
+def unknown_name(
+    kind: str, name: str, choices: Iterable[str], keras: Mapping[str, str] | None = None
+) -> SettingsError:
+    """The error for a name that is none of `choices`: it offers the nearest one and lists them all.
+
+    Args:
+        keras: names of Keras that are spelled like something else here -> what they are here.
+    """
     choices = sorted(choices)
     nearest = nearest_name(name, choices)
     hint = f" Did you mean {nearest!r}?" if nearest else ""
+    if keras and name in keras:
+        hint = f" Keras' {name} here: {keras[name]}."
     return SettingsError(f"Unknown {kind} {name!r}.{hint} Choices: {', '.join(choices)}.")
 
 

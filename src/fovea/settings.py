@@ -17,7 +17,7 @@ from fovea.ranges import as_factors, as_shift, as_zoom
 from fovea.registry import nearest_name, unknown_name
 from fovea.single import Section as Section
 from fovea.single import StepPlan as StepPlan
-from fovea.single import as_fold, as_groups, as_plan
+from fovea.single import KERAS_ARGUMENTS, as_fold, as_groups, as_plan
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrNone = Annotated[float, Field(ge=0, lt=1)]
@@ -332,7 +332,7 @@ def setting_path(name: str) -> str:
         SettingsError: for a name that no section has, with the nearest one.
     """
     if name not in SETTING_PATHS:
-        raise unknown_name("setting", name, SETTING_PATHS) from None
+        raise unknown_name("setting", name, SETTING_PATHS, KERAS_ARGUMENTS) from None
     return SETTING_PATHS[name]
 
 

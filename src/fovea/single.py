@@ -1,4 +1,4 @@
-"""What every section of settings is, and checks of single settings that are more than a range."""
+"""What every section of settings is, checks of single settings that are more than a range, and Keras' names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
+# Arguments of Keras and scikit-learn whose names, read as misspelt ones of ours, would lead astray -> what they are here.
+KERAS_ARGUMENTS = {
+    "validation_data": "val_data",
+    "validation_batch_size": "eval_batch_size",
+    "validation_steps": "none, all validation images are looked at",
+    "random_state": "split_seed",
+    "loss": "cross-entropy, always",
+    "metrics": "loss and accuracy, always",
+    "shuffle": "always, each epoch anew",
+    "class_weight": "none",
+    "initial_epoch": "none; resume goes on with a run",
+    "activation": "a word of a layer's line",
+    "input_shape": "as the images are, or image_size",
+    "target_size": "image_size",
+    "color_mode": "as the images are",
+    "data_format": "channels last",
+    "dtype": "precision",
+    "mode": "none, a loss falls and an accuracy rises",
+    "factor": "plateau_factor",
+    "min_lr": "plateau_min_lr",
+    "restore_best_weights": "keep",
+    "save_best_only": "keep",
+    "decay": "a schedule",
+    "clipvalue": "none, clip_norm limits the norm of all gradients",
+    "use_ema": "ema_decay",
+    "ema_momentum": "ema_decay",
+}
 
 
 def as_plan(plan: StepPlan) -> StepPlan:

@@ -48,7 +48,7 @@ from fovea.models.convolutions import (
 )
 from fovea.models.shapes import Built, Context, LayerList, Shape, need_map, show_shape, window_size
 from fovea.models.whitening import PatchWhitening
-from fovea.models.words import ACTIVATIONS, NUMBERED, Words, read_number
+from fovea.models.words import ACTIVATIONS, KERAS_WORDS, NUMBERED, Words, read_number
 from fovea.registry import Registry, unknown_name
 
 
@@ -300,9 +300,11 @@ def _build_layer(layer: Any, shape: Shape, context: Context, where: str) -> Buil
         elif words.kind in LAYERS:
             built = LAYERS[words.kind](words, shape, context)
         else:
-            raise unknown_name("layer", words.kind, [*LAYERS, *ACTIVATIONS, "residual", "concat"])
+            name = words.kind.partition("(")[0] or words.kind  # Conv2D(32, ...): a call
+            raise unknown_name("layer", name, [*LAYERS, *ACTIVATIONS, "residual", "concat"], KERAS_WORDS)
         if words.left:
-            raise ModelError(f"{' '.join(words.left)!r} is not understood there")
+            hints = [f"; Keras' {word} here: {KERAS_WORDS[word]}" for word in words.left if word in KERAS_WORDS]
+            raise ModelError(f"{' '.join(words.left)!r} is not understood there{''.join(hints[:1])}")
     except (FoveaError, RuntimeError, MemoryError, OverflowError) as error:  # torch cannot hold a layer of that size
         reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"In {where} ({layer!r}), whose input is {show_shape(shape)}: {reason}.") from None

@@ -59,6 +59,16 @@ ACTIVATIONS: Registry[Callable[..., nn.Module]] = Registry(
         "linear": nn.Identity,
     },
 )
+# Words of Keras that a layer line does not have -> what stands there.
+KERAS_WORDS = {
+    "swish": "silu",
+    "activation": "the activation alone, such as relu",
+    "padding": "same or valid alone",
+    "strides": "stride",
+    "dilation_rate": "dilation",
+    "kernel_initializer": "init",
+    "use_bias": "nobias where there is none",
+}
 NUMBERED = {"relu", "leaky_relu", "elu", "hard_sigmoid"}  # take a number where they stand alone: maximum or slope
 
 
