@@ -30,7 +30,9 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 
 def with_range(found: dict[str, Any], form: str = ",.0f") -> str:
-    """A median with its range: 2,710 (2,650 to 2,760)."""
+    """A median with its range: 2,710 (2,650 to 2,760); a value that stands alone has none."""
+    if found["low"] == found["high"]:
+        return f"{found['median']:{form}}"
     return f"{found['median']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
 
 

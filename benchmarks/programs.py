@@ -4,7 +4,7 @@
 
 Each seed of a program is trained by `fovea reproduce`, each of ours (benchmarks/programs/*.yaml) by `fovea train`, one
 at a time, in a fresh process. Rows go to benchmarks/results/programs/, the tables to docs/programs.md. What is trained
-already in --out is read back, so that a call that was broken off goes on. The short cases take several hours on two
+already in --out is read back, so that a call that was broken off goes on. The short cases take about two hours on two
 cores, with --long a day.
 """
 

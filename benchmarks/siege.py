@@ -341,10 +341,14 @@ def table(results: dict[str, Any]) -> str:
         f"flipped ({spoilt['at'].get('flipped', 0)}) | {spoilt['kills']} files | {len(spoilt['failures'])} |"
     )
     for found in results["cost"]:
-        shares = ", ".join(f"{share:.2%}" for share in found["shares"])
-        lines += ["", f"Saving takes {found['median_share']:.2%} of the training of `fovea train {found['data']}` "]
+        each = ", ".join(f"{share:.2%}" for share in found["shares"])
+        shares = f" ({each})" if len(found["shares"]) > 1 else ""
+        lines += [
+            "",
+            f"Saving takes {found['median_share']:.2%} of the training of `fovea train {found['data']}`{shares}",
+        ]
         lines[-1] += (
-            f"({shares}): {found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
+            f": {found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
             f"{found['milliseconds_a_save']:.0f} ms each."
         )
     lines += ["", f"{facts['time'][:10]}, {facts['processor']}, {facts['cores']} cores, torch {facts['torch']}, "]

@@ -18,9 +18,7 @@ def nearest_name(name: str, choices: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def unknown_name(
-    kind: str, name: str, choices: Iterable[str], keras: Mapping[str, str] | None = None
-) -> SettingsError:
+def unknown_name(kind: str, name: str, choices: Iterable[str], keras: Mapping[str, str] | None = None) -> SettingsError:
     """The error for a name that is none of `choices`: it offers the nearest one and lists them all.
 
     Args:

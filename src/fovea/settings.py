@@ -15,9 +15,9 @@ from pydantic_core import PydanticCustomError
 from fovea.errors import SettingsError
 from fovea.ranges import as_factors, as_shift, as_zoom
 from fovea.registry import nearest_name, unknown_name
+from fovea.single import KERAS_ARGUMENTS, as_fold, as_groups, as_plan
 from fovea.single import Section as Section
 from fovea.single import StepPlan as StepPlan
-from fovea.single import KERAS_ARGUMENTS, as_fold, as_groups, as_plan
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrNone = Annotated[float, Field(ge=0, lt=1)]

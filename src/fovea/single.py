@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 StepPlan = tuple[tuple[int, int], ...]  # (from so many steps on, train so many steps in all)
-# Arguments of Keras and scikit-learn whose names, read as misspelt ones of ours, would lead astray -> what they are here.
+# Arguments of Keras and scikit-learn that, taken for misspelt settings, would lead astray -> what they are here.
 KERAS_ARGUMENTS = {
     "validation_data": "val_data",
     "validation_batch_size": "eval_batch_size",
