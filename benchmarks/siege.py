@@ -343,12 +343,9 @@ def table(results: dict[str, Any]) -> str:
     for found in results["cost"]:
         each = ", ".join(f"{share:.2%}" for share in found["shares"])
         shares = f" ({each})" if len(found["shares"]) > 1 else ""
-        lines += [
-            "",
-            f"Saving takes {found['median_share']:.2%} of the training of `fovea train {found['data']}`{shares}",
-        ]
+        lines += ["", f"Saving takes {found['median_share']:.2%} of the training of `fovea train {found['data']}`"]
         lines[-1] += (
-            f": {found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
+            f"{shares}: {found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
             f"{found['milliseconds_a_save']:.0f} ms each."
         )
     lines += ["", f"{facts['time'][:10]}, {facts['processor']}, {facts['cores']} cores, torch {facts['torch']}, "]
