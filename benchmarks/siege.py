@@ -275,7 +275,7 @@ def damage(warm: Warm, folder: Path, rng: random.Random) -> Tally:
 
 
 def cost(data: str, num_repeats: int) -> dict[str, Any]:
-    """Which share of training goes into saving, in default runs of `data`, each in a fresh process."""
+    """Which share of training goes into saving, in runs of `data` by the general defaults, each in a fresh process."""
     script = (
         "import json, sys, time, fovea\n"
         "from fovea.training import records\n"
@@ -283,7 +283,7 @@ def cost(data: str, num_repeats: int) -> dict[str, Any]:
         "def timed(self, state):\n"
         "    start = time.perf_counter(); save(self, state); spent.append(time.perf_counter() - start)\n"
         "records.Saver.save = timed\n"
-        "run = fovea.train(sys.argv[1], verbose=False)\n"
+        "run = fovea.train(sys.argv[1], model='small', verbose=False)\n"
         "size = sum(path.stat().st_size for path in (run.path / 'last').rglob('*') if path.is_file()) / 2\n"
         "print(json.dumps([sum(spent), len(spent), size, run.result['train_seconds']]))\n"
     )
@@ -343,9 +343,10 @@ def table(results: dict[str, Any]) -> str:
     for found in results["cost"]:
         each = ", ".join(f"{share:.2%}" for share in found["shares"])
         shares = f" ({each})" if len(found["shares"]) > 1 else ""
-        lines += ["", f"Saving takes {found['median_share']:.2%} of the training of `fovea train {found['data']}`"]
+        command = f"fovea train {found['data']} --model small"
+        lines += ["", f"Saving takes {found['median_share']:.2%} of the training of `{command}`{shares}: "]
         lines[-1] += (
-            f"{shares}: {found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
+            f"{found['saves']} states of {found['bytes_a_state'] / 1e6:.2f} MB, "
             f"{found['milliseconds_a_save']:.0f} ms each."
         )
     lines += ["", f"{facts['time'][:10]}, {facts['processor']}, {facts['cores']} cores, torch {facts['torch']}, "]
