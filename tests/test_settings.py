@@ -48,6 +48,15 @@ def test_names_of_other_tools_are_understood() -> None:
     assert setting_path("validation_split") == "data.val_split"
 
 
+def test_an_unknown_name_is_answered_with_names_of_its_form() -> None:
+    with pytest.raises(SettingsError, match=r"Did you mean 'optimizer\.momentum'"):
+        setting_path("optimizer.momentun")
+    with pytest.raises(SettingsError) as caught:
+        setting_path("momentun")
+    assert "optimizer.momentum" not in str(caught.value)
+    assert {path.split(".")[1] for path in SETTING_PATHS.values()} - set(SETTING_PATHS) <= {"name"}
+
+
 def test_what_keras_names_lead_to_exists_and_none_of_them_is_taken() -> None:
     for name, here in KERAS_ARGUMENTS.items():
         assert name not in SETTING_PATHS

@@ -332,7 +332,8 @@ def setting_path(name: str) -> str:
         SettingsError: for a name that no section has, with the nearest one.
     """
     if name not in SETTING_PATHS:
-        raise unknown_name("setting", name, SETTING_PATHS, KERAS_ARGUMENTS) from None
+        alike = [known for known in SETTING_PATHS if ("." in known) == ("." in name)]
+        raise unknown_name("setting", name, alike, KERAS_ARGUMENTS) from None
     return SETTING_PATHS[name]
 
 
