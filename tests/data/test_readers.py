@@ -221,6 +221,8 @@ def test_a_place_that_cannot_be_looked_at_is_named(source: str) -> None:
 def test_what_keras_load_data_returns_is_taken(toy: Arrays) -> None:
     raw = read_raw((toy, (toy[0][:9], toy[1][:9])))
     assert {part: len(found.labels) for part, found in raw.parts.items()} == {"train": 150, "test": 9}
+    with pytest.raises(DataError, match=r"a pair \(images, labels\), or two, \(\(x_train"):
+        read_raw((*toy, *toy))
 
 
 def test_tensors_are_taken_gradients_or_not(toy: Arrays) -> None:

@@ -75,7 +75,7 @@ def read_raw(data: Any, options: ReadOptions | None = None) -> RawData:
         return RawData("arrays", "arrays", {"train": set_from_arrays(data[0], data[1], "the arrays")})
     raise DataError(
         f"Data of type {type(data).__name__} cannot be read: "
-        "expected a catalog name, a path, or a pair (images, labels)."
+        "expected a catalog name, a path, a pair (images, labels), or two, ((x_train, y_train), (x_test, y_test))."
     )
 
 
