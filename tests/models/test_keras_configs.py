@@ -100,6 +100,15 @@ def test_refusals_and_notes_are_bounded_and_printable(tmp_path: Path) -> None:
     assert all(len(note) <= 500 and note.isprintable() for note in notes)
 
 
+def test_layers_that_act_in_training_alone_are_left_out_and_named(tmp_path: Path) -> None:
+    conv = layer("Conv2D", "c", filters=2, kernel_size=3)
+    flip, noise = layer("RandomFlip", "flip", mode="horizontal"), layer("GaussianNoise", "noise", stddev=0.1)
+    found = read_keras([write_net(tmp_path / "net.json", INPUT, flip, conv, noise)])
+    plain = read_keras([write_net(tmp_path / "plain.json", INPUT, conv)])
+    assert found.layers == plain.layers
+    assert any("augmentation is a setting here): flip, noise" in note for note in found.notes)
+
+
 def test_a_subclassed_model_is_named_in_bounded_words(tmp_path: Path) -> None:
     (tmp_path / "net.json").write_text(json.dumps({"class_name": "\x1bMine" + "n" * 100_000, "config": {}}))
     with pytest.raises(ModelError, match="it is a ") as caught:

@@ -11,7 +11,7 @@ import torch
 from fovea.errors import ModelError
 from fovea.models.keras.config import Graph, KerasLayer, short_note
 from fovea.models.keras.graph import MERGES, Chain, Line, as_chain, as_layer_list, in_order, weighted_layers
-from fovea.models.keras.layer_lines import CONVERTERS, SOFTMAX, Arrays, Converter
+from fovea.models.keras.layer_lines import CONVERTERS, SOFTMAX, TRAINING_ONLY, Arrays, Converter
 from fovea.models.keras.slots import slots_of
 from fovea.models.layers import build_chain
 from fovea.models.shapes import Context, Shape, show_shape
@@ -131,6 +131,9 @@ def _first_reshape(ordered: list[KerasLayer]) -> tuple[int, ...] | None:
 
 def _convert_layer(layer: KerasLayer, shape: Shape, converter: Converter) -> tuple[tuple[Line, ...], Shape, int]:
     """The lines of one layer, its output's shape, and how many weights it holds; built without memory to be checked."""
+    if layer.class_name in TRAINING_ONLY:
+        converter.left_out.append(layer.name)
+        return (), shape, 0
     if layer.class_name not in CONVERTERS:
         reason = "its code is in the file, and code is never run" if layer.class_name == "Lambda" else "not supported"
         raise layer.refused(f"{reason}; what is: {', '.join(sorted({*CONVERTERS, *MERGES, 'InputLayer'}))}")
@@ -234,6 +237,9 @@ def _say_habits(converter: Converter) -> None:
     if converter.frozen:
         names = _some(converter.frozen)
         converter.notes.append(f"frozen in Keras (trainable: false), trained here: {names}")
+    if converter.left_out:
+        names = _some(converter.left_out)
+        converter.notes.append(f"left out, for it acts in training alone (augmentation is a setting here): {names}")
     if converter.regularized:
         names = _some(converter.regularized)
         converter.notes.append(f"regularizers and constraints are not taken over (weight_decay is a setting): {names}")

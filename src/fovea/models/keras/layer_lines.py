@@ -16,6 +16,9 @@ from fovea.models.shapes import Shape
 from fovea.models.words import ACTIVATIONS
 
 SOFTMAX = "softmax"
+# Layers without weights that pass their input on wherever nothing is trained.
+TRAINING_ONLY = {"GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"}
+TRAINING_ONLY |= {"RandomRotation", "RandomTranslation", "RandomZoom", "SpatialDropout2D"}
 # Keras' names of activations -> lines; hard_sigmoid depends on the era.
 _ACTIVATIONS = {name: name for name in ACTIVATIONS if name not in ("leaky_relu", "hard_sigmoid")}
 _ACTIVATIONS |= {"swish": "silu", "leaky_relu": "leaky_relu 0.2", SOFTMAX: SOFTMAX}
@@ -48,6 +51,7 @@ class Converter:
     notes: list[str] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)
     regularized: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def layout(self, layer: KerasLayer) -> None:
         """Note a layer's data_format, which all must share.
