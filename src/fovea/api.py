@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -173,7 +173,8 @@ def _changes(given: Mapping[str, Any], folds: int | None, parts: Mapping[str, An
 
 def _as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     """A user's callbacks; what cannot be saved is refused before anything is written."""
-    given = [callbacks] if callable(callbacks) or isinstance(callbacks, Callback) else callbacks or ()
+    is_one = callable(callbacks) or isinstance(callbacks, Callback) or not isinstance(callbacks or (), Iterable)
+    given = [callbacks] if is_one else callbacks or ()
     users = tuple(as_callback(callback) for callback in given)
     for callback in users:
         plain_state(callback)

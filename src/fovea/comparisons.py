@@ -8,24 +8,39 @@ import json
 import os
 import re
 import shutil
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fovea.data.imageset import ImageSet, RawData
-from fovea.errors import DataError, RunFailedError, SettingsError
+from fovea.errors import DataError, NonFiniteLossError, RunFailedError, SettingsError, UserError
 from fovea.files import read_json, remove_partial, write_json
 from fovea.grades import Beginning, Request, begin
-from fovea.runfolder import COMPARISON, MANIFEST, create_run_folder, is_finished, is_husk, locked, write_manifest
+from fovea.runfolder import (
+    AGAIN,
+    COMPARISON,
+    MANIFEST,
+    create_run_folder,
+    is_finished,
+    is_husk,
+    locked,
+    write_manifest,
+)
 from fovea.runs import Given, new_run, resume_run
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
 from fovea.sources import read_all
 from fovea.studies.recipes_compared import Arm, RecipeComparison, compare_arms
+from fovea.training.callbacks import Callback, TrainingState
 from fovea.training.plan import plan_run
 from fovea.training.records import recipe_digest
 from fovea.training.resume import fingerprints
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
 
 _OF_THE_COMPARISON = {"training.seed", "data.split_seed", "data.val_seed"}
 
@@ -297,9 +312,14 @@ def _train_cell(cell: Cell, raw: RawData, given: Given, data: Any = None) -> Non
 
 
 def _side_by_side(wanted: WantedComparison, cells: Sequence[Cell], jobs: int) -> None:
-    """Train in processes of their own, which share the cores."""
+    """Train in processes of their own, which share the cores.
+
+    Raises:
+        RunFailedError: when a training broke off; the others have saved their states then, as after a signal.
+    """
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     say = Given(verbose=wanted.verbose).say
@@ -311,17 +331,57 @@ def _side_by_side(wanted: WantedComparison, cells: Sequence[Cell], jobs: int) ->
         replace(cell, recipe=with_settings(cell.recipe, {"threads": threads}))
         for cell in cells
     ]  # fmt: skip
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(train_alone, cell): cell for cell in shared}
+    context, others = get_context("spawn"), set(active_children())
+    stop = context.Event()
+    with ProcessPoolExecutor(jobs, context, _begin_beside, (stop,)) as pool:
         try:
+            futures = {pool.submit(train_alone, cell): cell for cell in shared}
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
                 say("compare", f"{futures[future].folder.name} has ended; {len(cells) - done} left")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException as error:
+            stop.set()
+            if not isinstance(error, UserError | NonFiniteLossError):
+                say("to go on", f"{AGAIN.format('compare')}; the trainings save their states")
+            try:
+                pool.shutdown(wait=True, cancel_futures=True)
+            except BaseException:  # a second signal: what was saved before stands
+                for child in set(active_children()) - others:
+                    child.kill()
+                raise
+            if isinstance(error, BrokenProcessPool):
+                raise RunFailedError(
+                    "A training was ended from outside, as the system does where memory is short: --jobs 1 needs least."
+                ) from None
             raise
+
+
+class StopWhenAsked(Callback):
+    """Stops a training beside others as a signal would, after the step in which its parent asks for it."""
+
+    def __init__(self, asked: Event) -> None:
+        self.asked = asked
+
+    def on_step(self, state: TrainingState) -> None:
+        if self.asked.is_set():
+            signal.raise_signal(signal.SIGTERM)
+
+
+_asked_to_stop: Event | None = None  # of a process that trains beside others
+
+
+def _begin_beside(asked: Event) -> None:
+    """What a process that trains beside others begins with."""
+    global _asked_to_stop
+    _asked_to_stop = asked
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent decides
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def train_alone(cell: Cell) -> None:
     """Train one run of a comparison in this process, which reads the images for it."""
-    _train_cell(cell, read_all(cell.recipe, cell.recipe.data.source), Given(verbose=False))
+    asked = _asked_to_stop
+    if asked is not None and asked.is_set():
+        sys.exit(128 + signal.SIGTERM)
+    given = Given(verbose=False) if asked is None else Given(verbose=False, watch=lambda *_: [StopWhenAsked(asked)])
+    _train_cell(cell, read_all(cell.recipe, cell.recipe.data.source), given)

@@ -127,12 +127,14 @@ def check_budget(request: Request) -> None:
     """Refuse what contradicts a budget.
 
     Raises:
-        SettingsError: for epochs beside a budget, and for several seeds.
+        SettingsError: for epochs or budget_seconds beside a budget, and for several seeds.
     """
     if request.budget is None:
         return
     if "training.epochs" in request.paths:
         raise SettingsError("--budget and --epochs contradict each other: a budget decides how many steps are trained.")
+    if "training.budget_seconds" in request.paths:
+        raise SettingsError("--budget and budget_seconds are one setting, given twice: leave one of them out.")
     if request.is_study:
         raise SettingsError("--budget is for one run: leave out --seeds or --folds, or give --epochs.")
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from fovea.budget import clock
 from fovea.errors import SettingsError
+from fovea.files import write_json
 from fovea.grades import Beginning, Request, begin
 from fovea.recipefile import read_recipe
-from fovea.runfolder import MANIFEST, SEEDS, create_run_folder, is_finished, locked
+from fovea.runfolder import MANIFEST, PROGRAM, SEEDS, create_run_folder, is_finished, locked
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
@@ -103,10 +104,16 @@ def _trained(wanted: Wanted, name: str, beginning: Beginning) -> Study:
     folder = matching_folder(wanted.parent, name, beginning.plan.recipe, wanted.hardware)
     if folder is None:
         folder = create_run_folder(wanted.parent, name)
+        _mark(folder, wanted)
         return new_study(beginning.recipe, seeds, beginning.plan, beginning.raw, folder, _given(wanted))
     if with_seeds(folder, seeds):
         _go_on(wanted, folder, beginning)
     return _first_seeds(read_study(folder, Run), seeds)
+
+
+def _mark(folder: Path, wanted: Wanted) -> None:
+    """Make a folder one of a reproduction, which `fovea reproduce` alone goes on with whole."""
+    write_json(folder / PROGRAM, {"program": wanted.program.name})
 
 
 def _go_on(wanted: Wanted, folder: Path, beginning: Beginning) -> None:
@@ -214,6 +221,7 @@ def _second_fit(wanted: Wanted, parent: Path, seed: int, first: Run, changes: Ma
     folder = matching_folder(parent, f"seed-{seed}", beginning.plan.recipe, wanted.hardware)
     if folder is None:
         folder = create_run_folder(parent, f"seed-{seed}")
+        _mark(parent, wanted)
         return new_run(beginning.plan, beginning.raw, folder, _given(wanted))
     if not is_finished(folder):
         _go_on(wanted, folder, beginning)

@@ -35,7 +35,9 @@ SEEDS = "seeds.json"  # what makes a folder of runs a study of several seeds
 COMPARISON = "comparison.json"  # what makes it a comparison of recipes
 INPUT_PROFILE = "input_profile.json"
 DIAGNOSIS = "diagnosis.json"  # what the doctor has found in a finished run
+PROGRAM = "program.json"  # what makes it the reproduction of a published program
 LOCK = ".lock"
+AGAIN = "type the fovea {} command again"  # where that, and no --resume, goes on
 
 
 def create_run_folder(parent: Path, name: str) -> Path:
@@ -44,7 +46,7 @@ def create_run_folder(parent: Path, name: str) -> Path:
     Raises:
         SettingsError: when the name is no plain folder name or the folder cannot be made there.
     """
-    if not name or name in {".", ".."} or Path(name).name != name:
+    if not isinstance(name, str) or name in {"", ".", ".."} or "\0" in name or Path(name).name != name:
         raise SettingsError(f"The run name {name!r} is not a plain folder name; use --out for the folder above it.")
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -104,14 +106,16 @@ def is_unfinished(folder: Path) -> bool:
 def is_husk(folder: Path) -> bool:
     """Whether a run folder was left before config.yaml, the last of what is written before training, was in it."""
     first = {"split.json", "classes.json", "preprocess.json", INPUT_PROFILE, "environment.json"}
-    first |= {"log.jsonl", SEEDS}
+    first |= {"log.jsonl", SEEDS, PROGRAM}
     return folder.is_dir() and all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with an unfinished run, or with the study or comparison that it belongs to."""
+    """What to type to go on with an unfinished run, or with the study, comparison or reproduction that it belongs to."""
     if (folder.parent / COMPARISON).is_file():
-        return "type the fovea compare command again"
+        return AGAIN.format("compare")
+    if (folder / PROGRAM).is_file() or (folder.parent / PROGRAM).is_file():
+        return AGAIN.format("reproduce")
     study = (folder.parent / SEEDS).is_file()
     return f"fovea train --resume {shlex.quote(str(folder.parent if study else folder))}"
 

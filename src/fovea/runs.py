@@ -55,7 +55,7 @@ from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.dataaudit import audit_run
 from fovea.training.plan import Own, Plan, plan_run, with_pace
-from fovea.training.records import Say, recipe_digest, record_end
+from fovea.training.records import Say, recipe_digest, record_end, told
 from fovea.training.resume import (
     check_changes,
     check_given,
@@ -99,7 +99,7 @@ def new_run(plan: Plan, raw: RawData, folder: Path, given: Given, changes: Seque
         changes: what has changed since the study began that the run belongs to.
     """
     with locked(folder):
-        with stopwatch.phase("saving", "metrics and results"):
+        with told(folder, given.say), stopwatch.phase("saving", "metrics and results"):
             begin_run(plan, folder, changes)
         return _carry_through(plan, raw, folder, given)
 
@@ -116,9 +116,10 @@ def new_study(
     """Train once for each seed (or fold), in run folders below an empty folder; `plan` is that of the first."""
     recipe = alike_in_all_folds(recipe, plan.recipe) if unit == "fold" else recipe
     with locked(folder):
-        # First: a folder with config.yaml and without seeds.json is a single run.
-        begin_study(folder, seeds, recipe_digest(plan.recipe), unit)
-        begin_run(plan, folder)
+        with told(folder, given.say):
+            # First: a folder with config.yaml and without seeds.json is a single run.
+            begin_study(folder, seeds, recipe_digest(plan.recipe), unit)
+            begin_run(plan, folder)
         return _carry_study(_Study(folder, recipe, seeds, {}, [], False), raw, given)
 
 
@@ -363,9 +364,10 @@ def _carry_study(study: _Study, raw: RawData, given: Given) -> SeedStudy[Run]:
         return _begin_in_study(study, recipe, run_folder, raw, given)
 
     found = run_seeds(study.recipe, study.seeds, study.folder, train_one)
-    if study.recipe.evaluation.report:
-        write_study_report(found)
-    write_manifest(study.folder)
+    with told(study.folder, given.say):
+        if study.recipe.evaluation.report:
+            write_study_report(found)
+        write_manifest(study.folder)
     return found
 
 
@@ -382,6 +384,15 @@ def _go_on_in_study(study: _Study, run_folder: Path, raw: RawData, given: Given)
 
 
 def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawData, given: Given) -> Run:
+    with told(study.folder, given.say):
+        plan, changes = _plan_in_study(study, recipe, run_folder, raw, given)
+    return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, changes)
+
+
+def _plan_in_study(
+    study: _Study, recipe: Recipe, run_folder: Path, raw: RawData, given: Given
+) -> tuple[Plan, list[str]]:
+    """The plan of a run of a study, and what has changed since the study began."""
     if run_folder.exists():
         if not is_husk(run_folder):
             raise SettingsError(f"{run_folder} has no config.yaml, but other files: move it away to go on.")
@@ -398,4 +409,4 @@ def _begin_in_study(study: _Study, recipe: Recipe, run_folder: Path, raw: RawDat
     changed = data_changes(began_with, record)
     check_changes(study.folder, changed, study.force)
     _say_forced(study.changes + changed, given)
-    return new_run(plan, raw, create_run_folder(study.folder, run_folder.name), given, study.changes + changed)
+    return plan, study.changes + changed

@@ -55,6 +55,15 @@ def test_labels_that_are_no_classes_are_refused(labels: np.ndarray, words: str) 
     assert words in str(caught.value)
 
 
+def test_what_is_missing_in_a_table_is_no_name_of_a_class() -> None:
+    class NAType:  # pandas.NA
+        def __ne__(self, other: object) -> bool:
+            raise TypeError("boolean value of NA is ambiguous")
+
+    with pytest.raises(DataError, match="image 1 in x is missing"):
+        flat_labels(np.array(["a", NAType()], object), "x")
+
+
 def test_a_label_that_is_no_class_of_training_is_named() -> None:
     with pytest.raises(DataError, match=r"y has labels .*: 9\. Classes: 0, 1"):
         encode_labels(np.array([0, 9]), {0: "0", 1: "1"}, "y")

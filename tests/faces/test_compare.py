@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from fovea.files import write_bytes
 from fovea.reporting.compared import comparison_lines
 from fovea.runfolder import write_manifest
 from fovea.runview import Run
+from fovea.settings import Recipe, with_settings
 
 OPTIONS: dict[str, Any] = {"threads": 1, "verbose": False, "report": False, "model": "p4-dense"}
 SMALL = ["--set", "model=p4-dense", "--set", "threads=1", "--set", "report=false"]
@@ -267,6 +272,83 @@ def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, mo
         for mine, theirs in zip(one.runs, other.runs, strict=True):
             assert (mine.path / "best.safetensors").read_bytes() == (theirs.path / "best.safetensors").read_bytes()
     assert len(read_looks(found.arms[0].runs[0])) == 4  # the ledger lies beside the comparison
+
+
+@pytest.mark.parametrize(
+    ("happens", "raised", "words"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, "type the fovea compare command again"),
+        (SystemExit(143), SystemExit, "type the fovea compare command again"),
+        (BrokenProcessPool("a child died"), fovea.RunFailedError, "type the fovea compare command again"),
+        (fovea.DataError("no such file"), fovea.DataError, ""),
+    ],
+)
+def test_trainings_side_by_side_are_asked_to_stop_when_one_of_them_or_their_parent_is(
+    happens: BaseException,
+    raised: type[BaseException],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Any] = []
+
+    class Pool:
+        def __init__(self, jobs: int, context: Any, begin: Any, given: Any) -> None:
+            asked.extend([given[0], False])
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, work: Any, cell: Any) -> Future[None]:
+            future: Future[None] = Future()
+            future.set_exception(happens)
+            return future
+
+        def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+            asked[1] = asked[0].is_set() and wait and cancel_futures
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Pool)
+    np.savez(tmp_path / "set.npz", x=bars(90)[0], y=bars(90)[1])
+    options = OPTIONS | {"verbose": True}
+    with pytest.raises(raised):
+        fovea.compare(tmp_path / "set.npz", vary={"epochs": [1, 2]}, seeds=2, jobs=2, out=tmp_path, **options)
+    assert asked[1]
+    told = capsys.readouterr().err
+    assert words in told
+    assert ("to go on" in told) == bool(words)
+
+
+def test_a_training_beside_others_saves_its_state_when_its_parent_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked:
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 2  # before it begins, after the first step
+
+    np.savez(tmp_path / "set.npz", x=bars(90)[0], y=bars(90)[1])
+    settings = {"source": str(tmp_path / "set.npz"), "model": "p4-dense", "threads": 1, "batch_size": 20}
+    cell = comparisons.Cell(with_settings(Recipe(), settings), tmp_path / "one")
+    asked = Asked()
+    monkeypatch.setattr(comparisons, "_asked_to_stop", asked)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with pytest.raises(SystemExit):
+            comparisons.train_alone(cell)
+        looks = asked.looks
+        with pytest.raises(SystemExit):  # one that waited for its turn does not begin
+            comparisons.train_alone(cell)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (looks, asked.looks) == (3, 4)
+    assert json.loads((tmp_path / "one" / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
+    assert (tmp_path / "one" / "last" / "epoch-0000-batch-0002").is_dir()
 
 
 @pytest.mark.slow

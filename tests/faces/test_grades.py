@@ -122,6 +122,7 @@ MISTAKES = [
     (["digits", "--budget", "soon"], "--budget 'soon' is no span of time"),
     (["digits", "--budget", "9h", "--epochs", "3"], "--budget and --epochs contradict each other"),
     (["digits", "--budget", "9h", "--set", "training.epochs=3"], "--budget and --epochs contradict each other"),
+    (["digits", "--budget", "9h", "--set", "budget_seconds=9"], "--budget and budget_seconds are one setting"),
     (["digits", "--budget", "9h", "--seeds", "3"], "--budget is for one run: leave out --seeds"),
     (["digits", "--set", "budget_seconds=9", "--seeds", "3"], "has a budget of time, which is for one run"),
     (

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from scipy.sparse import csr_matrix
 from tests.conftest import bars
 from torch import nn
 from typer.testing import CliRunner, Result
@@ -348,6 +349,9 @@ def test_a_users_mistake_gets_one_message_exit_code_2_and_nothing_written(
 
 ARRAYS = [
     ((np.zeros((4, 8, 8)), [0, 1, 0]), "4 images but 3 labels"),
+    ((np.zeros((4, 8, 8)), map(int, "0101")), "The labels of the arrays are one map: expected an array or a list"),
+    (((image for image in np.zeros((4, 8, 8))), [0, 1, 0, 1]), "The images of the arrays are one generator"),
+    ((csr_matrix((4, 64)), [0, 1, 0, 1]), "The images of the arrays are one csr_matrix"),
     (([np.zeros((8, 8)), np.zeros((7, 8))], [0, 1]), "unequal size"),
     ((np.full((40, 8, 8), np.nan), [0, 1] * 20), "NaN"),
     ((np.zeros((40, 8, 8)), np.linspace(0, 1, 40)), "must be classes"),
@@ -361,6 +365,31 @@ def test_arrays_that_cannot_be_used_are_refused_before_anything_is_written(data:
     with pytest.raises(fovea.DataError, match=words):
         fovea.train(data, **FAST)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("options", [{"name": 5}, {"name": "a\0b"}, {"callbacks": 5}], ids=str)
+def test_what_is_of_another_kind_is_refused_before_anything_is_written(options: dict[str, Any]) -> None:
+    with pytest.raises(fovea.SettingsError, match="is not a plain folder name|type int cannot be called"):
+        fovea.train(bars(40), **FAST, **options)
+    assert not Path("runs").exists()
+
+
+def test_what_is_broken_off_before_training_leaves_nothing_or_says_how_to_go_on(
+    archive: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("fovea.training.run.recipe_as_yaml", interrupt)  # of config.yaml, the last of the first files
+        for several in ({}, {"seeds": 2}):
+            with pytest.raises(KeyboardInterrupt):
+                fovea.train(archive, **FAST, **several)
+    assert list(Path("runs").iterdir()) == []
+    monkeypatch.setattr("fovea.runs.plan_run", interrupt)  # of the first seed
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train(archive, seeds=2, **FAST | {"verbose": True})
+    assert "fovea train --resume runs/set-small-seeds" in capsys.readouterr().err
 
 
 def test_a_run_that_is_broken_off_leaves_its_best_weights_and_says_so(archive: str) -> None:

@@ -18,6 +18,7 @@ from fovea.data.imageset import ImageSet
 from fovea.evaluation.intervals import PredictionInterval
 from fovea.evaluation.stored import StoredRun
 from fovea.programs import same_training
+from fovea.runfolder import resume_command
 from fovea.settings import Recipe, with_settings
 from fovea.settings import test_mark as mark_of
 from fovea.studies.answers import halvings, lowest_epoch
@@ -71,6 +72,9 @@ def test_a_study_that_was_broken_off_goes_on_by_the_same_call(source: str, monke
         broken.setattr("fovea.studies.beside.log_event", fail)  # after the first epoch's extra evaluation
         with pytest.raises(KeyboardInterrupt):
             fovea.reproduce("p2-cifar10-first", seeds=2, source=source, out="broken", **FAST)
+    study = Path("broken/p2-cifar10-first")
+    for folder in (study, study / "seed-0"):  # fovea train --resume would leave the extra evaluation out
+        assert resume_command(folder) == "type the fovea reproduce command again"
     again = fovea.reproduce("p2-cifar10-first", seeds=2, source=source, out="broken", **FAST)
     for name in ("best.safetensors", "metrics.csv", "beside-unscaled.csv"):
         for seed in (0, 1):

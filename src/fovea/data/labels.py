@@ -70,12 +70,18 @@ def _text_labels(labels: NDArray[Any], where: str) -> NDArray[Any]:
     texts = [
         label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label for label in labels.tolist()
     ]
-    bad = [i for i, label in enumerate(texts) if label is None or label != label or str(label).strip() == ""]
+    bad = [i for i, label in enumerate(texts) if _is_missing(label)]
     if bad:
         raise DataError(
             f"The label of image {bad[0]} in {where} is missing ({len(bad)} in all): give every image a class."
         )
     return np.array([str(label) for label in texts])
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ == "NAType":  # pandas.NA, which is neither equal to itself nor unequal
+        return True
+    return bool(label != label) or not str(label).strip()
 
 
 def _whole_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:

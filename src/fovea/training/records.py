@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,20 @@ def record_end(folder: Path, error: BaseException, say: Say) -> None:
         say("broken off", str(folder))  # to go on would lead to the same place
     elif not isinstance(error, UserError) and is_unfinished(folder):
         say("to go on", resume_command(folder))
+
+
+@contextlib.contextmanager
+def told(folder: Path, say: Say) -> Iterator[None]:
+    """Around what is done in a run's or a study's folder while none of its trainings runs.
+
+    What is broken off there says how to go on; a folder in which nothing had begun yet is not left.
+    """
+    try:
+        yield
+    except BaseException as error:
+        has_begun = (folder / "config.yaml").is_file()  # written last of what comes first
+        if not has_begun:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, UserError) and is_unfinished(folder if has_begun else folder.parent):
+            say("to go on", resume_command(folder))
+        raise

@@ -21,6 +21,7 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
     Raises:
         DataError: when there are no images, not one label for each, or values are masked.
     """
+    given = {"images": images, "labels": labels}
     images, labels = off_torch(images), off_torch(labels)
     try:
         images, labels = (None if part is None else np.asarray(part) for part in (images, labels))
@@ -29,9 +30,12 @@ def set_from_arrays(images: Any, labels: Any, where: str) -> RawSet:
             f"The images or labels of {where} are of unequal size and make no array: every image needs the same "
             "height, width and channels."
         ) from None
-    if images.ndim == 0 or len(images) == 0:
+    for name, part in (("images", images), ("labels", labels)):
+        if part is not None and part.ndim == 0:  # a generator, a sparse matrix, a number ...
+            kind = type(given[name]).__name__
+            raise DataError(f"The {name} of {where} are one {kind}: expected an array or a list, with one an image.")
+    if len(images) == 0:
         raise DataError(f"{where} holds no images.")
-    if labels is not None and (labels.ndim == 0 or len(images) != len(labels)):
-        count = 0 if labels.ndim == 0 else len(labels)
-        raise DataError(f"{where} has {len(images):,} images but {count:,} labels: expected one label an image.")
+    if labels is not None and len(images) != len(labels):
+        raise DataError(f"{where} has {len(images):,} images but {len(labels):,} labels: expected one label an image.")
     return RawSet(images, labels, np.arange(len(images)))
