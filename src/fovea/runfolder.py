@@ -111,7 +111,7 @@ def is_husk(folder: Path) -> bool:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with an unfinished run, or with the study, comparison or reproduction that it belongs to."""
+    """What to type to go on with an unfinished run, or with the study, comparison or reproduction around it."""
     if (folder.parent / COMPARISON).is_file():
         return AGAIN.format("compare")
     if (folder / PROGRAM).is_file() or (folder.parent / PROGRAM).is_file():

@@ -369,7 +369,7 @@ def test_arrays_that_cannot_be_used_are_refused_before_anything_is_written(data:
 
 @pytest.mark.parametrize("options", [{"name": 5}, {"name": "a\0b"}, {"callbacks": 5}], ids=str)
 def test_what_is_of_another_kind_is_refused_before_anything_is_written(options: dict[str, Any]) -> None:
-    with pytest.raises(fovea.SettingsError, match="is not a plain folder name|type int cannot be called"):
+    with pytest.raises(fovea.SettingsError, match=r"is not a plain folder name|type int cannot be called"):
         fovea.train(bars(40), **FAST, **options)
     assert not Path("runs").exists()
 
