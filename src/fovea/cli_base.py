@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import fovea
-from fovea.errors import FoveaError, RunFailedError
+from fovea.errors import FoveaError, RunFailedError, SettingsError
 from fovea.files import drop_what_is_buffered
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
+            _check_working_folder()
             command(*args, **kwargs)
         except FoveaError as error:
             typer.echo(f"error: {error}", err=True)
@@ -45,6 +47,13 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _check_working_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError:  # in a folder that was removed not even torch can be loaded
+        raise SettingsError("The working folder is not there any more: go to another one (cd).") from None
 
 
 def tell(text: str) -> None:

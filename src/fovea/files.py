@@ -212,7 +212,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): is {path.parent} a whole run folder?") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{path} is damaged: it holds no valid JSON.") from None
 
 

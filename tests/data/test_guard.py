@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,18 @@ def test_another_size_is_told_from_another_aspect_and_various_training_sizes_tel
 def test_a_profile_survives_json_and_a_damaged_one_is_refused(profile: InputProfile) -> None:
     value = profile.as_json()
     assert profile_from_json(value) == profile
-    for damaged in ({}, {**value, "sizes": 3}, {**value, "spreads": {"border": {}}}, {**value, "new": 1}):
+    spreads = value["spreads"]
+    for damaged in (
+        {},
+        {**value, "sizes": 3},
+        {**value, "sizes": [[math.inf, 28]]},
+        {**value, "spreads": {"border": {}}},
+        {**value, "spreads": {"border": spreads["border"]}},
+        {**value, "spreads": {**spreads, "border": {**spreads["border"], "typical": None}}},
+        {**value, "classes": 0},
+        {**value, "count": "x"},
+        {**value, "new": 1},
+    ):
         with pytest.raises(DataError, match="profile of the training images is damaged"):
             profile_from_json(damaged)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -62,8 +63,18 @@ def test_it_survives_json_to_the_bit() -> None:
     again = preprocessor_from_json(json.loads(json.dumps(preprocessor.as_json())))
     assert np.array_equal(inputs(again, images(5, 4, 1)), inputs(preprocessor, images(5, 4, 1)))
     assert again.as_json() == preprocessor.as_json()
-    with pytest.raises(DataError, match="damaged"):
-        preprocessor_from_json({"image_shape": [1, 2]})
+    good = preprocessor.as_json()
+    for damaged in (
+        {"image_shape": [1, 2]},
+        {**good, "image_shape": [4, 4, math.inf]},
+        {**good, "image_shape": [4, 0, 1]},
+        {**good, "input_range": []},
+        {**good, "featurewise_mean": "x"},
+        {**good, "featurewise_mean": [0.5, 0.5]},
+        {**good, "featurewise_std": [[]]},
+    ):
+        with pytest.raises(DataError, match="stored preprocessing is damaged"):
+            preprocessor_from_json(damaged)
 
 
 def test_new_images_of_another_size_and_channel_count_are_fitted() -> None:

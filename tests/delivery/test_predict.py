@@ -154,6 +154,16 @@ def test_the_same_images_get_the_same_answers_in_every_form(
         assert [row["id"] for row in found] == ids, name
 
 
+def test_where_nothing_can_be_kept_stdin_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    result = shell(str(run), "-", stdin=b"x")
+    assert result.exit_code == 1
+    assert "could not be kept in a temporary folder: No usable temporary directory found" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["0.png", "array.npy", "keras.npz", "plain.csv"])
 def test_stdin_is_told_by_its_content(run: Path, images: NDArray[np.uint8], expected: list[str], name: str) -> None:
     _write_forms(images)

@@ -374,6 +374,16 @@ def test_what_is_of_another_kind_is_refused_before_anything_is_written(options: 
     assert not Path("runs").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a working folder cannot be removed there")
+def test_a_working_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = shell("train", "digits")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: The working folder is not there any more")
+
+
 def test_what_is_broken_off_before_training_leaves_nothing_or_says_how_to_go_on(
     archive: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

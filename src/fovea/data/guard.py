@@ -120,12 +120,21 @@ def profile_from_json(value: dict[str, Any]) -> InputProfile:
         DataError: when a value is missing or of the wrong kind.
     """
     try:
-        spreads = {str(name): Spread(**spread) for name, spread in value["spreads"].items()}
+        spreads = {
+            str(name): Spread(**{key: float(number) for key, number in spread.items()})
+            for name, spread in value["spreads"].items()
+        }
         sizes = tuple((int(height), int(width)) for height, width in value["sizes"])
         if not set(spreads) <= set(MEASURES):
             raise ValueError(f"unknown measures {sorted(set(spreads) - set(MEASURES))}")
-        return InputProfile(**{**value, "spreads": spreads, "sizes": sizes})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not set(MEASURES) - {"colour"} <= set(spreads):
+            raise ValueError(f"it lacks {sorted(set(MEASURES) - {'colour'} - set(spreads))}")
+        counts = {name: int(value[name]) for name in ("count", "classes")}
+        if min(counts.values()) < 1:
+            raise ValueError(f"counts {counts}")
+        levels = {name: float(value[name]) for name in ("background", "ink")}
+        return InputProfile(**{**value, **counts, **levels, "spreads": spreads, "sizes": sizes})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"The stored profile of the training images is damaged: {error}.") from None
 
 

@@ -19,6 +19,7 @@ from fovea.settings import PreprocessingSettings
 # One image, float32 [H, W, C] with values 0..255, -> an array of the same shape; the user's own.
 ImageFunction = Callable[[NDArray[np.float32]], Any]
 STD_EPSILON = 1e-6  # Keras' guard against division by zero
+_MOST_PIXELS = 100_000  # along one side
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,21 +160,39 @@ def preprocessor_from_json(value: dict[str, Any]) -> Preprocessor:
     """
     try:
         height, width, channels = (int(side) for side in value["image_shape"])
+        if not 1 <= min(height, width, channels) <= max(height, width, channels) <= _MOST_PIXELS:
+            raise ValueError(f"images of {height} x {width} x {channels}")
         size = height * width * channels
         zca = value["zca"]
         return Preprocessor(
             image_shape=(height, width, channels),
-            input_range=None if value["input_range"] is None else (value["input_range"][0], value["input_range"][1]),
+            input_range=_stored_range(value["input_range"]),
             rescale=float(value["rescale"]),
             samplewise_center=bool(value["samplewise_center"]),
             samplewise_std=bool(value["samplewise_std_normalization"]),
-            mean=None if value["featurewise_mean"] is None else tuple(value["featurewise_mean"]),
-            std=None if value["featurewise_std"] is None else tuple(value["featurewise_std"]),
+            mean=_stored_channels(value["featurewise_mean"], channels),
+            std=_stored_channels(value["featurewise_std"], channels),
             zca=None if zca is None else np.frombuffer(base64.b64decode(zca), "<f4").reshape(size, size).copy(),
             function_name=value.get("function"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"The stored preprocessing is damaged: {error}.") from None
+
+
+def _stored_range(value: Any) -> Range | None:
+    if value is None:
+        return None
+    low, high = map(float, value)
+    return low, high
+
+
+def _stored_channels(value: Any, channels: int) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = tuple(map(float, value))
+    if len(numbers) != channels:
+        raise ValueError(f"{len(numbers)} numbers for {channels} channels")
+    return numbers
 
 
 def name_of_function(function: ImageFunction) -> str:

@@ -121,15 +121,16 @@ def _stdin(stack: ExitStack) -> _Opened:
     """What comes through a pipe, kept in a file meanwhile: it may be larger than memory, and is read twice."""
     if sys.stdin is None:
         raise DataError("stdin is closed: nothing can come through it.")
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-")))
-    path = folder / "stdin"
+    place = "a temporary folder"
     try:
+        place = tempfile.gettempdir()
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-"))) / "stdin"
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
     except OSError as error:
         raise RunFailedError(
-            f"What came through stdin could not be kept in {folder.parent}: {error.strerror or error}. Make room "
-            "there, or name another folder by TMPDIR."
+            f"What came through stdin could not be kept in {place}: {error.strerror or error}. Make room there, or "
+            "name another folder by TMPDIR."
         ) from None
     if path.stat().st_size == 0:
         raise DataError("stdin is empty: nothing came through the pipe.")

@@ -93,7 +93,7 @@ def card_from_json(value: Mapping[str, Any]) -> ModelCard:
             views=views_from_json(value.get("tta")),
             temperature=temperature_from_json(value.get("temperature", 1.0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"the header is incomplete: {error}") from None
@@ -213,7 +213,7 @@ def _header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((metadata or {})["fovea"])
         version = int(header["format_version"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{path} was not written by Fovea, or is damaged: its header lacks the net.") from None
     if version != FORMAT_VERSION:
         remedy = "install a newer Fovea" if version > FORMAT_VERSION else "train it again"
