@@ -10,8 +10,10 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -367,7 +369,9 @@ class StopWhenAsked(Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-_asked_to_stop: Event | None = None  # of a process that trains beside others
+# Of a process that trains beside others: whether it is to stop, and who holds its only turn to train.
+_asked_to_stop: Event | None = None
+_turn = threading.Lock()
 
 
 def _begin_beside(asked: Event) -> None:
@@ -376,6 +380,16 @@ def _begin_beside(asked: Event) -> None:
     _asked_to_stop = asked
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent decides
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    threading.Thread(target=_end_with, args=(parent_process(), asked), daemon=True).start()
+
+
+def _end_with(parent: Any, asked: Event) -> None:
+    """End this process, its training saved, when its parent has ended without a word: no executor does."""
+    if parent is not None:
+        parent.join()
+        asked.set()
+        with _turn:
+            os._exit(128 + signal.SIGTERM)
 
 
 def train_alone(cell: Cell) -> None:
@@ -384,4 +398,5 @@ def train_alone(cell: Cell) -> None:
     if asked is not None and asked.is_set():
         sys.exit(128 + signal.SIGTERM)
     given = Given(verbose=False) if asked is None else Given(verbose=False, watch=lambda *_: [StopWhenAsked(asked)])
-    _train_cell(cell, read_all(cell.recipe, cell.recipe.data.source), given)
+    with _turn:
+        _train_cell(cell, read_all(cell.recipe, cell.recipe.data.source), given)

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -349,6 +350,27 @@ def test_a_training_beside_others_saves_its_state_when_its_parent_asks(
     assert (looks, asked.looks) == (3, 4)
     assert json.loads((tmp_path / "one" / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
     assert (tmp_path / "one" / "last" / "epoch-0000-batch-0002").is_dir()
+
+
+def test_a_process_that_trains_beside_others_does_not_outlive_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    class Parent:
+        def join(self) -> None:
+            seen.append("the parent has ended")
+
+    def leave(code: int) -> None:
+        seen.append((code, asked.is_set(), comparisons._turn.locked()))
+
+    asked = threading.Event()
+    monkeypatch.setattr("os._exit", leave)
+    thread = threading.Thread(target=comparisons._end_with, args=(Parent(), asked))
+    with comparisons._turn:  # while something is trained
+        thread.start()
+        assert asked.wait(5)
+        assert seen == ["the parent has ended"]
+    thread.join()
+    assert seen[1:] == [(143, True, True)]
 
 
 @pytest.mark.slow
