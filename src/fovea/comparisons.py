@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
@@ -27,8 +26,8 @@ from fovea.runfolder import (
     MANIFEST,
     create_run_folder,
     is_finished,
-    is_husk,
     locked,
+    remove_husk,
     write_manifest,
 )
 from fovea.runs import Given, new_run, resume_run
@@ -303,12 +302,7 @@ def _train_cell(cell: Cell, raw: RawData, given: Given, data: Any = None) -> Non
     if (cell.folder / "config.yaml").is_file():
         resume_run(cell.folder, given, data=None if isinstance(data, str | Path | Recipe) else data)
         return
-    if cell.folder.exists():
-        if not is_husk(cell.folder):
-            raise SettingsError(f"{cell.folder} has no config.yaml, but other files: move it away to go on.")
-        shutil.rmtree(cell.folder, ignore_errors=True)  # stopped before its settings were written
-        if cell.folder.exists():
-            raise RunFailedError(f"{cell.folder}, which was stopped before it began, cannot be removed.")
+    remove_husk(cell.folder)
     plan = plan_run(cell.recipe, raw)
     new_run(plan, raw, create_run_folder(cell.folder.parent, cell.folder.name), given)
 

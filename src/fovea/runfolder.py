@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -108,6 +109,22 @@ def is_husk(folder: Path) -> bool:
     first = {"split.json", "classes.json", "preprocess.json", INPUT_PROFILE, "environment.json"}
     first |= {"log.jsonl", SEEDS, PROGRAM}
     return folder.is_dir() and all(path.name in first or path.name.startswith(".") for path in folder.iterdir())
+
+
+def remove_husk(folder: Path) -> None:
+    """Make room for a run whose folder was left before its settings were written; without a folder there is nothing.
+
+    Raises:
+        SettingsError: when the folder holds other files.
+        RunFailedError: when it cannot be removed.
+    """
+    if not folder.exists():
+        return
+    if not is_husk(folder):
+        raise SettingsError(f"{folder} has no config.yaml, but other files: move it away to go on.")
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise RunFailedError(f"{folder}, which was stopped before it began, cannot be removed.")
 
 
 def resume_command(folder: Path) -> str:

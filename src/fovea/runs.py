@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
 from fovea.doctor import add_findings
-from fovea.errors import RunFailedError, SettingsError
+from fovea.errors import SettingsError
 from fovea.evaluation.stored import StoredRun
 from fovea.files import read_json, remove_partial
 from fovea.models.zoo import MODELS
@@ -35,6 +34,7 @@ from fovea.runfolder import (
     is_husk,
     ledger_folder,
     locked,
+    remove_husk,
     write_manifest,
 )
 from fovea.runview import Run
@@ -393,12 +393,7 @@ def _plan_in_study(
     study: _Study, recipe: Recipe, run_folder: Path, raw: RawData, given: Given
 ) -> tuple[Plan, list[str]]:
     """The plan of a run of a study, and what has changed since the study began."""
-    if run_folder.exists():
-        if not is_husk(run_folder):
-            raise SettingsError(f"{run_folder} has no config.yaml, but other files: move it away to go on.")
-        shutil.rmtree(run_folder, ignore_errors=True)  # stopped before its settings were written
-        if run_folder.exists():
-            raise RunFailedError(f"{run_folder}, which was stopped before it began, cannot be removed.")
+    remove_husk(run_folder)
     first = split_from_json(read_json(study.folder / "split.json"))
     by_fold = study_unit(study.folder) == "fold"
     plan = plan_run(recipe, raw, Own(function=given.own.function), None if by_fold else first)
