@@ -25,6 +25,7 @@ from fovea.runfolder import (
     COMPARISON,
     MANIFEST,
     create_run_folder,
+    folders_of_name,
     is_finished,
     locked,
     remove_husk,
@@ -228,10 +229,7 @@ def _folder(wanted: WantedComparison, beginnings: Sequence[Beginning]) -> tuple[
     parts = [beginnings[0].raw.name, *varied] if varied else [arm.name for arm in wanted.arms]
     name = _file_name("compare-" + "-".join(parts))
     identity = _identity(wanted, beginnings)
-    for number in itertools.count(1):
-        folder = wanted.parent / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            break
+    for folder in folders_of_name(wanted.parent, name):
         if (folder / COMPARISON).is_file():
             plan = read_json(folder / COMPARISON)
             if isinstance(plan, dict) and plan.get("identity") == identity:

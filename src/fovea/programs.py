@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from fovea.errors import SettingsError
 from fovea.files import write_json
 from fovea.grades import Beginning, Request, begin
 from fovea.recipefile import read_recipe
-from fovea.runfolder import MANIFEST, PROGRAM, SEEDS, create_run_folder, is_finished, locked
+from fovea.runfolder import MANIFEST, PROGRAM, SEEDS, create_run_folder, folders_of_name, is_finished, locked
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
@@ -133,10 +132,7 @@ def matching_folder(parent: Path, name: str, recipe: Recipe, asked: Collection[s
         recipe: complete.
         asked: hardware settings that the user named; those that were derived play no part.
     """
-    for number in itertools.count(1):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            break
+    for folder in folders_of_name(parent, name):
         if (folder / "config.yaml").is_file() and same_training(read_recipe(folder / "config.yaml"), recipe, asked):
             return folder
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import platform
 import shlex
@@ -53,7 +54,7 @@ def create_run_folder(parent: Path, name: str) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
-            folder = parent / (name if number == 1 else f"{name}-{number}")
+            folder = _numbered(parent, name, number)
             try:
                 folder.mkdir()
             except FileExistsError:
@@ -65,6 +66,15 @@ def create_run_folder(parent: Path, name: str) -> Path:
         raise SettingsError(
             f"No run folder can be made in {parent} ({error.strerror}). Name a writable folder with --out."
         ) from None
+
+
+def folders_of_name(parent: Path, name: str) -> Iterator[Path]:
+    """What `create_run_folder` has made of a name, from the first on: name, name-2, name-3 ... up to a gap."""
+    return itertools.takewhile(Path.exists, (_numbered(parent, name, number) for number in itertools.count(1)))
+
+
+def _numbered(parent: Path, name: str, number: int) -> Path:
+    return parent / (name if number == 1 else f"{name}-{number}")
 
 
 @contextlib.contextmanager
