@@ -41,6 +41,7 @@ RANKS = {
     "doctor": 9,
     "runs": 9,
     "programs": 9,
+    "sidebyside": 9,
     "comparisons": 9,
     "comparing": 9,
     "api": 9,

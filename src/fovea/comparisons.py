@@ -1,48 +1,36 @@
-"""Recipes trained with paired seeds: planned, begun, gone on with or read back, one after another or side by side."""
+"""Recipes trained with paired seeds: planned, begun, gone on with or read back."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-import os
 import re
-import signal
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fovea.data.imageset import ImageSet, RawData
-from fovea.errors import DataError, NonFiniteLossError, RunFailedError, SettingsError, UserError
+from fovea.data.imageset import ImageSet
+from fovea.errors import DataError, SettingsError
 from fovea.files import read_json, remove_partial, write_json
 from fovea.grades import Beginning, Request, begin
 from fovea.runfolder import (
-    AGAIN,
     COMPARISON,
     MANIFEST,
     create_run_folder,
     folders_of_name,
     is_finished,
     locked,
-    remove_husk,
     write_manifest,
 )
-from fovea.runs import Given, new_run, resume_run
+from fovea.runs import Given
 from fovea.runview import Run
 from fovea.settings import Recipe, setting_path, with_settings
-from fovea.sources import read_all
+from fovea.sidebyside import Cell, default_jobs, train_cell, train_side_by_side
 from fovea.studies.recipes_compared import Arm, RecipeComparison, compare_arms
-from fovea.training.callbacks import Callback, TrainingState
-from fovea.training.plan import plan_run
 from fovea.training.records import recipe_digest
 from fovea.training.resume import fingerprints
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
 
 _OF_THE_COMPARISON = {"training.seed", "data.split_seed", "data.val_seed"}
 
@@ -72,14 +60,6 @@ class WantedComparison:
     parent: Path
     jobs: int | None = None
     verbose: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One training of a comparison: a recipe with a seed, in a folder of its own."""
-
-    recipe: Recipe
-    folder: Path
 
 
 def arms_of(recipes: Sequence[Any], vary: Mapping[str, Sequence[Any]]) -> tuple[WantedArm, ...]:
@@ -278,117 +258,11 @@ def _train_all(wanted: WantedComparison, folder: Path, seeds: Sequence[int], beg
     if jobs > 1 and any(not isinstance(arm.data, str | Path | Recipe) for arm in wanted.arms):
         jobs = 1  # arrays stay in this process
     if jobs > 1:
-        _side_by_side(wanted, [cell for cell, _ in missing], jobs)
+        train_side_by_side([cell for cell, _ in missing], jobs, Given(verbose=wanted.verbose).say)
         return
     for done, (cell, number) in enumerate(missing):
         given = Given(verbose=wanted.verbose)
         given.say(
             "compare", f"{wanted.arms[number].name}, seed {cell.recipe.training.seed}: {len(missing) - done} left"
         )
-        _train_cell(cell, beginnings[number].raw, given, wanted.arms[number].data)
-
-
-def default_jobs() -> int:
-    """How many trainings run side by side: one for two cores, as a training gains little from more."""
-    return max(1, (os.cpu_count() or 1) // 2)
-
-
-def _train_cell(cell: Cell, raw: RawData, given: Given, data: Any = None) -> None:
-    """Train, or go on with, one run; a finished one is left alone."""
-    if is_finished(cell.folder):
-        return
-    if (cell.folder / "config.yaml").is_file():
-        resume_run(cell.folder, given, data=None if isinstance(data, str | Path | Recipe) else data)
-        return
-    remove_husk(cell.folder)
-    plan = plan_run(cell.recipe, raw)
-    new_run(plan, raw, create_run_folder(cell.folder.parent, cell.folder.name), given)
-
-
-def _side_by_side(wanted: WantedComparison, cells: Sequence[Cell], jobs: int) -> None:
-    """Train in processes of their own, which share the cores.
-
-    Raises:
-        RunFailedError: when a training broke off; the others have saved their states then, as after a signal.
-    """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import active_children, get_context
-
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    say = Given(verbose=wanted.verbose).say
-    say(
-        "compare", f"{len(cells)} trainings, {jobs} side by side with {threads} thread{'s' if threads > 1 else ''} each"
-    )
-    shared = [
-        cell if cell.recipe.training.threads is not None else
-        replace(cell, recipe=with_settings(cell.recipe, {"threads": threads}))
-        for cell in cells
-    ]  # fmt: skip
-    context, others = get_context("spawn"), set(active_children())
-    stop = context.Event()
-    with ProcessPoolExecutor(jobs, context, _begin_beside, (stop,)) as pool:
-        try:
-            futures = {pool.submit(train_alone, cell): cell for cell in shared}
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                say("compare", f"{futures[future].folder.name} has ended; {len(cells) - done} left")
-        except BaseException as error:
-            stop.set()
-            if not isinstance(error, UserError | NonFiniteLossError):
-                say("to go on", f"{AGAIN.format('compare')}; the trainings save their states")
-            try:
-                pool.shutdown(wait=True, cancel_futures=True)
-            except BaseException:  # a second signal: what was saved before stands
-                for child in set(active_children()) - others:
-                    child.kill()
-                raise
-            if isinstance(error, BrokenProcessPool):
-                raise RunFailedError(
-                    "A training was ended from outside, as the system does where memory is short: --jobs 1 needs least."
-                ) from None
-            raise
-
-
-class StopWhenAsked(Callback):
-    """Stops a training beside others as a signal would, after the step in which its parent asks for it."""
-
-    def __init__(self, asked: Event) -> None:
-        self.asked = asked
-
-    def on_step(self, state: TrainingState) -> None:
-        if self.asked.is_set():
-            signal.raise_signal(signal.SIGTERM)
-
-
-# Of a process that trains beside others: whether it is to stop, and who holds its only turn to train.
-_asked_to_stop: Event | None = None
-_turn = threading.Lock()
-
-
-def _begin_beside(asked: Event) -> None:
-    """What a process that trains beside others begins with."""
-    global _asked_to_stop
-    _asked_to_stop = asked
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent decides
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    threading.Thread(target=_end_with, args=(parent_process(), asked), daemon=True).start()
-
-
-def _end_with(parent: Any, asked: Event) -> None:
-    """End this process, its training saved, when its parent has ended without a word: no executor does."""
-    if parent is not None:
-        parent.join()
-        asked.set()
-        with _turn:
-            os._exit(128 + signal.SIGTERM)
-
-
-def train_alone(cell: Cell) -> None:
-    """Train one run of a comparison in this process, which reads the images for it."""
-    asked = _asked_to_stop
-    if asked is not None and asked.is_set():
-        sys.exit(128 + signal.SIGTERM)
-    given = Given(verbose=False) if asked is None else Given(verbose=False, watch=lambda *_: [StopWhenAsked(asked)])
-    with _turn:
-        _train_cell(cell, read_all(cell.recipe, cell.recipe.data.source), given)
+        train_cell(cell, beginnings[number].raw, given, wanted.arms[number].data)

@@ -19,7 +19,7 @@ from tests.conftest import bars
 from typer.testing import CliRunner, Result
 
 import fovea
-from fovea import comparisons
+from fovea import sidebyside
 from fovea.cli import app
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.paired import mcnemar, paired_over_seeds
@@ -27,6 +27,7 @@ from fovea.evaluation.predictions import predictions_as_npz
 from fovea.files import write_bytes
 from fovea.reporting.compared import comparison_lines
 from fovea.runfolder import write_manifest
+from fovea.runs import Given
 from fovea.runview import Run
 from fovea.settings import Recipe, with_settings
 
@@ -218,13 +219,13 @@ def test_the_figures_are_those_of_the_runs(varied: Any) -> None:
 
 def test_the_same_call_reads_back_and_more_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
-    begin = comparisons.new_run
+    begin = sidebyside.new_run
 
     def counting(plan: Any, raw: Any, folder: Path, given: Any) -> Run:
         trained.append(folder.name)
         return begin(plan, raw, folder, given)
 
-    monkeypatch.setattr(comparisons, "new_run", counting)
+    monkeypatch.setattr(sidebyside, "new_run", counting)
     call: dict[str, Any] = {"vary": {"epochs": [1, 2]}, "out": tmp_path, **OPTIONS}
     two = fovea.compare(bars(90), seeds=2, **call)
     assert trained == [f"epochs={epochs}-seed-{seed}" for seed in (0, 1) for epochs in (1, 2)]
@@ -247,18 +248,18 @@ class Stop(fovea.Callback):
 
 
 def test_a_comparison_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin, count = comparisons.new_run, 0
+    begin, count = sidebyside.new_run, 0
 
     def third_breaks(plan: Any, raw: Any, folder: Path, given: Any) -> Run:
         nonlocal count
         count += 1
         if count == 3:
-            given = comparisons.Given(verbose=False, watch=lambda plan, folder: [Stop()])
+            given = Given(verbose=False, watch=lambda plan, folder: [Stop()])
         return begin(plan, raw, folder, given)
 
     call: dict[str, Any] = {"seeds": 2, "vary": {"epochs": [2, 3]}, **OPTIONS}
     whole = fovea.compare(bars(90), out=tmp_path / "whole", **call)
-    monkeypatch.setattr(comparisons, "new_run", third_breaks)
+    monkeypatch.setattr(sidebyside, "new_run", third_breaks)
     with pytest.raises(KeyboardInterrupt):
         fovea.compare(bars(90), out=tmp_path / "broken", **call)
     folder = tmp_path / "broken" / "compare-arrays-epochs"
@@ -335,16 +336,16 @@ def test_a_training_beside_others_saves_its_state_when_its_parent_asks(
 
     np.savez(tmp_path / "set.npz", x=bars(90)[0], y=bars(90)[1])
     settings = {"source": str(tmp_path / "set.npz"), "model": "p4-dense", "threads": 1, "batch_size": 20}
-    cell = comparisons.Cell(with_settings(Recipe(), settings), tmp_path / "one")
+    cell = sidebyside.Cell(with_settings(Recipe(), settings), tmp_path / "one")
     asked = Asked()
-    monkeypatch.setattr(comparisons, "_asked_to_stop", asked)
+    monkeypatch.setattr(sidebyside, "_asked_to_stop", asked)
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with pytest.raises(SystemExit):
-            comparisons.train_alone(cell)
+            sidebyside.train_alone(cell)
         looks = asked.looks
         with pytest.raises(SystemExit):  # one that waited for its turn does not begin
-            comparisons.train_alone(cell)
+            sidebyside.train_alone(cell)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (looks, asked.looks) == (3, 4)
@@ -360,12 +361,12 @@ def test_a_process_that_trains_beside_others_does_not_outlive_its_parent(monkeyp
             seen.append("the parent has ended")
 
     def leave(code: int) -> None:
-        seen.append((code, asked.is_set(), comparisons._turn.locked()))
+        seen.append((code, asked.is_set(), sidebyside._turn.locked()))
 
     asked = threading.Event()
     monkeypatch.setattr("os._exit", leave)
-    thread = threading.Thread(target=comparisons._end_with, args=(Parent(), asked))
-    with comparisons._turn:  # while something is trained
+    thread = threading.Thread(target=sidebyside._end_with, args=(Parent(), asked))
+    with sidebyside._turn:  # while something is trained
         thread.start()
         assert asked.wait(5)
         assert seen == ["the parent has ended"]
