@@ -103,7 +103,6 @@ MNIST = Record(
         first=SIGNALS,
         last=SIGNALS,
         evaluation_repeats=True,
-        mode_difference=0.02,
         zeroed_loss=3.1,
         real_loss=0.03,
     ),

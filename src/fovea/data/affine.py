@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-FILL_MODES = ("nearest", "constant", "reflect", "wrap")
-
 
 @dataclass(frozen=True, eq=False)
 class AffineParameters:

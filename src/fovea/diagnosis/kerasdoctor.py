@@ -222,11 +222,7 @@ class KerasDoctor(Patient):
         except Exception:  # a subclassed model has no graph of its layers
             self.unseen.append("the outputs of single layers: the model has no graph")
             return ()
-        activations = {layer.name: layer.activation for layer in self._net.layers}
-        names = [str(layer.name) for layer in layers]
-        return tuple(
-            output_signals(name, array, activations.get(name)) for name, array in zip(names, arrays, strict=True)
-        )
+        return tuple(output_signals(str(layer.name), array) for layer, array in zip(layers, arrays, strict=True))
 
     def _functional(self) -> Any:
         """The graph of the model: itself, or the one inside a Sequential."""

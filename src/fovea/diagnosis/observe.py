@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fovea.diagnosis.record import LayerSignals, SplitFacts
 
 SAMPLE = 512  # images that statistics are taken of
-_SATURATED = 1e-3  # of a sigmoid's or softmax's answers: that close to 0 or 1
 # Losses whose value can be computed again from the net's answers.
 _ONE_HOT, _INTEGER, _BINARY = "categoricalcrossentropy", "sparsecategoricalcrossentropy", "binarycrossentropy"
 _SHORT = {"mse": "meansquarederror", "mae": "meanabsoluteerror", "kldivergence": "kldiv"}
@@ -188,34 +187,20 @@ def _loss_of(values: NDArray[Any], true: NDArray[np.int64], loss: str | None, fr
     return None
 
 
-def output_signals(
-    name: str, outputs: NDArray[Any], activation: str | None = None, channel_axis: int = -1
-) -> LayerSignals:
+def output_signals(name: str, outputs: NDArray[Any], channel_axis: int = -1) -> LayerSignals:
     """What a layer's outputs say.
 
     Args:
         outputs: [N, ...], of one sample of images.
-        activation: what they have passed; of sigmoid, tanh and softmax the saturated share is told.
         channel_axis: where its units lie.
     """
     units = np.moveaxis(outputs, channel_axis, -1).reshape(-1, outputs.shape[channel_axis])
-    finite = bool(np.isfinite(units).all())
     return LayerSignals(
         name,
         dead_fraction=float((units == 0).all(axis=0).mean()),
         zero_fraction=float((units == 0).mean()),
-        output_std=float(units.std()) if finite else None,
-        saturated_fraction=_saturated(units, activation),
-        is_finite=finite,
+        is_finite=bool(np.isfinite(units).all()),
     )
-
-
-def _saturated(units: NDArray[Any], activation: str | None) -> float | None:
-    """The share of answers that lie at the ends of their range; None where the activation has no such range."""
-    lowest = {"sigmoid": 0.0, "softmax": 0.0, "tanh": -1.0}.get(activation or "")
-    if lowest is None or units.size == 0:
-        return None
-    return float(((units < lowest + _SATURATED) | (units > 1 - _SATURATED)).mean())
 
 
 def with_kernel(

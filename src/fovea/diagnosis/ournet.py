@@ -30,7 +30,6 @@ _KINDS = {
     "whiten": "whitening",
 }
 _CONSTANT_SPREAD = 1e-12
-_Judged = tuple[float, float, torch.Tensor, torch.Tensor]
 _STEPS = 20  # of a fresh net, that its steps are measured on
 
 

@@ -42,11 +42,6 @@ def is_a_look(record: Record) -> bool:
     return record.origin == "data"
 
 
-def uses_keras(record: Record) -> bool:
-    """Whether the training is one of Keras."""
-    return record.origin == "keras" or "keras" in (record.training.framework or "")
-
-
 def num_classes(record: Record) -> int | None:
     """From names or labels, else the widest one-hot; None: not known."""
     if record.num_classes is not None:

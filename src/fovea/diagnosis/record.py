@@ -153,7 +153,7 @@ class LayerSignals:
         gradient_norm, weight_norm: of its kernel; None without one.
         update_ratio: norm of a step's update over the norm of the weights.
         dead_fraction: units that are 0 for every image of the sample; zero_fraction: of all its outputs.
-        output_std: over the sample; weight_std: of the kernel; is_constant: all weights of the kernel are the same.
+        weight_std: of the kernel; is_constant: all weights of the kernel are the same.
     """
 
     name: str
@@ -162,8 +162,6 @@ class LayerSignals:
     update_ratio: float | None = None
     dead_fraction: float | None = None
     zero_fraction: float | None = None
-    saturated_fraction: float | None = None
-    output_std: float | None = None
     weight_std: float | None = None
     is_constant: bool | None = None
     is_finite: bool | None = None
@@ -179,7 +177,6 @@ class BatchFacts:
             None where rows differ.
         first, last: signals of the layers at the beginning and at the end.
         evaluation_repeats: whether two passes over the same images in evaluation gave the same.
-        mode_difference: |loss in evaluation mode - loss in training mode| on the same images.
         zeroed_loss, real_loss: of the trained net on zeroed and on real images.
     """
 
@@ -191,7 +188,6 @@ class BatchFacts:
     first: tuple[LayerSignals, ...] = ()
     last: tuple[LayerSignals, ...] = ()
     evaluation_repeats: bool | None = None
-    mode_difference: float | None = None
     zeroed_loss: float | None = None
     real_loss: float | None = None
 

@@ -155,12 +155,12 @@ def leaf_signals(seen: Mapping[str, Seen], modules: Mapping[str, nn.Module]) -> 
         if kind not in (*_WITH_SUMS, "activation") or call.outputs.dim() < 2 or call.behind in seen:
             continue
         activated = behind.get(name, call)
-        outputs, activation = activated.outputs[:SAMPLE].float().cpu(), activated.function
-        if kind == "activation" and call.leaf is not None:
-            activation = spelled(type(modules[call.leaf]))
-        elif activated is call and following is not None and not _is_activation(seen[following], modules):
-            outputs = outputs.clamp(min=0) if _is_cut(call, seen[following]) else outputs
-        found.append(output_signals(name, outputs.numpy(), activation, channel_axis=1))
+        outputs = activated.outputs[:SAMPLE].float().cpu()
+        is_module = kind == "activation" and call.leaf is not None  # what it leaves is its outputs, whatever follows
+        after = None if is_module or activated is not call or following is None else seen[following]
+        if after is not None and not _is_activation(after, modules) and _is_cut(call, after):
+            outputs = outputs.clamp(min=0)
+        found.append(output_signals(name, outputs.numpy(), channel_axis=1))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fovea.data.imageset import RawData, RawSet, take_rows
-from fovea.errors import FoveaError, NonFiniteLossError
+from fovea.errors import NonFiniteLossError
 from fovea.settings import Recipe, setting_path, with_settings
 from fovea.training.hardware import applied
 from fovea.training.loop import FitResult, fit, train_step
@@ -219,12 +219,3 @@ def _forever(batches: Any) -> Any:
     while True:
         epoch += 1
         yield from batches.epoch(epoch)
-
-
-def can_train(trainer: Trainer) -> str | None:
-    """Why no trial can be made, in words; None where it can."""
-    try:
-        trainer.describe()
-    except FoveaError as error:
-        return str(error)
-    return None

@@ -196,11 +196,6 @@ class SeedSpread:
     standard_deviation: float
     num_at_chance: int
 
-    @property
-    def is_unstable(self) -> bool:
-        """Some seeds learn and some do not: luck, not skill."""
-        return 0 < self.num_at_chance < len(self.accuracies)
-
 
 def repeated_seeds(trainer: Trainer, num_seeds: int = 3) -> SeedSpread:
     """Train the patient as it is, `num_seeds` times (two or more)."""

@@ -124,7 +124,6 @@ class Course:
         self.width: int | None = None  # answers an image
         self.has_classes: bool | None = None  # False: the net learns quantities or images
         self.judged_in_training_mode = False
-        self.judged_in_evaluation_mode = False
         self._loader: Any = None
         self._new_pass = True
 
@@ -174,7 +173,6 @@ class Course:
                 self.initial = (current.loss, current.accuracy)
             return
         self.judged_in_training_mode |= mode
-        self.judged_in_evaluation_mode |= not mode
         if self.val.loader is None:
             self.val.loader = self._loader
         if not self.train_passes:

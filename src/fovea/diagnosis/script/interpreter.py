@@ -33,7 +33,6 @@ from fovea.diagnosis.script.values import (
 
 MOST_NODES = 150_000
 DEEPEST_CALL = 12
-MOST_ROUNDS = 40
 
 
 class TooLong(Exception):  # noqa: N818 - it ends the reading, it is no error
@@ -291,9 +290,6 @@ class Interpreter:
         if isinstance(node, ast.Raise) and node.exc is not None:
             self.evaluate(node.exc)
         return True
-
-    def _delete(self, node: ast.Delete) -> bool:
-        return False
 
     def _import(self, node: ast.Import) -> bool:
         for name in node.names:

@@ -37,7 +37,6 @@ from fovea.diagnosis.script.values import (
 if TYPE_CHECKING:
     from fovea.diagnosis.script.interpreter import Interpreter
 
-FIT_CALLS = ("fit", "fit_generator")
 _FIT_ARGUMENTS = ("x", "y", "batch_size", "epochs", "verbose", "callbacks", "validation_split", "validation_data")
 _FIT_GENERATOR_ARGUMENTS = (
     "x",
