@@ -16,6 +16,7 @@ from fovea.diagnosis.observe import (
     Answers,
     as_array,
     class_indices,
+    class_recalls,
     image_facts,
     joined_signals,
     judge,
@@ -274,9 +275,7 @@ class KerasDoctor(Patient):
         judged, width = self._judge("val"), self._net.output_units or 2
         true = class_indices(self._samples["val"][1])
         counts = None if judged is None else np.bincount(judged.predicted, minlength=width)
-        recalls = None
-        if judged is not None and true is not None and len(np.unique(true)) == width and true.min() == 0:
-            recalls = tuple(float((judged.predicted[true == label] == label).mean()) for label in range(width))
+        recalls = None if judged is None or true is None else class_recalls(judged.predicted, true, width)
         shares = val.class_counts
         return EvaluationFacts(
             split="val",

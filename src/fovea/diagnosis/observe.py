@@ -118,6 +118,17 @@ def class_indices(labels: NDArray[Any] | None) -> NDArray[np.int64] | None:
     return flat.astype(np.int64)
 
 
+def class_recalls(predicted: NDArray[np.int64], true: NDArray[np.int64], num_classes: int) -> tuple[float, ...] | None:
+    """The share of each class that was recognised; None where not every class, counted from 0, is there.
+
+    Args:
+        predicted, true: int64 [N].
+    """
+    if len(np.unique(true)) != num_classes or true.min() != 0:
+        return None
+    return tuple(float((predicted[true == label] == label).mean()) for label in range(num_classes))
+
+
 def longest_run(indices: NDArray[np.int64]) -> int:
     """How often one and the same label follows itself at most, in this order."""
     borders = np.flatnonzero(np.diff(indices)) + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from fovea.diagnosis.observe import SAMPLE, as_array, class_indices, image_facts, sample_rows, with_labels
+from fovea.diagnosis.observe import (
+    SAMPLE,
+    as_array,
+    class_indices,
+    class_recalls,
+    image_facts,
+    sample_rows,
+    with_labels,
+)
 from fovea.diagnosis.record import (
     BatchFacts,
     CurveFacts,
@@ -134,7 +141,7 @@ class Course:
         if trained is None or trained() is loader:
             self._new_pass = True
 
-    def begins(self, labels: Any) -> bool:
+    def begins(self) -> bool:
         """Called before each forward pass of training: whether a new pass through the images begins."""
         judged = bool(self.train_passes) and len(self.val_passes) == len(self.train_passes)
         if not (self._new_pass or judged):
@@ -160,12 +167,12 @@ class Course:
     def judged(self, is_training: bool, mode: bool, loss: Any, answers: torch.Tensor, labels: torch.Tensor) -> None:
         """A batch was answered, and its labels are known."""
         if self.has_classes is None:
-            self.has_classes = _are_classes(labels, answers, None if self.loss is None else self.loss.name)
+            self.has_classes = _are_classes(labels, answers)
         if not self.has_classes:
             return
         self.width = answers.shape[1] if answers.dim() == 2 else None
         if is_training:
-            self.begins(labels)  # where no forward pass was seen, the loss tells
+            self.begins()  # where no forward pass was seen, the loss tells
             current = self.train_passes[-1]
             current.add(loss, answers, labels)
             self.train.take_labels(labels)
@@ -191,7 +198,7 @@ class Course:
             self.rates.append(float(rate))
 
 
-def _are_classes(labels: torch.Tensor, answers: torch.Tensor, loss: str | None) -> bool:
+def _are_classes(labels: torch.Tensor, answers: torch.Tensor) -> bool:
     """Whether labels are class numbers, or rows of one-hot or smoothed ones; not quantities, not images."""
     if labels.dim() > 2 or len(labels) != len(answers):
         return False
@@ -251,7 +258,7 @@ def course_facts(course: Course, net: NetFacts, training: TrainingFacts, data: A
         training=training,
         batch=_batch(course),
         curves=_curves(course, not only_at_end),
-        evaluation=_evaluation(course, split, splits, net),
+        evaluation=_evaluation(course, split, net),
     )
 
 
@@ -340,7 +347,7 @@ def _curves(course: Course, with_val: bool) -> CurveFacts:
     )
 
 
-def _evaluation(course: Course, split: str, splits: Mapping[str, SplitFacts], net: NetFacts) -> EvaluationFacts:
+def _evaluation(course: Course, split: str, net: NetFacts) -> EvaluationFacts:
     last = next((each for each in reversed(course.val_passes) if each is not None), None)
     if last is None or not last.count:
         return EvaluationFacts()
@@ -349,8 +356,7 @@ def _evaluation(course: Course, split: str, splits: Mapping[str, SplitFacts], ne
     recalls, share = None, None
     if true is not None and len(true) == len(predicted):
         share = float(np.bincount(true - min(true.min(), 0)).max() / len(true))
-        if len(np.unique(true)) == width and true.min() == 0:
-            recalls = tuple(float((predicted[true == label] == label).mean()) for label in range(width))
+        recalls = class_recalls(predicted, true, width)
     return EvaluationFacts(
         split=split,
         count=last.count,

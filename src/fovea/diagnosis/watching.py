@@ -211,7 +211,7 @@ class TorchPatient(Patient):
             self._images_come(inputs[0], model.training and torch.is_grad_enabled())
 
     def _images_come(self, images: torch.Tensor, is_training: bool) -> None:
-        if is_training and self.course.begins(self._labels):
+        if is_training and self.course.begins():
             self._first_updates = self._first_updates or median_signals(self._updates, 0)
             self._updates, self._steps_of_pass = [], 0
         self.course.images_given(images, is_training)

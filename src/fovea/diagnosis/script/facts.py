@@ -23,7 +23,7 @@ class Training:
 
     Attributes:
         net: its net; output: what the loss is given; fits: events of fit, or of backward.
-        evaluations: events that measure or predict with this net; loss, optimizer: its settings.
+        loss, optimizer: its settings.
         sources: "train", "val", "test" -> the data or the feed.
         labels: likewise, where they are passed beside the images.
     """

@@ -23,7 +23,7 @@ def mentions_of(
     removed.check_imports(interpreter)
     found = list(interpreter.mentions)
     if trainings:
-        found += _unused_copies(interpreter, trainings) + _wrong_splits(interpreter, trainings)
+        found += _unused_copies(interpreter, trainings) + _wrong_splits(interpreter)
         found += _unused_callbacks(interpreter) if is_whole else []
     found += _monitors(trainings) + _history_keys(interpreter) + _orders(interpreter, trainings)
     found += _leaks(interpreter) + _own_statistics(interpreter) + _labels(trainings)
@@ -71,7 +71,7 @@ def _source_of(copy: Copy, training: Training) -> Data | None:
     return None
 
 
-def _wrong_splits(interpreter: Interpreter, trainings: Sequence[Training]) -> list[Mention]:
+def _wrong_splits(interpreter: Interpreter) -> list[Mention]:
     """`x_test = x_train / 255`: a name of one split, the images of another."""
     found = []
     for event in interpreter.events:

@@ -56,7 +56,7 @@ class Data:
         factor, offset: value = factor * raw + offset.
         steps: everything else that was done to the values, in order.
         is_opaque: something was done that cannot be read.
-        made_line, name: where it was last computed and under which name it is kept.
+        line, scaled_line: where it was made, and where its values were last scaled.
     """
 
     split: str | None = None

@@ -77,7 +77,7 @@ def convert(graph: Graph, arrays: Arrays | None) -> Net:
                 f"with it the net has {total:,} weights and a map of {show_shape(shapes[layer.name])}: more than is "
                 f"read ({MAX_WEIGHTS:,} weights, maps of {MAX_MAP:,} numbers)"
             )
-    chain = _without_softmax(as_chain(ordered, graph.output, lines), graph, converter)
+    chain = _without_softmax(as_chain(ordered, graph.output, lines), converter)
     shape = shapes[graph.output]
     if len(shape) != 1:
         raise ModelError(f"the net ends in a map of {show_shape(shape)}, expected one number a class.")
@@ -169,7 +169,7 @@ def _merged_shape(layer: KerasLayer, shapes: list[Shape], channels_first: bool) 
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _without_softmax(chain: Chain, graph: Graph, converter: Converter) -> Chain:
+def _without_softmax(chain: Chain, converter: Converter) -> Chain:
     """The chain without its final softmax; with a note about it.
 
     Raises:
