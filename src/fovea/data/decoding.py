@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.data.decode import DECODE_ERRORS, MAX_FILE_BYTES, Header, Mode, decode, read_header
+from fovea.data.imageset import spread_rows
 from fovea.data.options import ReadOptions
 from fovea.data.tree import Tree, reason_of
 from fovea.errors import DataError
@@ -124,7 +125,7 @@ class Block:
 
 def first_look(tree: Tree, names: list[str]) -> Survey:
     """What some files spread over all of them hold (of a compressed stream: the first)."""
-    spread = np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int).tolist()
+    spread = spread_rows(len(names), _SAMPLE).tolist()
     survey = Survey()
     for number in spread[: 1 if tree.is_stream else None]:
         content = read_content(tree, names[number])

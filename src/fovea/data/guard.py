@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import Pixels, slices, take_rows
+from fovea.data.imageset import Pixels, slices, spread_rows, take_rows
 from fovea.errors import DataError
 
 MAX_FITTED = 20_000  # training images that are measured: more tell little more
@@ -148,7 +148,7 @@ def fit_profile(
         labels: int64 [N].
         sizes: the distinct (height, width) of the images as they were read, three at most.
     """
-    rows = np.linspace(0, len(images) - 1, min(len(images), MAX_FITTED)).astype(np.int64)
+    rows = spread_rows(len(images), MAX_FITTED)
     parts = [_all_measures(part) for _, part in slices(take_rows(images, rows))]  # never all of them at once
     measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     background, ink, plain = (measured.pop(name) for name in ("background", "ink", "plain"))

@@ -81,6 +81,11 @@ def take_rows(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
     return Rows(images, rows)
 
 
+def spread_rows(count: int, most: int) -> NDArray[np.int64]:
+    """Up to `most` of `count` rows, evenly spread: ascending, the first and the last among them; int64."""
+    return np.linspace(0, max(count - 1, 0), min(count, most)).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class RawSet:
     """What a reader found, before anything is decided about it.
@@ -185,7 +190,7 @@ class ImageSet:
             ("images", f"{len(self):,} of {height}x{width}, {'grey' if channels == 1 else 'colour'}"),
             (f"{len(counts)} classes", ", ".join(counts[:_SHOWN_CLASSES]) + more),
         ]
-        shown = np.linspace(0, len(self) - 1, min(_SHOWN_IMAGES, len(self))).astype(np.int64)
+        shown = spread_rows(len(self), _SHOWN_IMAGES)
         strip = mosaic(self.images[shown], _SHOWN_IMAGES // 2) if len(shown) else None
         picture = "" if strip is None else image_html(as_png(strip), f"{len(shown)} of the images")
         return table_html(rows) + picture

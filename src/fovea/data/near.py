@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fovea.data.descriptors import describe_images, grey, small_images
-from fovea.data.imageset import ImageSet, Pixels
+from fovea.data.imageset import ImageSet, Pixels, spread_rows
 from fovea.data.pixels import as_array, from_array
 
 CANDIDATES = 3  # of each image that are looked at pixel by pixel
@@ -178,7 +178,7 @@ def _rows_to_look_up(pool: _Pool, across_only: bool, passes: int) -> tuple[NDArr
         return rows, last
     others = rows[rows >= trained]  # those of validation and test first: they judge
     spread = rows[rows < trained] if len(others) < most else others
-    chosen = spread[np.linspace(0, len(spread) - 1, most - (len(others) if len(others) < most else 0)).astype(np.int64)]
+    chosen = spread[spread_rows(len(spread), most - (len(others) if len(others) < most else 0))]
     return np.sort(np.concatenate([chosen, others])) if len(others) < most else chosen, last
 
 
@@ -187,7 +187,7 @@ def _threshold(pool: _Pool, described: Tensor, rows: NDArray[np.int64], last: in
 
     Neighbours may be so unlike each other that much less is telling; then it comes from how alike they usually are.
     """
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_IMAGES)).astype(np.int64)]
+    sample = rows[spread_rows(len(rows), _CALIBRATION_IMAGES)]
     nearest = candidates(described[sample], described[:last], sample, count=1, least=_ANY)
     scores = compare_pairs(pool, nearest, False)
     middle, high = np.quantile(scores, (0.5, 0.75))

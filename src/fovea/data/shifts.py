@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.data.imageset import Pixels
+from fovea.data.imageset import Pixels, spread_rows
 from fovea.data.problem import Problem
 
 _SAMPLE = 10_000  # images of a part that are measured, evenly spread
@@ -48,7 +48,7 @@ def measure_values(images: Pixels) -> Values:
     Args:
         images: [N, H, W, C], raw values of any numeric dtype.
     """
-    rows = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).astype(np.int64)
+    rows = spread_rows(len(images), _SAMPLE)
     means, squares = [], []
     total = np.zeros(images.shape[1:], np.float64)
     for start in range(0, len(rows), 1000):
@@ -146,7 +146,7 @@ def is_opposite(train: Pixels, other: Pixels, values: Values) -> bool:
 
 def _projections(images: Pixels, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much of a pattern (of mean 0) each of up to 2,000 images shows, float64 [n]."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), _PROJECTED)).astype(np.int64)
+    rows = spread_rows(len(images), _PROJECTED)
     grey = np.asarray(images[rows]).mean(axis=3, dtype=np.float32)
     projected: NDArray[np.float64] = (grey * pattern).mean(axis=(1, 2))
     return projected

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fovea.data.batches import Batch, gather
-from fovea.data.imageset import ImageSet
+from fovea.data.imageset import ImageSet, spread_rows
 from fovea.diagnosis.trainer import trained
 from fovea.settings import Recipe
 from fovea.training.hardware import applied
@@ -110,7 +110,7 @@ def overfit_one_batch(plan: Plan, count: int = 32, steps: int = 200) -> OneBatch
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
     train = plan.splits.sets["train"]
-    rows = np.linspace(0, len(train) - 1, min(count, len(train))).astype(np.int64)
+    rows = spread_rows(len(train), count)
     inputs = plan.preprocessor.to_input(gather(train.images, rows))
     batch = Batch(inputs, torch.from_numpy(train.labels[rows]), rows)
     optimizers = make_optimizers(net, plan.recipe.optimizer, target.precision)
@@ -173,7 +173,7 @@ def linear_baseline(train: ImageSet, val: ImageSet, most: int = 2000) -> LinearB
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.linspace(0, len(train) - 1, min(most, len(train))).astype(np.int64)
+    rows = spread_rows(len(train), most)
     pixels, judged = (np.asarray(part).reshape(len(part), -1) / 255.0 for part in (train.images[rows], val.images[:]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bar need not be the last digit's

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.data.imageset import spread_rows
 from fovea.diagnosis import keras_facts
 from fovea.diagnosis.observe import (
+    SAMPLE,
     Answers,
     as_array,
     class_indices,
@@ -22,7 +24,6 @@ from fovea.diagnosis.observe import (
     judge,
     median_signals,
     output_signals,
-    sample_rows,
     with_kernel,
     with_labels,
 )
@@ -177,7 +178,7 @@ class KerasDoctor(Patient):
                 continue
             source = array if array is not None else batch[0]  # type: ignore[index]
             known = answers if array is not None else batch[1]  # type: ignore[index]
-            rows = sample_rows(len(source))
+            rows = spread_rows(len(source), SAMPLE)
             some = np.asarray(source[rows])
             found = image_facts(some, len(source) if array is not None else getattr(images, "num_samples", None))
             found = replace(found, dtype=str(source.dtype))

@@ -37,11 +37,6 @@ def as_array(values: Any) -> NDArray[Any] | None:
         return None
 
 
-def sample_rows(count: int, most: int = SAMPLE) -> NDArray[np.int64]:
-    """Rows spread evenly over `count`, at most `most`."""
-    return np.unique(np.linspace(0, max(count - 1, 0), min(count, most)).astype(np.int64))
-
-
 def image_facts(images: NDArray[Any], count: int | None = None, *, channels_first: bool = False) -> SplitFacts:
     """What is known of images from a sample of them.
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fovea.data.batches import gather
-from fovea.data.imageset import ImageSet
+from fovea.data.imageset import ImageSet, spread_rows
 from fovea.data.preprocess import Preprocessor
 from fovea.diagnosis.examine import failure_words
 from fovea.diagnosis.ournet import batch_facts, net_facts
@@ -251,8 +251,7 @@ def _batches(recipe: Recipe, model: LoadedModel, inputs: torch.Tensor, labels: t
 
 def some_inputs(images: ImageSet, prepare: Preprocessor, most: int = SAMPLE) -> tuple[torch.Tensor, torch.Tensor]:
     """Some images as the net is given them, float32 [B, C, H, W], and their labels; spread evenly over the set."""
-    rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.int64))
-    order = np.random.default_rng(0).permutation(rows)
+    order = np.random.default_rng(0).permutation(spread_rows(len(images), most))
     return prepare.to_input(gather(images.images, order)), torch.from_numpy(images.labels[order])
 
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import RandomSampler, SequentialSampler
 
+from fovea.data.imageset import spread_rows
 from fovea.diagnosis.observe import (
     SAMPLE,
     as_array,
     class_indices,
     class_recalls,
     image_facts,
-    sample_rows,
     with_labels,
 )
 from fovea.diagnosis.record import (
@@ -279,7 +279,7 @@ def _splits(course: Course, judged: str, data: Any) -> dict[str, SplitFacts]:
     given_data = data if isinstance(data, list | tuple) and len(data) == 2 else (None, None)
     own, own_labels = as_array(given_data[0]), as_array(given_data[1])
     if own is not None and "train" not in found:
-        found["train"] = image_facts(np.asarray(own[sample_rows(len(own))]), len(own), channels_first=True)
+        found["train"] = image_facts(np.asarray(own[spread_rows(len(own), SAMPLE)]), len(own), channels_first=True)
     if own_labels is not None and "train" in found:
         found["train"] = replace(with_labels(found["train"], own_labels), count=len(own_labels))
     return found
