@@ -1,4 +1,4 @@
-"""What things are shown on: the width of a terminal, and small HTML for notebooks, what _repr_html_ returns.
+"""What things are shown on: lines for the user, a terminal's width, small HTML for notebooks (_repr_html_).
 
 Names are untrusted: all is escaped.
 """
@@ -8,9 +8,15 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TextIO
+
+Say = Callable[[str, str], None]  # (topic, line) that the user should see
+
+
+def say_nothing(topic: str, line: str) -> None:
+    """Takes the place of a terminal."""
 
 
 def terminal_width(stream: TextIO | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # A program is read in a moment: what needs torch is imported only where a run or data is the patient.
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fovea.diagnosis.examine import examination, failure_words
 from fovea.diagnosis.record import Record
 from fovea.diagnosis.rules import RULES
 from fovea.diagnosis.telling import Diagnosis
+from fovea.display import Say, say_nothing
 from fovea.errors import FoveaError, SettingsError
 from fovea.evaluation.findings import Finding, finding_from_json
 from fovea.files import read_json, write_json
@@ -24,7 +25,6 @@ from fovea.settings import Recipe, with_settings
 
 PROGRAMS = (".py", ".ipynb")
 VERIFY_SECONDS = 45.0  # of trials: with reading and looking, a minute on two cores
-Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,8 @@ class _Patient:
     folder: Path | None = None
 
 
-def _silent(topic: str, line: str) -> None:
-    pass
-
-
 def diagnose(
-    patient: Any, *, verify: bool = True, seconds: float = VERIFY_SECONDS, say: Say = _silent, **settings: Any
+    patient: Any, *, verify: bool = True, seconds: float = VERIFY_SECONDS, say: Say = say_nothing, **settings: Any
 ) -> Diagnosis:
     """Look for what is wrong with a run, with data or with a program, and prove it where an experiment can.
 
@@ -221,7 +217,7 @@ def _tried(seen: _Patient, findings: list[Finding], seconds: float, say: Say) ->
     return verify(seen.record, findings, trainer, seconds, lambda line: say("trial", line))
 
 
-def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe, say: Say = _silent) -> None:
+def add_findings(folder: Path, sets: Mapping[str, ImageSet], recipe: Recipe, say: Say = say_nothing) -> None:
     """Add what the rules suspect, unverified, to the findings of a run that has just been trained.
 
     A fault of the rules costs the run nothing: it is said, and the findings that training itself has written stay.

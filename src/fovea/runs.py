@@ -15,6 +15,7 @@ from fovea.data.imageset import RawData
 from fovea.data.prepare import prepare_splits
 from fovea.data.preprocess import preprocessor_from_json
 from fovea.data.split import split_from_json
+from fovea.display import Say, say_nothing
 from fovea.doctor import add_findings
 from fovea.errors import SettingsError
 from fovea.evaluation.stored import StoredRun
@@ -55,7 +56,7 @@ from fovea.training.callbacks import Callback
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.dataaudit import audit_run
 from fovea.training.plan import Own, Plan, plan_run, with_pace
-from fovea.training.records import Say, recipe_digest, record_end, told
+from fovea.training.records import recipe_digest, record_end, told
 from fovea.training.resume import (
     check_changes,
     check_given,
@@ -69,7 +70,7 @@ from fovea.training.resume import (
     resumed_recipe,
     update_config,
 )
-from fovea.training.run import begin_run, run_writer, say_nothing, train_run
+from fovea.training.run import begin_run, run_writer, train_run
 
 
 def _nobody(plan: Plan, folder: Path) -> Sequence[Callback]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fovea.data.imageset import RawData
+from fovea.display import Say
 from fovea.errors import NonFiniteLossError, RunFailedError, UserError
 from fovea.runfolder import AGAIN, create_run_folder, is_finished, remove_husk
 from fovea.runs import Given, new_run, resume_run
@@ -20,7 +21,6 @@ from fovea.settings import Recipe, with_settings
 from fovea.sources import read_all
 from fovea.training.callbacks import Callback, TrainingState
 from fovea.training.plan import plan_run
-from fovea.training.records import Say
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

@@ -13,6 +13,7 @@ from fovea.data.audit import Audit, audit_splits
 from fovea.data.duplicates import labels_of_pair
 from fovea.data.imageset import ImageSet
 from fovea.data.near import NearDuplicates, near_as_json
+from fovea.display import Say
 from fovea.evaluation.findings import Finding, as_finding
 from fovea.evaluation.gallery import shrink
 from fovea.evaluation.predictions import arrays_as_npz
@@ -21,7 +22,6 @@ from fovea.files import read_json, write_bytes, write_json
 from fovea.settings import Recipe
 from fovea.training.hardware import applied
 from fovea.training.plan import Plan
-from fovea.training.records import Say
 from fovea.training.stopwatch import phase
 
 _SHOWN_PAIRS = 24

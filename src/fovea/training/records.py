@@ -7,11 +7,12 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fovea import faults
+from fovea.display import Say
 from fovea.errors import FoveaError, NonFiniteLossError, UserError
 from fovea.evaluation.modelfile import ModelCard, model_as_bytes
 from fovea.files import append_json_line, csv_table, read_json_lines, write_bytes, write_text
@@ -22,7 +23,6 @@ from fovea.training.checkpoint import Tensors, capture, describe_place, save_che
 from fovea.training.signals import StoppedBySignal, StopRequest
 from fovea.training.stopwatch import phase
 
-Say = Callable[[str, str], None]  # (topic, line)
 STATES = "last"
 LOG = "log.jsonl"
 # Where the data lies, how often the state is saved, and what is drawn or audited have no part in what is computed.

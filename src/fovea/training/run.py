@@ -13,6 +13,7 @@ import torch
 from fovea import faults
 from fovea.budget import show_seconds
 from fovea.data.draws import derived_seed
+from fovea.display import Say, say_nothing
 from fovea.errors import DataError, RunFailedError
 from fovea.evaluation.calibration import CALIBRATION, Temperature, calibration_as_json, fit_temperature
 from fovea.evaluation.findings import Finding, as_finding, find_in_predictions
@@ -34,15 +35,11 @@ from fovea.training.hardware import applied
 from fovea.training.loop import FitResult, fit
 from fovea.training.pacing import Pace, Pacer, describe_plan
 from fovea.training.plan import Plan, model_card, train_batches, train_sample
-from fovea.training.records import Saver, Say, Writer, log_event, recipe_digest
+from fovea.training.records import Saver, Writer, log_event, recipe_digest
 from fovea.training.resume import changes_so_far, fingerprints, write_plan
 from fovea.training.signals import stop_on_signals
 from fovea.training.start import GIVEN_WEIGHTS, continue_optimizers
 from fovea.training.stopwatch import phase, wait_for
-
-
-def say_nothing(topic: str, line: str) -> None:
-    """Takes the place of a terminal."""
 
 
 def begin_run(plan: Plan, folder: Path, changes: Sequence[str] = ()) -> None:
