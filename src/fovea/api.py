@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.ledger import Looks
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import StoredRun
-from fovea.files import make_out, write_text
+from fovea.files import file_name, make_out, write_text
 from fovea.grades import Beginning, Request, begin
 from fovea.models.build import build_net, check_net, complete_model
 from fovea.models.summary import Summary, summarize
@@ -193,7 +192,7 @@ def _train_fresh(
     """A run or a study in a folder of its own, which is made once everything has been checked."""
     recipe, plan, raw = beginning.recipe, beginning.plan, beginning.raw
     unit, count = members or ("", 0)
-    name = name or _folder_name(raw, plan.recipe.model.name) + (f"-{unit}s" if unit else "")
+    name = name or file_name(f"{raw.name}-{plan.recipe.model.name}") + (f"-{unit}s" if unit else "")
     numbers = seeds_of(recipe, count, unit) if unit else ()
     folder = create_run_folder(parent, name)
     if folder.name != name and is_unfinished(parent / name):
@@ -201,15 +200,6 @@ def _train_fresh(
     if not unit:
         return new_run(plan, raw, folder, own)
     return new_study(recipe, numbers, plan, raw, folder, own, unit)
-
-
-def _folder_name(raw: RawData, model: str) -> str:
-    return file_name(f"{raw.name}-{model}")
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file or folder."""
-    return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
 def reproduce(

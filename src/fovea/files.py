@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and lines that are added to a file."""
+"""Files that appear whole or not at all, lines that are added to a file, names for files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -273,6 +274,11 @@ def csv_rows(rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder."""
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-")[:100] or "run"
 
 
 def file_digest(path: Path) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fovea.api import file_name
-from fovea.files import make_out
+from fovea.files import file_name, make_out
 from fovea.reporting.labelview import write_label_errors
 from fovea.reporting.progress import ProgressBar
 from fovea.reporting.terminal import progress_stream
