@@ -14,7 +14,7 @@ from fovea.errors import SettingsError
 from fovea.listing import expectation
 from fovea.recipefile import named_recipes, read_recipe, read_record
 from fovea.registry import unknown_name
-from fovea.settings import Recipe, setting_path, with_settings
+from fovea.settings import Recipe, setting_path, with_fields, with_settings
 from fovea.sources import names_recipe, read_all, resolve_data, with_places
 from fovea.training.dataaudit import audited
 from fovea.training.defaults import default_epochs
@@ -200,7 +200,7 @@ def _with_source(choice: Choice, request: Request) -> tuple[Recipe, Any]:
     if training.plan is None and training.budget_seconds is not None and request.is_study:
         raise SettingsError("This recipe has a budget of time, which is for one run: leave out --seeds and --folds.")
     if training.plan is not None:  # it stands already: nothing is measured, and nothing planned anew
-        recipe = recipe.model_copy(update={"training": training.model_copy(update={"budget_seconds": None})})
+        recipe = with_fields(recipe, "training", budget_seconds=None)
     return recipe, source
 
 
@@ -211,16 +211,15 @@ def _plan(choice: Choice, recipe: Recipe, raw: RawData, request: Request, before
     if budget is not None:
         check_start(budget)
     plan = plan_run(recipe, raw, request.own, autotune=request.autotune)
-    model = recipe.model.model_copy(update={"weights_sha256": plan.recipe.model.weights_sha256})
-    data = recipe.data.model_copy(update={"label_fixes_sha256": plan.recipe.data.label_fixes_sha256})
-    recipe = recipe.model_copy(update={"model": model, "data": data})  # every seed of a study starts from the same
+    # Every seed of a study starts from the same.
+    recipe = with_fields(recipe, "model", weights_sha256=plan.recipe.model.weights_sha256)
+    recipe = with_fields(recipe, "data", label_fixes_sha256=plan.recipe.data.label_fixes_sha256)
     if request.autotune:  # what was measured is a setting from here on
         recipe = with_settings(recipe, {"training.kernels": plan.recipe.training.kernels})
     if choice.scale != 1 and recipe.training.epochs is None:
         epochs = default_epochs(len(plan.splits.sets["train"]), choice.scale)
         recipe = with_settings(recipe, {"epochs": epochs, "budget_seconds": recipe.training.budget_seconds})
-        training = plan.recipe.training.model_copy(update={"epochs": epochs})
-        plan = replace(plan, recipe=plan.recipe.model_copy(update={"training": training}))
+        plan = replace(plan, recipe=with_fields(plan.recipe, "training", epochs=epochs))
     plan = _explained(plan, choice, request)
     return Beginning(recipe, plan if budget is None else with_pace(audited(plan, before), budget), raw)
 

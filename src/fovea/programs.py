@@ -15,7 +15,7 @@ from fovea.recipefile import read_recipe
 from fovea.runfolder import MANIFEST, PROGRAM, SEEDS, create_run_folder, folders_of_name, is_finished, locked
 from fovea.runs import Given, new_run, new_study, resume_run
 from fovea.runview import Run
-from fovea.settings import Recipe, setting_path, with_settings
+from fovea.settings import Recipe, setting_path, with_fields, with_settings
 from fovea.studies.answers import Case, answer
 from fovea.studies.beside import watchers_of
 from fovea.studies.published import Program, read_program
@@ -141,7 +141,7 @@ def matching_folder(parent: Path, name: str, recipe: Recipe, asked: Collection[s
 def same_training(first: Recipe, second: Recipe, asked: Collection[str] = ()) -> bool:
     """Whether two complete recipes differ at most in hardware that was not `asked` for, and in what is not trained."""
     hardware = {name: getattr(first.training, name) for name in (*HARDWARE, "kernels") if name not in asked}
-    alike = second.model_copy(update={"training": second.training.model_copy(update=hardware)})
+    alike = with_fields(second, "training", **hardware)
     return recipe_digest(first) == recipe_digest(alike)
 
 

@@ -39,7 +39,7 @@ from fovea.runfolder import (
     write_manifest,
 )
 from fovea.runview import Run
-from fovea.settings import Recipe
+from fovea.settings import Recipe, with_fields
 from fovea.sources import read_all, with_places
 from fovea.studies.seeds import (
     SeedStudy,
@@ -180,7 +180,7 @@ def _source_now(recipe: Recipe, data: Any, val_data: Any, test_data: Any) -> tup
     if str(data).endswith((".yaml", ".yml")) or isinstance(data, Recipe):
         raise SettingsError("--resume goes on with the settings of the run: leave the recipe out.")
     source = recipe.data.source if data is None else data
-    recipe = with_places(recipe.model_copy(update={"data": recipe.data.model_copy(update=places)}), source)
+    recipe = with_places(with_fields(recipe, "data", **places), source)
     return recipe, lambda: read_all(recipe, source, **parts)
 
 

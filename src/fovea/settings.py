@@ -361,6 +361,14 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return parse_recipe(values, where="the settings given")
 
 
+def with_fields(recipe: Recipe, section: str, /, **values: Any) -> Recipe:
+    """A copy of `recipe` with fields of one section exchanged.
+
+    They are taken as they are, and nothing is derived again from them: what a user sets takes `with_settings`.
+    """
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+
+
 def flat_settings(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its full name ("optimizer.lr"), as a plain value."""
     flat: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from fovea.recipefile import named_recipes, read_recipe
 from fovea.registry import unknown_name
 from fovea.reporting.progress import ProgressBar
 from fovea.reporting.terminal import progress_stream
-from fovea.settings import ARRAYS, Recipe
+from fovea.settings import ARRAYS, Recipe, with_fields
 
 
 def resolve_data(data: Any) -> tuple[Recipe, Any]:
@@ -122,8 +122,7 @@ def with_places(recipe: Recipe, source: Any) -> Recipe:
     if fixes is not None:
         absolute["label_fixes"] = str(Path(fixes).expanduser().resolve())
     whole = None if weights is None else str(Path(weights).expanduser().resolve())
-    data, model = recipe.data.model_copy(update=absolute), recipe.model.model_copy(update={"weights": whole})
-    return recipe.model_copy(update={"data": data, "model": model})
+    return with_fields(with_fields(recipe, "data", **absolute), "model", weights=whole)
 
 
 def data_place(data: str | Path) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from fovea.data.batches import Batch, gather
 from fovea.data.imageset import ImageSet, spread_rows
 from fovea.diagnosis.trainer import trained
-from fovea.settings import Recipe
+from fovea.settings import Recipe, with_fields
 from fovea.training.hardware import applied
 from fovea.training.loop import train_step
 from fovea.training.optimizers import make_optimizers
@@ -57,7 +57,7 @@ def learning_rate_range(plan: Plan, rates: Sequence[float] = RATES, steps: int =
     net, first = copy.deepcopy(plan.net), math.nan
     losses = []
     for rate in tried:
-        recipe = plan.recipe.model_copy(update={"optimizer": plan.recipe.optimizer.model_copy(update={"lr": rate})})
+        recipe = with_fields(plan.recipe, "optimizer", lr=rate)
         curve = _steps(plan, copy.deepcopy(net), recipe, steps)
         first = curve[0]
         end = curve[-max(1, steps // 5) :]

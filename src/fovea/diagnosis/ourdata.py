@@ -17,7 +17,7 @@ from fovea.evaluation.metrics import accuracy, class_scores, constant_predictor_
 from fovea.evaluation.predictions import predict
 from fovea.models.build import build_net
 from fovea.models.whitening import whitening_of
-from fovea.settings import Recipe
+from fovea.settings import Recipe, with_fields
 from fovea.training.callbacks import Callback, TrainingState
 from fovea.training.hardware import applied
 from fovea.training.loop import fit
@@ -85,7 +85,7 @@ def _short(recipe: Recipe, count: int) -> Recipe:
     values = {"epochs": min(40, max(_EPOCHS, _STEPS // whole)), "batch_size": batch, "steps_per_epoch": None}
     if whole > 2 * _STEPS // _EPOCHS:
         values["steps_per_epoch"] = _STEPS // _EPOCHS
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={**values, "plan": None})})
+    return with_fields(recipe, "training", **values, plan=None)
 
 
 def _with_training(record: Record, plan: Plan, seconds: float) -> Record:

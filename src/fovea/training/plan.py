@@ -24,7 +24,7 @@ from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.modelfile import ModelCard
 from fovea.models.build import build_net, check_net
 from fovea.models.whitening import NUM_IMAGES, whitening_of
-from fovea.settings import ModelSettings, Recipe
+from fovea.settings import ModelSettings, Recipe, with_fields
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Choice, Hardware, applied, choose_hardware
@@ -136,9 +136,7 @@ def plan_run(
         complete = complete.model_copy(update={"model": ModelSettings(name=type(net).__name__)})
     check_net(built, train.image_shape, num_classes)
     if start is not None:
-        complete = complete.model_copy(
-            update={"model": complete.model.model_copy(update={"weights_sha256": start.sha256})}
-        )
+        complete = with_fields(complete, "model", weights_sha256=start.sha256)
         lines += load_start(built, start, train.classes)
         if start.checkpoint is not None:  # tried out here, before anything is written
             continue_optimizers(start, make_optimizers(built, complete.optimizer))
@@ -164,8 +162,7 @@ def plan_run(
 def _with_fixes(recipe: Recipe, splits: Splits) -> Recipe:
     if splits.fixes is None:
         return recipe
-    fixed = recipe.data.model_copy(update={"label_fixes_sha256": splits.fixes.sha256})
-    return recipe.model_copy(update={"data": fixed})
+    return with_fields(recipe, "data", label_fixes_sha256=splits.fixes.sha256)
 
 
 def _record(recipe: Recipe, raw: RawData, splits: Splits, start: Start | None) -> dict[str, Any]:
@@ -208,8 +205,7 @@ def _with_function(recipe: Recipe, function: ImageFunction | None) -> tuple[Reci
         )
     name = name_of_function(function)
     line = f"preprocessing_function {name}: config.yaml alone cannot repeat this run, pass the function again in Python"
-    preprocessing = recipe.preprocessing.model_copy(update={"function": name})
-    return recipe.model_copy(update={"preprocessing": preprocessing}), [line]
+    return with_fields(recipe, "preprocessing", function=name), [line]
 
 
 def _with_fast_ops(
@@ -227,7 +223,7 @@ def _with_fast_ops(
     kernels = kernels or {}
     if on:
         use_fast_ops(net, kernels)
-    return recipe.model_copy(update={"training": training.model_copy(update={"kernels": kernels})}), lines
+    return with_fields(recipe, "training", kernels=kernels), lines
 
 
 def _zca_note(preprocessor: Preprocessor) -> list[str]:
@@ -276,12 +272,10 @@ def with_first_plan(plan: Plan) -> Plan:
     """
     assert plan.pace is not None
     steps = first_plan(plan.pace)
-    values = {"plan": steps, "budget_seconds": plan.pace.budget.seconds}
-    training = plan.recipe.training.model_copy(update=values)
     line = describe_plan(plan.pace, steps[0][1])
     return replace(
         plan,
-        recipe=plan.recipe.model_copy(update={"training": training}),
+        recipe=with_fields(plan.recipe, "training", plan=steps, budget_seconds=plan.pace.budget.seconds),
         topics=(*plan.topics, ("budget", line)),
         record={**plan.record, "budget": {"plan": line, "used_before_training": round(plan.pace.budget.elapsed(), 3)}},
     )

@@ -16,7 +16,7 @@ from fovea.evaluation.timeprofile import TIME_PROFILE
 from fovea.files import read_json, read_json_lines, remove_partial, write_text
 from fovea.recipefile import read_config, recipe_as_yaml
 from fovea.runfolder import describe_environment
-from fovea.settings import DataSettings, Recipe, StepPlan, with_settings
+from fovea.settings import DataSettings, Recipe, StepPlan, with_fields, with_settings
 from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
 from fovea.training.hardware import choose_hardware
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
@@ -132,8 +132,7 @@ def write_plan(folder: Path, plan: StepPlan) -> None:
     """Write a new plan into config.yaml, before it takes effect."""
     path = folder / "config.yaml"
     recipe, record = read_config(path)
-    training = recipe.training.model_copy(update={"plan": plan})
-    write_text(path, recipe_as_yaml(recipe.model_copy(update={"training": training}), record))
+    write_text(path, recipe_as_yaml(with_fields(recipe, "training", plan=plan), record))
     faults.reach("plan written")
 
 

@@ -27,7 +27,7 @@ from fovea.files import csv_table, file_digest, read_json, write_bytes, write_js
 from fovea.models.summary import count_parameters
 from fovea.recipefile import recipe_as_yaml
 from fovea.runfolder import INPUT_PROFILE, describe_environment
-from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, keeps_last, test_mark
+from fovea.settings import LAST_EPOCH, SELECTED, Recipe, StepPlan, keeps_last, test_mark, with_fields
 from fovea.training.callbacks import Callback, TrainingState, make_callbacks
 from fovea.training.checkpoint import Checkpoint
 from fovea.training.dataaudit import audit_findings, audit_run
@@ -77,7 +77,7 @@ def _with_given_weights(plan: Plan, folder: Path) -> Recipe:
         return plan.recipe
     path = folder.resolve() / GIVEN_WEIGHTS
     write_bytes(path, model_as_bytes(plan.start.weights, model_card(plan)))
-    return plan.recipe.model_copy(update={"model": plan.recipe.model.model_copy(update={"weights": str(path)})})
+    return with_fields(plan.recipe, "model", weights=str(path))
 
 
 def run_writer(plan: Plan, folder: Path) -> Writer:
