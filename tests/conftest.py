@@ -11,7 +11,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
 
+from fovea.cli import app
 from fovea.data.imageset import ImageSet
 
 torch.set_num_threads(1)  # the nets here are too small for more to pay
@@ -81,6 +83,11 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip(f"the real data is not here: set FOVEA_DATA to a folder with mnist/ in it (looked in {folder})")
     monkeypatch.setenv("FOVEA_DATA", str(folder))
     return folder
+
+
+def shell(*arguments: object) -> Result:
+    """What the command `fovea` answers to these arguments."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def bars(count: int, side: int = 8, num_classes: int = 3, seed: int = 0) -> Arrays:

@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import bars
-from typer.testing import CliRunner, Result
+from tests.conftest import bars, shell
 
 import fovea
 from fovea import sidebyside
-from fovea.cli import app
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.paired import mcnemar, paired_over_seeds
 from fovea.evaluation.predictions import predictions_as_npz
@@ -33,10 +31,6 @@ from fovea.settings import Recipe, with_settings
 
 OPTIONS: dict[str, Any] = {"threads": 1, "verbose": False, "report": False, "model": "p4-dense"}
 SMALL = ["--set", "model=p4-dense", "--set", "threads=1", "--set", "report=false"]
-
-
-def shell(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.conftest import bars
+from tests.conftest import bars, shell
 from tests.machine import Machine
-from typer.testing import CliRunner, Result
 
 import fovea
 from fovea.budget import Budget
-from fovea.cli import app
 from fovea.errors import SettingsError
 from fovea.grades import Beginning, Request, begin, choices
 from fovea.listing import descriptions, expectation
@@ -29,10 +27,6 @@ RECIPES = {
     "digits-best": f"{DENSE}\ntraining: {{epochs: 20, threads: 1}}",
 }
 QUICK = {"threads": 1, "verbose": False, "report": False}
-
-
-def shell(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tests.conftest import bars
-from typer.testing import CliRunner
+from tests.conftest import bars, shell
 
 import fovea
-from fovea.cli import app
 from fovea.data.preprocess import Preprocessor
 from fovea.delivery.keras_export import preprocessing_layers
 from fovea.models.build import build_net
@@ -25,10 +23,6 @@ from fovea.settings import ModelSettings
 FIXTURES = Path(__file__).parents[1] / "models" / "fixtures"
 CHAIN = str(FIXTURES / "chain.keras")  # 11x9 grey images, 4 classes, with a Rescaling layer
 PLAIN = ["conv 4 3x3 relu", "batchnorm", "flatten", "dense classes"]
-
-
-def shell(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def probabilities(file: Path, images: Any) -> Any:

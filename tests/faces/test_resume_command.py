@@ -12,19 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import bars
-from typer.testing import CliRunner, Result
+from tests.conftest import bars, shell
+from typer.testing import Result
 
 import fovea
 from fovea import faults
-from fovea.cli import app
 from fovea.runfolder import locked
 
 QUICK = ("--epochs", "2", "-b", "22", "--set", "threads=1", "--set", "layers=[flatten, dense classes]")
-
-
-def shell(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture

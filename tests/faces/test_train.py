@@ -14,12 +14,10 @@ import torch
 import yaml
 from PIL import Image
 from scipy.sparse import csr_matrix
-from tests.conftest import bars
+from tests.conftest import bars, shell
 from torch import nn
-from typer.testing import CliRunner, Result
 
 import fovea
-from fovea.cli import app
 from fovea.evaluation.modelfile import read_model
 from fovea.files import file_digest
 from fovea.listing import AUGMENTATION_KEYS
@@ -60,10 +58,6 @@ FILES = {
     "result.json",
     "manifest.json",
 }
-
-
-def shell(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture(scope="module")

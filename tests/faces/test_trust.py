@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.conftest import Arrays, bars
+from tests.conftest import Arrays, bars, shell
 from torch import nn
-from typer.testing import CliRunner, Result
 
 import fovea
-from fovea.cli import app
 from fovea.evaluation.calibration import ece_of
 from fovea.evaluation.gallery import read_gallery
 from fovea.evaluation.predictions import arrays_as_npz, read_predictions
@@ -27,10 +25,6 @@ from fovea.runfolder import write_manifest
 from fovea.runview import Run
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "threads": 1, "verbose": False, "report": False, "val_split": 0.25}
-
-
-def shell(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def noisy_bars(count: int, seed: int = 0) -> Arrays:
