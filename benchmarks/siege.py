@@ -35,7 +35,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "exactness.md"
 RESULTS = HERE / "results" / "siege.json"
-BEGIN, END = "<!-- siege: begin -->", "<!-- siege: end -->"
 SAME = ("best.safetensors", "metrics.csv", "predictions-test.npz", "split.json", "preprocess.json")
 SMALL = ["digits", "--epochs", "4", "-b", "128", "--set", "save_seconds=0.03", "--set", "report=false"]
 DROPOUT = "layers=[conv 16 3x3 same relu, batchnorm, maxpool 2, dropout .3, flatten, dense classes]"
@@ -355,11 +354,12 @@ def table(results: dict[str, Any]) -> str:
 
 
 def write_page(results: dict[str, Any]) -> None:
+    """Keep the results, and fill the marked place of docs/exactness.md."""
+    from pages import replace_block
+
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(replace_block(text, "siege", table(results)), encoding="utf-8")
 
 
 def siege(num_kills: int, num_kinds: int, seed: int) -> dict[str, Any]:
