@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from fovea.data.pixels import from_array
 
 
-def mosaic(images: NDArray[np.uint8], columns: int, gap: int = 1, fill: int = 255) -> NDArray[np.uint8]:
-    """Images [n, h, w, C] in rows of `columns`, with `gap` pixels of level `fill` between them: [H, W, C]."""
+def mosaic(images: NDArray[np.uint8], columns: int, gap: int = 1) -> NDArray[np.uint8]:
+    """Images [n, h, w, C] in rows of `columns`, with `gap` white pixels between them: [H, W, C]."""
     count, height, width, channels = images.shape
     rows = math.ceil(count / columns)
-    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), fill, np.uint8)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
     for number, image in enumerate(images):
         top, left = number // columns * (height + gap), number % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image

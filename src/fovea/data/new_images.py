@@ -62,17 +62,16 @@ class FittedImages:
         return len(self.ids)
 
 
-def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None = None, where: str = "") -> NewImages:
+def from_array(preprocessor: Preprocessor, images: Any) -> NewImages:
     """Arrays of raw values, mapped to 0..255 as the training images were.
 
     Args:
-        images: an ImageSet, one image [H, W] or [H, W, C], or many [N, H, W], [N, H, W, C] or [N, H * W * C].
-        ids: [N]; None: the row numbers.
+        images: an ImageSet, which keeps its ids; one image [H, W] or [H, W, C], or many [N, H, W], [N, H, W, C] or
+            [N, H * W * C], which are numbered.
 
     Raises:
         DataError: for arrays that are no images, or whose values lie far outside those of the training images.
     """
-    where = where or "the array"
     if isinstance(images, ImageSet):  # its values were mapped when it was made
         return batch_of_one_size(np.asarray(images.images), images.ids)
     images = off_torch(images)
@@ -85,9 +84,9 @@ def from_array(preprocessor: Preprocessor, images: Any, ids: NDArray[Any] | None
             "The images are no array of numbers: read them first, or answer for files with `fovea predict`."
         )
     array = array.reshape(shape_of_images(array.shape, preprocessor.image_shape))
-    checked = check_images(array, where)
-    pixels = np.asarray(to_uint8(checked, range_of_new_images(checked, preprocessor.input_range, where)))
-    return batch_of_one_size(pixels, np.arange(len(pixels)) if ids is None else ids)
+    checked = check_images(array, "the array")
+    pixels = np.asarray(to_uint8(checked, range_of_new_images(checked, preprocessor.input_range, "the array")))
+    return batch_of_one_size(pixels, np.arange(len(pixels)))
 
 
 def shape_of_images(shape: tuple[int, ...], own: tuple[int, int, int]) -> tuple[int, ...]:

@@ -100,10 +100,9 @@ def predict_to(
     """
     _check(predictor, wanted)
     places = list(places)
-    inputs = [Path(place) for place in places if place != "-"]
-    model = [predictor.path, *inputs]
-    output = None if wanted.output is None else check_target(wanted.output, model)
-    submission = None if wanted.submission is None else check_target(wanted.submission, model)
+    read_from = [predictor.path, *(Path(place) for place in places if place != "-")]
+    output = None if wanted.output is None else check_target(wanted.output, read_from)
+    submission = None if wanted.submission is None else check_target(wanted.submission, read_from)
     if output is not None and output == submission:
         raise SettingsError(f"{wanted.output} cannot hold both the rows and the submission: name two files.")
     tally = GuardTally(predictor.card.profile)

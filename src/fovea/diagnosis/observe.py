@@ -210,24 +210,20 @@ def output_signals(name: str, outputs: NDArray[Any], channel_axis: int = -1) -> 
 
 
 def with_kernel(
-    signals: LayerSignals,
-    before: NDArray[Any],
-    after: NDArray[Any] | None = None,
-    gradient: NDArray[Any] | None = None,
+    signals: LayerSignals, before: NDArray[Any], after: NDArray[Any], gradient: NDArray[Any] | None
 ) -> LayerSignals:
     """The signals with what a kernel says.
 
     Args:
-        before: the kernel; after: behind one update; gradient: of that step.
+        before: the kernel; after: behind one update; gradient: of that step; None: not known.
     """
     norm = float(np.linalg.norm(before))
     known: dict[str, Any] = {
         "weight_norm": norm,
         "weight_std": float(before.std()),
         "is_constant": bool(before.size > 1 and before.max() == before.min()),
+        "update_ratio": float(np.linalg.norm(after - before)) / norm if norm else None,
     }
-    if after is not None:
-        known["update_ratio"] = float(np.linalg.norm(after - before)) / norm if norm else None
     if gradient is not None:
         known["gradient_norm"] = float(np.linalg.norm(gradient))
     if not np.isfinite(before).all() or (gradient is not None and not np.isfinite(gradient).all()):

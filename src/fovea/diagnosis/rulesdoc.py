@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fovea.diagnosis.rule import Rule
 from fovea.diagnosis.rules import RULES
 
@@ -17,10 +15,10 @@ _STAGES = {
 }
 
 
-def rules_as_markdown(rules: Iterable[Rule] = tuple(RULES.values())) -> str:
+def rules_as_markdown() -> str:
     """Every rule by stage: id, cause, severity, when it speaks, where it must be silent, where it comes from."""
     by_stage: dict[str, list[Rule]] = {stage: [] for stage in _STAGES}
-    for rule in rules:
+    for rule in RULES.values():
         by_stage[rule.stage].append(rule)
     parts = []
     for stage, (title, line) in _STAGES.items():
