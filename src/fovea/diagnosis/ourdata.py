@@ -8,15 +8,12 @@ import numpy as np
 
 from fovea.budget import clock
 from fovea.data.imageset import ImageSet, RawData
-from fovea.diagnosis.ournet import batch_facts, net_facts
-from fovea.diagnosis.ourrun import pixel_facts, some_inputs, training_facts
-from fovea.diagnosis.record import CurveFacts, EvaluationFacts, Record, SplitFacts
+from fovea.diagnosis.ournet import batch_facts, fresh_net, net_facts
+from fovea.diagnosis.ourrun import evaluation_facts, pixel_facts, some_inputs, training_facts
+from fovea.diagnosis.record import CurveFacts, Record, SplitFacts
 from fovea.errors import NonFiniteLossError, SettingsError
 from fovea.evaluation.findings import as_finding
-from fovea.evaluation.metrics import accuracy, class_scores, constant_predictor_accuracy
 from fovea.evaluation.predictions import predict
-from fovea.models.build import build_net
-from fovea.models.whitening import whitening_of
 from fovea.settings import Recipe, with_fields
 from fovea.training.callbacks import Callback, TrainingState
 from fovea.training.hardware import applied
@@ -102,23 +99,12 @@ def _with_training(record: Record, plan: Plan, seconds: float) -> Record:
     except NonFiniteLossError as error:
         return replace(record, curves=CurveFacts(running_loss=(float("nan"),)), unseen=(str(error),))
     history = {name: tuple(line[name] for line in result.history) for name in result.history[0] if name != "lr"}
-    scores = class_scores(found)
     inputs, labels = some_inputs(sets["train"], plan.preprocessor)
-    fresh = build_net(recipe.model, sets["train"].image_shape, len(found.classes), recipe.training.seed)
-    whitening = whitening_of(fresh)
-    if whitening is not None:
-        whitening.fit(inputs)
+    fresh = fresh_net(recipe, inputs, len(found.classes))
     return replace(
         record,
         curves=CurveFacts(**history, steps=result.num_steps),
-        evaluation=EvaluationFacts(
-            split="val",
-            count=len(found),
-            accuracy=accuracy(found).value,
-            class_accuracies=tuple(score.recall.value for score in scores if score.recall is not None),
-            predicted_counts=tuple(np.bincount(found.predicted, minlength=len(found.classes)).tolist()),
-            majority_share=constant_predictor_accuracy(found),
-        ),
+        evaluation=evaluation_facts("val", found),
         batch=batch_facts(fresh, plan.net.to("cpu").float(), inputs, labels, recipe),
     )
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from fovea.diagnosis.record import BatchFacts, LayerFacts, LayerSignals, NetFacts
+from fovea.models.build import build_net
+from fovea.models.whitening import whitening_of
 from fovea.models.words import ACTIVATIONS
 from fovea.settings import Recipe
 from fovea.training.loss import training_loss
@@ -82,6 +84,20 @@ def _layer(place: int, line: str, initializer: str | None, num_classes: int) -> 
         is_trainable=False if kind == "whiten" else True if weighted else None,
         is_connected=True,
     )
+
+
+def fresh_net(recipe: Recipe, inputs: torch.Tensor, num_classes: int) -> nn.Module:
+    """The net of a complete recipe with its first weights.
+
+    Args:
+        inputs: float32 [B, C, H, W], as the net is given them; a whitening layer is fitted on them.
+    """
+    channels, height, width = inputs.shape[1:]
+    net = build_net(recipe.model, (height, width, channels), num_classes, recipe.training.seed)
+    whitening = whitening_of(net)
+    if whitening is not None:
+        whitening.fit(inputs)
+    return net
 
 
 def batch_facts(

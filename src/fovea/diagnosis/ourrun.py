@@ -18,15 +18,13 @@ from fovea.data.batches import gather
 from fovea.data.imageset import ImageSet, spread_rows
 from fovea.data.preprocess import Preprocessor
 from fovea.diagnosis.examine import failure_words
-from fovea.diagnosis.ournet import batch_facts, net_facts
+from fovea.diagnosis.ournet import batch_facts, fresh_net, net_facts
 from fovea.diagnosis.record import BatchFacts, CurveFacts, EvaluationFacts, Record, SplitFacts, TrainingFacts
 from fovea.errors import FoveaError
 from fovea.evaluation.metrics import accuracy, class_scores, constant_predictor_accuracy
 from fovea.evaluation.modelfile import LoadedModel, read_model
 from fovea.evaluation.predictions import Predictions, read_predictions
 from fovea.files import read_json, read_json_lines
-from fovea.models.build import build_net
-from fovea.models.whitening import whitening_of
 from fovea.recipefile import read_recipe, read_record
 from fovea.runfolder import LEDGER, ledger_folder
 from fovea.settings import Recipe
@@ -197,17 +195,20 @@ def _evaluation(recipe: Recipe, result: Mapping[str, Any], predictions: Mapping[
         return EvaluationFacts()
     found = predictions[name]
     told = result.get("splits", {}).get(name, {}).get("accuracy", {})
-    scores = class_scores(found)
-    right = accuracy(found).value
+    facts = evaluation_facts(name, found)
+    loss = result.get("splits", {}).get(name, {}).get("loss")
+    return replace(facts, accuracy=float(told.get("value", facts.accuracy)), loss=loss, stored_accuracy=facts.accuracy)
+
+
+def evaluation_facts(split: str, found: Predictions) -> EvaluationFacts:
+    """What the predictions of a split say."""
     return EvaluationFacts(
-        split=name,
+        split=split,
         count=len(found),
-        accuracy=float(told.get("value", right)),
-        loss=result.get("splits", {}).get(name, {}).get("loss"),
-        class_accuracies=tuple(score.recall.value for score in scores if score.recall is not None),
+        accuracy=accuracy(found).value,
+        class_accuracies=tuple(score.recall.value for score in class_scores(found) if score.recall is not None),
         predicted_counts=tuple(np.bincount(found.predicted, minlength=len(found.classes)).tolist()),
         majority_share=constant_predictor_accuracy(found),
-        stored_accuracy=right,
     )
 
 
@@ -239,13 +240,8 @@ def with_images(record: Record, folder: Path, sets: Mapping[str, ImageSet]) -> R
 
 
 def _batches(recipe: Recipe, model: LoadedModel, inputs: torch.Tensor, labels: torch.Tensor) -> BatchFacts:
-    shape = (inputs.shape[2], inputs.shape[3], inputs.shape[1])
-    fresh = None
-    if recipe.model.layers is not None and recipe.model.weights is None:
-        fresh = build_net(recipe.model, shape, len(model.classes), recipe.training.seed)
-        whitening = whitening_of(fresh)
-        if whitening is not None:
-            whitening.fit(inputs)
+    starts_fresh = recipe.model.layers is not None and recipe.model.weights is None
+    fresh = fresh_net(recipe, inputs, len(model.classes)) if starts_fresh else None
     return batch_facts(fresh, model.net, inputs, labels, recipe)
 
 
