@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -18,8 +17,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from fovea.diagnosis import torch_facts
 from fovea.diagnosis.interception import show_compilations, show_loaders, show_losses
-from fovea.diagnosis.look import Look, Seen
-from fovea.diagnosis.observe import SAMPLE, joined_signals, median_signals, spelled
+from fovea.diagnosis.look import Seen
+from fovea.diagnosis.observe import joined_signals, median_signals, spelled
+from fovea.diagnosis.passes import answers_for, are_under_way, look_at
 from fovea.diagnosis.record import LayerSignals, Record
 from fovea.diagnosis.tell import Patient, safely
 from fovea.diagnosis.watched import Course, Loss, course_facts
@@ -27,8 +27,6 @@ from fovea.errors import SettingsError
 
 _LOOKED_AT = 3  # steps at the beginning of each pass
 _EVERY = 200  # and one in so many, where a pass has no visible end
-_AT_ONCE = 128  # images that the doctor's own passes use
-_SIGNAL_VALUES = 20_000_000  # of outputs that are held at once
 _CHECKED_STEPS = 10  # for gradients that nobody clears
 
 
@@ -74,8 +72,6 @@ def _hook(method: Callable[..., Any]) -> Callable[..., Any]:
 
 class TorchPatient(Patient):
     """A PyTorch training while it is watched; made by `watch`."""
-
-    _own_passes = 0  # under way, of any patient: forward passes of the doctor's own are no part of a training
 
     def __init__(self, model: Any, optimizer: Any, loss_fn: Any, data: Any, verbose: bool) -> None:
         super().__init__(verbose)
@@ -169,7 +165,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _after_part(self, part: nn.Module, inputs: Any, outputs: Any) -> None:
-        if not self._own_passes and inputs and isinstance(inputs[0], torch.Tensor):
+        if not are_under_way() and inputs and isinstance(inputs[0], torch.Tensor):
             made = weakref.ref(outputs) if isinstance(outputs, torch.Tensor) else None
             self._part_calls = [*self._part_calls[-1:], (part, inputs[0].detach(), made)]
 
@@ -200,7 +196,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
-        if self._own_passes or model is not self.model:
+        if are_under_way() or model is not self.model:
             return
         for handle in self._of_parts:
             handle.remove()
@@ -223,7 +219,7 @@ class TorchPatient(Patient):
     @_hook
     def _after_forward(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
         answers = torch_facts.answers_of(outputs)
-        if not self._own_passes and model is self.model and answers is not None:
+        if not are_under_way() and model is self.model and answers is not None:
             mode = model.training
             self._outputs = answers.detach(), mode and torch.is_grad_enabled(), mode
 
@@ -239,7 +235,7 @@ class TorchPatient(Patient):
 
     @_hook
     def _loss_computed(self, loss: Loss, value: Any, answers: Any, target: Any) -> None:
-        if self._own_passes or self.model is None:
+        if are_under_way() or self.model is None:
             return
         if not isinstance(answers, torch.Tensor) or not isinstance(target, torch.Tensor):
             return
@@ -323,45 +319,11 @@ class TorchPatient(Patient):
         if optimizer is self._optimizers[-1]:
             self._steps_of_pass += 1
 
-    @contextlib.contextmanager
-    def _apart(self) -> Iterator[None]:
-        """A pass of the doctor's own, in evaluation mode: nothing of the training is changed by it."""
-        modes = {name: module.training for name, module in self.model.named_modules()}
-        TorchPatient._own_passes += 1
-        try:
-            with contextlib.ExitStack() as stack:
-                for each in _nothing_kept(self.model):
-                    stack.enter_context(each)
-                self.model.eval()
-                yield
-        finally:
-            TorchPatient._own_passes -= 1
-            for name, module in self.model.named_modules():
-                module.training = modes[name]
-
     def _look(self, images: torch.Tensor) -> tuple[LayerSignals, ...]:
         """Signals of all leaves on some images."""
-        net, images = torch_facts.uncompiled(self.model), images.detach()
-        leaves = torch_facts.leaves(net)
-        look = Look(leaves)
-        with self._apart(), look.noting():
-            net(images[:_AT_ONCE])
-            size = sum(each.outputs[0].numel() for each in look.seen.values() if len(each.outputs))
-            most = min(SAMPLE, len(images), _SIGNAL_VALUES // max(size, 1))
-            for start in range(_AT_ONCE, most, _AT_ONCE):
-                look.next_pass()
-                net(images[start : start + _AT_ONCE])
-        self._seen = look.seen or self._seen
-        return torch_facts.leaf_signals(look.seen, leaves)
-
-    def _answers(self, images: torch.Tensor) -> torch.Tensor | None:
-        """The model's answers for a sample."""
-        net = torch_facts.uncompiled(self.model)
-        with self._apart():
-            starts = range(0, len(images), _AT_ONCE)
-            found = [torch_facts.answers_of(net(images[start : start + _AT_ONCE])) for start in starts]
-            known = [each for each in found if each is not None]
-            return torch.cat(known) if known and len(known) == len(found) else None
+        seen, leaves = look_at(self.model, images)
+        self._seen = seen or self._seen
+        return torch_facts.leaf_signals(seen, leaves)
 
     def _record(self) -> Record:
         self._settle()
@@ -402,19 +364,7 @@ class TorchPatient(Patient):
         loss = {"crossentropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}.get(name or "")
         if train.sample is None or train.sample_labels is None or loss is None or train.sample_labels.dim() != 1:
             return None
-        zeroed, real = self._answers(torch.zeros_like(train.sample)), self._answers(train.sample)
+        zeroed, real = answers_for(self.model, torch.zeros_like(train.sample)), answers_for(self.model, train.sample)
         if zeroed is None or real is None:
             return None
         return float(loss(zeroed, train.sample_labels)), float(loss(real, train.sample_labels))
-
-
-def _nothing_kept(model: nn.Module) -> Iterator[Any]:
-    """Contexts in which a pass leaves no trace: random numbers, gradients, autocast's copies, compilations."""
-    place = next(model.parameters(), torch.empty(0)).device
-    devices = [place] if place.type == "cuda" else []
-    yield torch.random.fork_rng(devices=devices)
-    yield torch.no_grad()
-    if torch.is_autocast_enabled(place.type):
-        yield torch.autocast(place.type, torch.get_autocast_dtype(place.type), cache_enabled=False)
-    if "torch._dynamo" in sys.modules:  # a batch of another size would be compiled anew, for the training too
-        yield torch.compiler.set_stance("force_eager")
