@@ -7,6 +7,7 @@ from typing import Any
 
 from fovea.diagnosis.record import LayerFacts, Mention, Record, SplitFacts
 
+HELD_BACK = ("val", "test")  # splits that are measured on
 # Findings that follow where a net cannot learn, whatever the reason.
 STUCK = (
     "not-learning",
