@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fovea.diagnosis.script import arrays, keras, removed, torch, torch_data
+from fovea.diagnosis.script import arrays, keras, keras_methods, removed, torch, torch_data
 from fovea.diagnosis.script.call import Call
 from fovea.diagnosis.script.loops import elements
 from fovea.diagnosis.script.names import CALLBACKS, KERAS_LAYERS, OPTIMIZERS, WELL_KNOWN, canonical, plain
@@ -317,8 +317,8 @@ def call_reference(interpreter: Interpreter, ref: Ref, call: Call) -> Any:
         return None
     if ref.path == "builtins.next" and call.args:
         return elements(call.args[0])[0]
-    for family in (keras, torch):
-        value = family.call(interpreter, ref, call)
+    for known in (keras.call, torch.call):
+        value = known(interpreter, ref, call)
         if value is not NOT_MINE:
             return value
     value = arrays.call(interpreter, ref, call)
@@ -350,8 +350,8 @@ def call_method(interpreter: Interpreter, method: Method, call: Call) -> Any:
         return arrays.method(interpreter, owner, name, call)
     if isinstance(owner, list | dict | str):
         return _container_method(owner, name, call)
-    for family in (keras, torch):
-        value = family.method(interpreter, owner, name, call)
+    for known in (keras_methods.method, torch.method):
+        value = known(interpreter, owner, name, call)
         if value is not NOT_MINE:
             return value
     return call_unknown(interpreter, name, call)
