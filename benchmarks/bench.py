@@ -24,6 +24,7 @@ from typing import Any
 
 from fovea.files import write_json
 from fovea.runfolder import now_utc, processor_name
+from machine import available_cores
 from measure import Measured, measure, ratios_of, workload_as_json
 from pages import LATEST, fill_page, measured_text
 from peers import Peers, find_peers
@@ -50,7 +51,7 @@ def describe_hardware() -> dict[str, Any]:
     return {
         "cpu": processor_name(),
         "features": [name for name in FEATURES if name in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory_gb": round(memory, 1),
         "load_average_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "platform": platform.platform(),

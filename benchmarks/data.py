@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 
@@ -220,15 +221,13 @@ def main() -> None:
             Path(folder), {"torchvision's way": PILLOW_FOLDER}, {"Keras": KERAS_FOLDER}, cold=True
         )
         cases["60,000 PNG files, second time"] = against(Path(folder), {}, {})
-    from fovea.runfolder import now_utc, processor_name
-
-    machine = {"time": now_utc(), "processor": processor_name(), "python": platform.python_version()}
+    machine = describe_machine()
     results = {"machine": machine, "cases": cases}
     (HERE / "results" / "data.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     text = (
         "# Reading data\n\n`python benchmarks/data.py` writes this page: each load in a fresh process, imports not "
         "counted, contenders taking turns; a ratio over 1 means that the other takes longer. Peak memory is what the "
-        f"process grew by while it read. {machine['processor']}, 2 cores, Python {machine['python']}, "
+        f"process grew by while it read. {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
         f"{machine['time'][:10]}.\n\n{table(results)}\n"
     )
     (HERE / "data.md").write_text(text, encoding="utf-8")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import warnings
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from chunks import Clock
 from fovea.data.augment import complete_augmentation
@@ -30,9 +28,9 @@ from fovea.data.imageset import ImageSet
 from fovea.data.load import read_raw
 from fovea.data.pixels import check_images
 from fovea.data.preprocess import fit_preprocessor
-from fovea.runfolder import now_utc, processor_name
 from fovea.settings import AugmentationSettings, PreprocessingSettings, TrainingSettings
 from fovea.training.hardware import applied, choose_hardware
+from machine import describe_machine
 from measure import spread
 
 HERE = Path(__file__).resolve().parent
@@ -130,14 +128,7 @@ def main() -> None:
     images = ImageSet(pixels, labels, tuple("0123456789"), np.arange(len(labels)))
     with applied(choose_hardware(TrainingSettings(device="cpu"))):
         found = measure({"fovea": fovea_turns(images), "keras": keras_turns(images)}, given.rounds)
-    machine = {
-        "time": now_utc(),
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "keras": keras.__version__,
-        "python": platform.python_version(),
-    }
+    machine = {**describe_machine(), "keras": keras.__version__}
     results = {"machine": machine, "settings": {**P1, "batch_size": BATCH_SIZE}, **found}
     (HERE / "results" / "generator.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     (HERE / "generator.md").write_text(page(results), encoding="utf-8")

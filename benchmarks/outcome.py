@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -34,7 +33,7 @@ from fovea.data.pixels import check_images
 from fovea.delivery.predictor import Predictor, load_model
 from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.predictions import Predictions
-from fovea.runfolder import now_utc, processor_name
+from machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 BATCHES = (1, 10, 250, 1000)  # 250 in `fovea predict`
@@ -216,8 +215,6 @@ def page(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    import torch
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--mnist", type=Path, required=True, help="a run on MNIST")
@@ -226,15 +223,8 @@ def main() -> None:
     given = parser.parse_args()
     data = given.data.resolve()
     os.environ["FOVEA_DATA"] = str(data)
-    machine = {
-        "time": now_utc(),
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
     results = {
-        "machine": machine,
+        "machine": describe_machine(),
         "repeats": given.repeats,
         "times": measure_times(data, given.mnist.resolve(), given.cifar.resolve(), given.repeats),
         "guard": {name: measure_guard(name) for name in ("mnist", "fashion-mnist", "cifar10")},

@@ -17,7 +17,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import random
 import shutil
 import signal
@@ -31,6 +30,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "exactness.md"
@@ -304,15 +305,6 @@ def cost(data: str, num_repeats: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    import torch
-
-    from fovea.runfolder import now_utc, processor_name
-
-    facts = {"time": now_utc(), "processor": processor_name(), "cores": os.cpu_count(), "torch": torch.__version__}
-    return {**facts, "python": platform.python_version(), "system": platform.system()}
-
-
 def as_json(tally: Tally) -> dict[str, Any]:
     return {**tally.__dict__, "at": dict(tally.at)}
 
@@ -365,7 +357,7 @@ def write_page(results: dict[str, Any]) -> None:
 def siege(num_kills: int, num_kinds: int, seed: int) -> dict[str, Any]:
     """All parts but the cost; `num_kinds` of the kinds are stopped at every batch."""
     rng, warm = random.Random(seed), Warm()
-    results: dict[str, Any] = {"machine": machine(), "seed": seed, "kills": {}}
+    results: dict[str, Any] = {"machine": describe_machine(), "seed": seed, "kills": {}}
 
     def part(name: str, job: Callable[[Path], Tally]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 from fovea.evaluation.intervals import mean_score, standard_deviation
 from fovea.files import file_digest
-from fovea.runfolder import now_utc, processor_name
+from machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 FOVEA = [sys.executable, "-m", "fovea"]
@@ -121,13 +120,7 @@ def main() -> None:
     sets = [("digits", 5)]
     if os.environ.get("FOVEA_DATA") and "--quick" not in sys.argv:
         sets += [("mnist", 3), ("fashion-mnist", 3)]
-    machine = {
-        "time": now_utc(),
-        "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": measured([sys.executable, "-c", "import torch; print(torch.__version__)"])[2].strip(),
-    }
+    machine = describe_machine()
     results = {"machine": machine, "startup": startup(), "training": {name: training(name, k) for name, k in sets}}
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "spine.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -15,13 +15,13 @@ import importlib
 import importlib.util
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
 from fovea.files import make_folder, write_json, write_text
-from fovea.runfolder import now_utc, processor_name
+from fovea.runfolder import now_utc
+from machine import describe_machine
 from pages import replace_block
 
 HERE = Path(__file__).resolve().parent
@@ -43,9 +43,8 @@ def measure(part: str, data: Path) -> dict[str, Any]:
     """Run a part: what it found, and where and when."""
     before = os.getloadavg()[0]
     found = importlib.import_module(f"trust_{part}").main(data)
-    machine = {"processor": processor_name(), "cores": os.cpu_count(), "python": platform.python_version()}
     load = f"load average {before:.1f} before"
-    return {"measured_at": now_utc(), "machine": machine, "load": load, **found}
+    return {"measured_at": now_utc(), "machine": describe_machine(), "load": load, **found}
 
 
 def table(title: str, found: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 MODULES = (
     "bench",
     "chunks",
+    "machine",
     "measure",
     "pages",
     "peers",
