@@ -154,9 +154,9 @@ def _check_shapes(raw: RawData, images: dict[str, Pixels], image_size: tuple[int
     shapes = {part: found.shape[1:] for part, found in images.items()}
     comparable = {shape[2:] if image_size else shape for shape in shapes.values()}
     if len(comparable) > 1:
-        listed = ", ".join(f"{part} {'x'.join(map(str, shape))}" for part, shape in shapes.items())
+        sizes = ", ".join(f"{part} {'x'.join(map(str, shape))}" for part, shape in shapes.items())
         raise DataError(
-            f"The parts of {raw.name} differ in height x width x channels: {listed}. "
+            f"The parts of {raw.name} differ in height x width x channels: {sizes}. "
             "Give all the same, or set image_size."
         )
 
@@ -211,13 +211,13 @@ def check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
         missing = [label for label, count in images.class_counts().items() if count == 0]
         if not missing:
             continue
-        listed = ", ".join(missing[:10])
+        named = ", ".join(missing[:10])
         if name == "train":
             raise DataError(
-                f"No training image of class {listed}: a class that is never seen cannot be learned. "
+                f"No training image of class {named}: a class that is never seen cannot be learned. "
                 "Add images of it, or leave the class out."
             )
-        cause = f"No {name} image of class {listed}: the {name} figures say nothing about it."
+        cause = f"No {name} image of class {named}: the {name} figures say nothing about it."
         evidence = {"part": name, "classes": missing}
         problems.append(Problem("class-missing", cause, f"Give {name} images of that class.", evidence=evidence))
     return problems

@@ -235,10 +235,10 @@ def _walk(
     if identity in above:
         raise DataError(f"{folder} is a link to a folder above it: remove the link.")
     with os.scandir(folder) as entries:
-        listed = sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
-    if not listed:
+        found = sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
+    if not found:
         empty.append(prefix.rstrip("/"))
-    for entry in listed:
+    for entry in found:
         if _leads_nowhere(entry):
             stamps[prefix + entry.name] = (0,)  # reported by whoever opens it
         elif entry.is_dir():

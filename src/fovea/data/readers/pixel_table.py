@@ -151,8 +151,8 @@ def _columns_without_labels(tree: Tree, name: str, head: Head, shape: tuple[int,
         return _Columns(every, [], None)
     columns = _named_columns(head, None, tree.where(name))
     if columns.provisional:
-        blocks = _row_blocks(tree, name, head, width, columns)
-        _, cells, others = next(blocks, (b"", np.empty((0, width), np.uint8), [np.empty(0)] * 2))
+        nothing = (b"", np.empty((0, width), np.uint8), [np.empty(0)] * 2)
+        _, cells, others = next(_row_blocks(tree, name, head, width, columns), nothing)
         label = _label_by_content(others, columns.others, cells[:, columns.pixels])
         if label is None and width == math.prod(shape) + 1:
             label = 0
