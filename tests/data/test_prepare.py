@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fovea.data.audit import describe
-from fovea.data.imageset import RawData, RawSet
+from fovea.data.imageset import ImageSet, RawData, RawSet
 from fovea.data.load import read_raw, with_part
 from fovea.data.pixels import to_uint8
-from fovea.data.prepare import Splits, encode_parts, prepare_splits
+from fovea.data.prepare import Splits, check_class_presence, encode_parts, prepare_splits
 from fovea.data.preprocess import fit_preprocessor
 from fovea.errors import DataError
 from fovea.settings import DataSettings, PreprocessingSettings
@@ -122,6 +122,9 @@ def test_a_class_missing_from_validation_is_a_warning(toy: Arrays) -> None:
     splits = prepare_splits(raw, DataSettings())
     (problem,) = [problem for problem in splits.problems if problem.id == "class-missing"]
     assert problem.cause == "No val image of class 2: the val figures say nothing about it."
+    many = ImageSet(np.zeros((1, 4, 4, 1), np.uint8), np.array([12]), tuple("abcdefghijklm"), np.arange(1))
+    (problem,) = check_class_presence({"val": many})
+    assert "of class a, b, c, d, e, f, g, h, i, j and 2 more: the val" in problem.cause
 
 
 def test_training_images_among_the_test_images_are_counted(toy: Arrays) -> None:

@@ -312,6 +312,13 @@ def test_a_test_set_is_at_chance_where_it_is_surely_below_validation() -> None:
         assert ("test-at-chance" in {finding.id for finding in examine(record)}) is speaks
 
 
+def test_a_small_test_that_stayed_closed_is_told_by_its_own_count() -> None:
+    record = changed(test={"count": 30}, evaluation={"split": "val", "count": 12, "accuracy": 0.5})
+    found = RULES["test-too-small"].check(record)
+    assert found is not None
+    assert found.cause.startswith("30 test images: 50% right means anything from 33% to 67%")
+
+
 def test_every_rule_is_tried() -> None:
     said = {name for name, rule in RULES.items() if rule.stage == "program"}
     assert set(SICK) | said == set(RULES)

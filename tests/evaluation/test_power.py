@@ -51,7 +51,7 @@ def test_the_limits_say_both_in_words() -> None:
     limits = limits_of(9_950, 10_000, 15)
     assert limits.smallest_difference == least_difference(50) / 10_000
     assert limits.ceiling == pytest.approx(0.9985)
-    assert "cannot show a difference under 0.16 points" in limits.words
+    assert "cannot show a difference under 0.16 points to a net that differs on as many" in limits.words
     assert "within 0.15 points of 100%" in limits.words
     assert limits_of(9_950, 10_000).ceiling is None
     assert "labels" not in limits_of(9_950, 10_000).words

@@ -91,6 +91,8 @@ def test_the_mean_over_seeds_has_students_interval() -> None:
     assert (score.count, score.unit) == (4, "seeds")
     assert standard_deviation(values) == pytest.approx(np.std(values, ddof=1))
     assert mean_score([0.9]).low is None
+    alike = mean_score([0.9, 0.9, 0.9])  # three times the same step: no interval, and not one of no width
+    assert (alike.low, alike.high, alike.count) == (None, None, 3)
 
 
 def exact_p_value(only_first: int, only_second: int) -> float:
@@ -154,6 +156,7 @@ def test_a_constant_answer_is_found_and_a_good_net_is_left_alone() -> None:
     assert find_in_predictions(always, "test") == []  # one true class: nothing can be told
     weak = predictions(count=30, num_classes=2, skill=0.1)
     assert [finding.id for finding in find_in_predictions(weak, "val")] == ["no-better-than-constant"]
+    assert str(accuracy(weak, 0.8)) in find_in_predictions(weak, "val", 0.8)[0].cause
     assert find_in_predictions(predictions(skill=3.0), "val") == []
 
 
@@ -204,6 +207,11 @@ def test_a_prediction_interval_is_students() -> None:
     found = prediction_interval(values)
     low, high = stats.t.interval(0.95, 4, np.mean(values), np.std(values, ddof=1) * np.sqrt(1 + 1 / 5))
     assert (found.low, found.high) == pytest.approx((low, high))
+    cut = prediction_interval([0.9, 0.99], limits=(0.0, 1.0))
+    assert (cut.low, cut.high) == (0.0, 1.0)
+    alike = prediction_interval([0.9, 0.9])
+    assert alike.low is None
+    assert alike.holds(0.9) is None
     alone = prediction_interval([0.9])
     assert (alone.low, alone.holds(0.9)) == (None, None)
 

@@ -151,6 +151,7 @@ def test_several_runs_are_held_against_the_first_and_adjusted(pair: tuple[Run, R
     assert [each.second_name for each in found.pairs] == ["good", "same"]
     assert found.pairs[0].adjusted_p == pytest.approx(min(2 * found.pairs[0].test.p_value, 1))
     assert found.pairs[1].adjusted_p == 1.0
+    assert ["bad or good" in found.limits[0], "bad or same" in found.limits[1]] == [True, True]  # each pair its own
 
 
 def test_evaluate_says_who_has_looked_and_what_the_images_cannot_show(tmp_path: Path) -> None:

@@ -19,8 +19,12 @@ from torch import nn
 import fovea
 from fovea.evaluation.calibration import ece_of
 from fovea.evaluation.gallery import read_gallery
+from fovea.evaluation.intervals import accuracy_score
 from fovea.evaluation.predictions import arrays_as_npz, read_predictions
-from fovea.reporting.trust_sections import neighbour_blocks, trust_sections
+from fovea.reporting.figures import class_counts_of
+from fovea.reporting.style import new_figure
+from fovea.reporting.trust_figures import _draw_bins
+from fovea.reporting.trust_sections import _verdict, neighbour_blocks, trust_sections
 from fovea.runfolder import write_manifest
 from fovea.runview import Run
 
@@ -236,6 +240,22 @@ def test_images_above_64_pixels_have_saliency_too(tmp_path: Path) -> None:
     assert "64 pixels" in found.plot_saliency().get_suptitle()
 
 
+def test_what_is_said_of_probabilities_is_what_the_images_show() -> None:
+    judged: dict[str, Any] = {"ece": 0.05, "expected": {"low": 0.01, "high": 0.06}, "count": 400, "accuracy": 0.9}
+    assert "show nothing wrong with the probabilities" in _verdict(judged | {"confidence": 0.95})
+    bad = judged | {"ece": 0.07}
+    assert "too sure of itself" in _verdict(bad | {"confidence": 0.97})
+    assert "less sure than it could be" in _verdict(bad | {"confidence": 0.83})
+    assert "too sure of some answers and not sure enough of others" in _verdict(bad | {"confidence": 0.9})
+
+
+def test_the_intervals_of_the_reliability_diagram_have_the_level_of_the_run() -> None:
+    axes = new_figure(4, 4).subplots()
+    _draw_bins(axes, [{"count": 20, "accuracy": 0.9, "confidence": 0.88}], "red", "", 0.9)
+    score = accuracy_score(18, 20, 0.9)
+    assert list(axes.get_lines()[0].get_ydata()) == [score.low, score.high]
+
+
 def one_class(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Arrays:
     return images[labels == 1], labels[labels == 1]
 
@@ -269,4 +289,6 @@ def test_hard_cases_are_judged_and_shown(name: str, tmp_path: Path) -> None:
     (section,) = trust_sections(found)
     assert section.title == "Calibration"
     assert "on the same images, which flatters them" in str(section) or name not in ("validation on test", "no test")
+    num_images = len(bars(150)[0]) + (0 if "test_data" not in HARD[name] else len(HARD[name]["test_data"][0]))
+    assert class_counts_of(found).sum() == num_images  # images that validate and test count once
     assert len(neighbour_blocks(found, found.predictions(found.judged_by))) == bool(len(found.gallery.mistakes))

@@ -104,6 +104,13 @@ def test_class_figures_stay_sane_with_any_number_of_classes(count: int) -> None:
     assert shown == sorted(score.recall.value for score in scores if score.recall)[:30]
 
 
+def test_a_class_without_images_is_not_among_the_lowest() -> None:
+    labels = np.arange(20) % 2
+    found = Predictions(np.eye(3, dtype=np.float32)[labels], labels, labels, ("a", "b", "c"))
+    (axes,) = draw_class_accuracy(class_scores(found), 1.0, "title").axes
+    assert axes.get_title() == "title\n1 without images"
+
+
 def test_the_samples_are_in_colour_or_grey_as_the_images_are(run: Run) -> None:
     with Image.open(run.path / "samples.png") as picture:
         assert picture.width == 1200

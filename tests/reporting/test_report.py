@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,11 @@ from typer.testing import CliRunner, Result
 import fovea
 from fovea import faults
 from fovea.cli import app
+from fovea.evaluation.intervals import mean_score
 from fovea.files import file_digest
+from fovea.reporting.audit_section import audit_sections
+from fovea.reporting.console import result_lines
+from fovea.reporting.sections import interval_words
 from fovea.runfolder import read_manifest, write_manifest
 from fovea.runview import Run
 from tests.conftest import bars
@@ -249,9 +254,14 @@ def test_a_run_is_not_compared_with_itself(pair: tuple[Run, Run]) -> None:
 
 def test_a_study_of_seeds_has_a_page_with_its_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fovea.runs.draw_run", lambda run: None)  # the pages of its runs are those of any run
-    study = fovea.train(bars(150), seeds=2, epochs=2, verbose=False, out=tmp_path)
+    study = fovea.train(bars(150), seeds=2, epochs=2, confidence=0.9, verbose=False, out=tmp_path)
     assert study.test_accuracy is not None
+    assert study.test_accuracy == mean_score(study.accuracies("test"), 0.9)
+    assert "mean and 90% interval of the mean" in result_lines(study)
     page = Page(study.path / "report.html")
+    assert "with its 90% interval" in page.text
+    assert interval_words(study.runs[0].test_accuracy) in page.text
+    assert "95% interval" not in page.text
     assert f"{study.test_accuracy.value:.2%}" in page.text
     assert "seed 0" in page.text
     assert shell("report", str(study.path)).exit_code == 0
@@ -266,6 +276,17 @@ def test_a_run_without_test_says_what_it_is_judged_by(tmp_path: Path) -> None:
     text = Page(run.path / "report.html").text
     assert "validation images rightly" in text
     assert "the test stayed closed" in text
+    assert f"validation accuracy  {run.val_accuracy}, 95% interval" in result_lines(run)
+
+
+def test_an_audit_that_found_nothing_does_not_deny_what_was_found_before_it() -> None:
+    audit = {"findings": [], "splits": ["train", "test"], "near_duplicates": {"looked_up": 0, "count": 0}}
+    for findings, words in (
+        ([], "Nothing was found."),
+        ([{"id": "leakage-duplicates"}], "but what stands above: leak"),
+    ):
+        (section,) = audit_sections(SimpleNamespace(audit=audit, findings=findings))  # type: ignore[arg-type]
+        assert words in str(section.blocks[0])
 
 
 def test_the_call_that_the_page_names_for_arrays_trains_the_same_weights_again(

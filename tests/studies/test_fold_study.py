@@ -15,6 +15,7 @@ from fovea import api
 from fovea.cli import app
 from fovea.data.split import cut_folds, make_split
 from fovea.errors import DataError, SettingsError
+from fovea.evaluation.intervals import accuracy_score
 from fovea.reporting.console import result_lines
 from fovea.settings import DataSettings
 from fovea.studies.seeds import SeedStudy
@@ -57,15 +58,14 @@ def test_a_single_fold_is_a_setting() -> None:
 
 
 def test_mean_spread_and_pooled_answers(data: tuple[Arrays, Arrays]) -> None:
-    study = fovea.train(data, folds=3, **QUICK)
+    study = fovea.train(data, folds=3, confidence=0.9, **QUICK)
     assert isinstance(study, fovea.FoldStudy)
     held = [run.split.indices["val"] for run in study.runs]
     assert np.array_equal(np.sort(np.concatenate(held)), np.arange(150))
     assert [run.recipe.data.fold for run in study.runs] == [(1, 3), (2, 3), (3, 3)]
     assert {run.recipe.training.seed for run in study.runs} == {0}
     right = sum(int(run.predictions("val").correct.sum()) for run in study.runs)
-    assert study.out_of_fold.value == right / 150
-    assert study.out_of_fold.low < study.out_of_fold.value
+    assert study.out_of_fold == accuracy_score(right, 150, 0.9)
     tests = [run.test_accuracy.value for run in study.runs]
     assert study.test_accuracy.value == pytest.approx(np.mean(tests))
     assert study.test_accuracy.low is None
@@ -74,10 +74,12 @@ def test_mean_spread_and_pooled_answers(data: tuple[Arrays, Arrays]) -> None:
     assert found["out_of_fold_accuracy"]["count"] == 150
     assert [entry["fold"] for entry in found["folds"]] == [1, 2, 3]
     shown = result_lines(study)
-    assert "out of fold" in shown
+    assert f"{study.out_of_fold}, 90% interval, each by a net not trained on it; they chose its epoch" in shown
     assert "points from fold to fold" in shown
     page = api.write_reports([study.path]).read_text()
     assert "no error of their mean follows" in page
+    assert "the 90% interval speaks of other images" in page
+    assert "95% interval" not in page
     of_seeds = SeedStudy(study.path.parent, study.seeds, study.runs)
     for pair in ((of_seeds, study), (study, of_seeds)):  # folds are no paired seeds
         with pytest.raises(SettingsError, match=r"folds cannot be compared\. .* --seeds, or compare single runs"):

@@ -211,7 +211,7 @@ def check_class_presence(sets: dict[str, ImageSet]) -> list[Problem]:
         missing = [label for label, count in images.class_counts().items() if count == 0]
         if not missing:
             continue
-        named = ", ".join(missing[:10])
+        named = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         if name == "train":
             raise DataError(
                 f"No training image of class {named}: a class that is never seen cannot be learned. "

@@ -123,10 +123,9 @@ def test_too_small(record: Record) -> Suspicion | None:
     score = accuracy_score(right, count)
     if score.low is None or score.high is None or score.high - score.low <= 0.1:
         return None
-    name = final.split or "test"
     return Suspicion(
         {"count": count, "low": score.low, "high": score.high},
-        f"{count} {name} images: {right / count:.0%} right means anything from {score.low:.0%} to {score.high:.0%}.",
+        f"{count} test images: {right / count:.0%} right means anything from {score.low:.0%} to {score.high:.0%}.",
         "Hold back 1,000 images or more, or use cross-validation.",
         line=record.line_of("splits.test.count"),
         weight=0.5,

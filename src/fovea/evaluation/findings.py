@@ -62,13 +62,17 @@ def finding_from_json(values: Mapping[str, Any]) -> Finding:
     return Finding(**({"status": "confirmed"} if values.get("confirmed") else {}) | known)
 
 
-def find_in_predictions(predictions: Predictions, split: str) -> list[Finding]:
-    """The constant-predictor check: does the net know more than which class is most frequent?"""
+def find_in_predictions(predictions: Predictions, split: str, confidence: float = 0.95) -> list[Finding]:
+    """The constant-predictor check: does the net know more than which class is most frequent?
+
+    Args:
+        confidence: the level of the interval that it is judged by and that is shown.
+    """
     from fovea.evaluation.metrics import accuracy, constant_predictor_accuracy
 
     if len(np.unique(predictions.labels)) < 2:
         return []  # of one class, nothing can be told
-    score = accuracy(predictions)
+    score = accuracy(predictions, confidence)
     bar = constant_predictor_accuracy(predictions)
     answered = np.bincount(predictions.predicted, minlength=len(predictions.classes))
     evidence: dict[str, Any] = {"split": split, "accuracy": score.value, "constant_predictor_accuracy": bar}

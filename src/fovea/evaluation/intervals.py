@@ -72,9 +72,13 @@ def accuracy_score(num_correct: int, count: int, confidence: float = 0.95) -> Sc
 
 
 def mean_score(values: Sequence[float], confidence: float = 0.95) -> Score:
-    """The mean of accuracies over seeds with Student's t interval, cut to [0, 1]; one value alone has none."""
+    """The mean of accuracies over seeds with Student's t interval, cut to [0, 1].
+
+    One value alone has none, nor have equal ones: accuracies of few images come in steps, and the same step twice is no
+    certainty.
+    """
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if not has_spread(values):
         return Score(mean, None, None, len(values), "seeds", confidence)
     half = student_quantile(len(values), confidence) * standard_deviation(values) / math.sqrt(len(values))
     return Score(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(values), "seeds", confidence)
@@ -86,7 +90,7 @@ class PredictionInterval:
 
     Attributes:
         value: the mean of those that were measured.
-        low, high: the ends; None where one figure alone gives none.
+        low, high: the ends; None where one figure alone, or equal ones, give none.
         count: how many were measured.
     """
 
@@ -107,18 +111,23 @@ class PredictionInterval:
         return {"value": self.value, "low": self.low, "high": self.high, "count": self.count}
 
 
-def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> PredictionInterval:
+def prediction_interval(
+    values: Sequence[float], confidence: float = 0.95, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> PredictionInterval:
     """mean +- t(k - 1) * s * sqrt(1 + 1 / k): one more draw lies in it, for draws of a normal distribution.
 
     Wider than the interval of the mean: it holds a single published figure, not the average of many.
     Source: Hahn and Meeker, "Statistical intervals", 1991, chapter 4.
+
+    Args:
+        limits: between which such a figure lies at all; the interval is cut to them.
     """
     mean, count = float(np.mean(values)), len(values)
-    if count < 2:
+    if not has_spread(values):
         return PredictionInterval(mean, None, None, count, confidence)
     factor = student_quantile(count, confidence) * math.sqrt(1 + 1 / count)
     half = factor * standard_deviation(values)
-    return PredictionInterval(mean, mean - half, mean + half, count, confidence)
+    return PredictionInterval(mean, max(mean - half, limits[0]), min(mean + half, limits[1]), count, confidence)
 
 
 def student_quantile(count: int, confidence: float) -> float:
@@ -126,6 +135,11 @@ def student_quantile(count: int, confidence: float) -> float:
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, count - 1))
+
+
+def has_spread(values: Sequence[float]) -> bool:
+    """Whether values differ by more than rounding: without that, or with one value, a t interval has no width."""
+    return len(values) > 1 and standard_deviation(values) > 1e-12 * max(map(abs, values))
 
 
 def standard_deviation(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 LEVEL = 0.05  # p below it counts
 POWER = 0.8
+_ASSUMED = " to a net that differs on as many as this one gets wrong"
 
 
 def least_difference(num_differing: int, level: float = LEVEL) -> int:
@@ -92,7 +93,7 @@ class SetLimits:
     def words(self) -> str:
         """Both limits in a line."""
         least = f"{self.smallest_difference * 100:.2f} points"
-        text = f"{self.num_images:,} test images cannot show a difference under {least}"
+        text = f"{self.num_images:,} test images cannot show a difference under {least}{_ASSUMED}"
         return f"{text}; {self.label_words}" if self.label_words else text
 
     @property

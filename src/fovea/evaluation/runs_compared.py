@@ -201,11 +201,12 @@ class RunComparison:
     @property
     def limits(self) -> list[str]:
         """What the images cannot show: under which difference nothing is told, and how far their labels are right."""
-        pair = self.pairs[0]
-        differing = pair.test.only_first + pair.test.only_second
         lines = [
-            f"{pair.num_images:,} {SPLIT_WORDS[self.split]} images, on {differing:,} of which one alone is right, "
-            f"cannot show a difference under {pair.smallest_difference * 100:.2f} points."
+            f"{pair.num_images:,} {SPLIT_WORDS[self.split]} images, on "
+            f"{pair.test.only_first + pair.test.only_second:,} of which "
+            f"{'one' if len(self.pairs) == 1 else f'{pair.first_name} or {pair.second_name}'} alone is right, cannot "
+            f"show a difference under {pair.smallest_difference * 100:.2f} points."
+            for pair in self.pairs
         ]
         first = next(iter(self.runs.values()))
         limits = first.test_limits if self.split == "test" else None

@@ -13,6 +13,9 @@ from fovea.reporting.datapage import finding_block, picture_of_pair
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
+# Found when the splits were made, before the audit: it stands under "What was found", not in audit.json.
+_TOLD_BEFORE = ("shared-images", "leakage-duplicates", "class-missing", "group-leak")
+
 
 def audit_sections(run: StoredRun) -> list[Section]:
     """The section "Data audit"; none where the run was not audited."""
@@ -27,7 +30,10 @@ def audit_sections(run: StoredRun) -> list[Section]:
         text += ", near-duplicates." if near["looked_up"] else "; they are too small for near-duplicates to be told."
     else:
         text = "The training images were looked at: there are no others to hold against them."
-    blocks: list[Block] = [Paragraph(text if findings else f"{text} Nothing was found.")]
+    told = [found["id"] for found in run.findings if found["id"] in _TOLD_BEFORE]
+    if not findings:
+        text += " Nothing was found" + (f" but what stands above: {', '.join(told)}." if told else ".")
+    blocks: list[Block] = [Paragraph(text)]
     blocks += [finding_block(finding) for finding in findings]
     if near["count"]:
         pairs = _pictures(run)

@@ -81,7 +81,9 @@ def draw_class_accuracy(scores: list[ClassScore], overall: float, title: str) ->
     _name_rows(axes, tuple(score.name for score in shown))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     tidy(axes)
-    few = f"\nthe lowest {len(shown)} of {len(scores)} classes" if len(shown) < len(scores) else ""
+    judged = sum(score.recall is not None for score in scores)
+    few = f"\nthe lowest {len(shown)} of {judged} classes" if len(shown) < judged else ""
+    few += f"\n{len(scores) - judged} without images" if judged < len(scores) else ""
     axes.set_title(f"{title}{few}", fontsize=10)
     axes.set_xlabel("accuracy and its interval; dashed: all images")
     return figure

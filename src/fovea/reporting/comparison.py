@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from fovea.errors import DataError
-from fovea.evaluation.intervals import Score, mean_score, standard_deviation
+from fovea.evaluation.intervals import Score, mean_score, percent, standard_deviation
 from fovea.evaluation.ledger import read_looks
 from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
 from fovea.evaluation.predictions import Predictions
@@ -64,13 +64,13 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
     runs = {f"{study.unit} {seed}": run for seed, run in zip(study.seeds, study.runs, strict=True)}
     split, found = _judged(runs)
     accuracies = [accuracy(each).value for each in found.values()]
-    score, spread = mean_score(accuracies), standard_deviation(accuracies) * 100
+    score, spread = mean_score(accuracies, study.confidence), standard_deviation(accuracies) * 100
     if isinstance(study, FoldStudy):
         return _fold_report(study, runs, found)
     sentence = (
-        f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its 95% "
-        f"interval. From seed to seed the accuracy varies by {spread:.2f} points (standard deviation). The best of the "
-        "seeds is no figure to report."
+        f"Mean {SPLIT_WORDS[split]} accuracy of {len(runs)} trainings that differ in their seed alone, with its "
+        f"{percent(study.confidence)} interval. From seed to seed the accuracy varies by {spread:.2f} points (standard "
+        "deviation). The best of the seeds is no figure to report."
         if len(runs) > 1
         else f"The {SPLIT_WORDS[split]} accuracy of one training: a spread needs more seeds."
     )
@@ -79,9 +79,9 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
         headline=f"{score.value:.2%}",
         interval=interval_words(score),
         sentence=f"{sentence} {_caveat(runs, split)}".rstrip(),
-        facts=_facts(runs, found, full_names=True),
+        facts=_facts(runs, found, full_names=True, confidence=study.confidence),
         alerts=_alerts(runs),
-        sections=_sections(runs, found, split),
+        sections=_sections(runs, found, split, confidence=study.confidence),
         footer=_FOOTER,
     )
 
@@ -92,29 +92,31 @@ def _fold_report(study: FoldStudy[AnyRun], runs: Runs, found: Mapping[str, Predi
     chose = any(run.result["chosen_by"].startswith("val") for run in runs.values())
     sentence = (
         f"Each of {score.count:,} training images was answered by the one of {len(runs)} nets that was trained without "
-        f"it; the interval speaks of other images, answered by these nets. From fold to fold the "
-        f"{SPLIT_WORDS[_judged(runs)[0]]} accuracy varies by "
+        f"it; the {percent(study.confidence)} interval speaks of other images, answered by these nets. "
+        f"From fold to fold the {SPLIT_WORDS[_judged(runs)[0]]} accuracy varies by "
         f"{study.standard_deviation * 100:.2f} points (standard deviation). The folds share most of their training "
         "images: no error of their mean follows from that spread."
     )
     sentence += " Each fold chose the epoch of its net, which makes the figure slightly too good." if chose else ""
     facts = [] if test is None else [("test accuracy, mean over folds", f"{test.value:.2%}")]
-    held_out = [(name, accuracy(run.predictions("val"))) for name, run in list(runs.items())[:8]]
+    held_out = [(name, run.val_accuracy) for name, run in list(runs.items())[:8]]
     return Report(
         title=study.path.resolve().name,
         headline=f"{score.value:.2%}",
         interval=interval_words(score),
         sentence=sentence,
-        facts=[*facts, *((f"{name}, held out", accuracy_text(each)) for name, each in held_out)],
+        facts=[*facts, *((f"{name}, held out", accuracy_text(each)) for name, each in held_out if each is not None)],
         alerts=_alerts(runs),
-        sections=_sections(runs, found, _judged(runs)[0]),
+        sections=_sections(runs, found, _judged(runs)[0], confidence=study.confidence),
         footer=_FOOTER,
     )
 
 
-def _facts(runs: Runs, found: Mapping[str, Predictions], full_names: bool) -> list[tuple[str, str]]:
+def _facts(
+    runs: Runs, found: Mapping[str, Predictions], full_names: bool, confidence: float = 0.95
+) -> list[tuple[str, str]]:
     return [
-        (name if full_names else shortened(name, 40), accuracy_text(accuracy(each), runs[name].mark))
+        (name if full_names else shortened(name, 40), accuracy_text(accuracy(each, confidence), runs[name].mark))
         for name, each in list(found.items())[:8]
     ]
 
@@ -174,13 +176,17 @@ def _many(found: Mapping[str, Predictions], split: str) -> tuple[str, str, str]:
 
 
 def _sections(
-    runs: Runs, found: Mapping[str, Predictions], split: str, comparison: RunComparison | None = None
+    runs: Runs,
+    found: Mapping[str, Predictions],
+    split: str,
+    comparison: RunComparison | None = None,
+    confidence: float = 0.95,
 ) -> list[Section]:
     sections = [
-        Section("scores", "Scores", _scores(runs, found, split, comparison)),
+        Section("scores", "Scores", _scores(runs, found, split, comparison, confidence)),
         Section("curves", "Learning curves", _curves(runs)),
         Section("settings", "Settings that differ", settings_blocks(runs)),
-        Section("classes", "Classes", _classes(found, split)),
+        Section("classes", "Classes", _classes(found, split, confidence)),
     ]
     if comparison is not None:
         pictures = _disagreements(runs, found, split) if len(runs) == 2 else []
@@ -192,14 +198,16 @@ def _sections(
     return [*sections, Section("again", "Make them again", again)]
 
 
-def _scores(runs: Runs, found: Mapping[str, Predictions], split: str, comparison: RunComparison | None) -> list[Block]:
+def _scores(
+    runs: Runs, found: Mapping[str, Predictions], split: str, comparison: RunComparison | None, confidence: float
+) -> list[Block]:
     pairs = {} if comparison is None else {pair.second_name: pair for pair in comparison.pairs}
-    head = ["run", "accuracy", "95% interval", "right", "loss"]
+    head = ["run", "accuracy", f"{percent(confidence)} interval", "right", "loss"]
     head += ["against the first", "95% interval", "p", "mid-p"] if pairs else []
     head += ["p, Holm"] if len(pairs) > 1 else []
     rows, trainings = [], []
     for name, each in found.items():
-        run, score = runs[name], accuracy(each)
+        run, score = runs[name], accuracy(each, confidence)
         row = [
             shortened(name, 40),
             f"{score.value:.2%}" + (f", {run.mark}" if run.mark else ""),
@@ -286,8 +294,8 @@ def settings_blocks(runs: Runs, left_out: Collection[str] = ()) -> list[Block]:
     return [Table("Settings", ["setting", *(shortened(name, 40) for name in runs)], rows, figures=False)]
 
 
-def _classes(found: Mapping[str, Predictions], split: str) -> list[Block]:
-    scores = {name: {score.name: score for score in class_scores(each)} for name, each in found.items()}
+def _classes(found: Mapping[str, Predictions], split: str, confidence: float) -> list[Block]:
+    scores = {name: {score.name: score for score in class_scores(each, confidence)} for name, each in found.items()}
     classes = list(next(iter(scores.values())))
     rows = []
     for label in classes:
@@ -297,7 +305,8 @@ def _classes(found: Mapping[str, Predictions], split: str) -> list[Block]:
             cells.append("" if recall is None else f"{recall.value:.1%} ({recall.low:.1%} to {recall.high:.1%})")
         rows.append([shortened(label, 40), *cells])
     head = ["class", *(shortened(name, 40) for name in found)]
-    table = Table(f"Accuracy of each class on the {SPLIT_WORDS[split]} images, with its 95% interval", head, rows)
+    caption = f"Accuracy of each class on the {SPLIT_WORDS[split]} images, with its {percent(confidence)} interval"
+    table = Table(caption, head, rows)
     return [table] if len(classes) <= 20 else [Details("Every class as a table", [table])]
 
 

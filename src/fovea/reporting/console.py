@@ -164,12 +164,13 @@ def _run_lines(run: StoredRun) -> list[str]:
     level = f"{percent(run.recipe.evaluation.confidence)} interval"
     lines = []
     if run.mark is not None:
-        lines.append(f"test accuracy  {run.val_accuracy}, {level}, {run.mark}")
+        lines.append(f"test accuracy        {run.val_accuracy}, {level}, {run.mark}")
     else:
         if run.test_accuracy is not None:
             lines.append(f"test accuracy        {run.test_accuracy}, {level}")
+        named = "" if run.has_test else f", {level}"
         chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
-        lines.append(f"validation accuracy  {run.val_accuracy or NO_VALIDATION}{chose}")
+        lines.append(f"validation accuracy  {run.val_accuracy or NO_VALIDATION}{named}{chose}")
     lines += _views_line(run.views)
     lines += _trust_lines(run)
     lines += [] if run.test_limits is None else [run.test_limits.words]
@@ -197,16 +198,19 @@ def _trust_lines(run: StoredRun) -> list[str]:
 
 
 def _study_lines(study: SeedStudy[AnyRun]) -> list[str]:
-    lines, words = [], "mean and 95% interval of the mean"
+    level = f"{percent(study.confidence)} interval"
+    lines, words = [], f"mean and {level} of the mean"
     if isinstance(study, FoldStudy):
         words = "mean over folds"
-        lines.append(f"out of fold          {study.out_of_fold}, each by a net not trained on it")
+        chose = "; they chose its epoch" if study.runs[0].result["chosen_by"].startswith("val") else ""
+        lines.append(f"out of fold          {study.out_of_fold}, {level}, each by a net not trained on it{chose}")
     if study.mark is not None:
         lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")
     else:
         if study.test_accuracy is not None:
             lines.append(f"test accuracy        {study.test_accuracy}, {words}")
-        lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}")
+        named = "" if study.test_accuracy is not None else f", {words}"
+        lines.append(f"validation accuracy  {study.val_accuracy or NO_VALIDATION}{named}")
     lines += _views_line(study.views)
     lines.append(f"standard deviation   {study.standard_deviation * 100:.2f} points from {study.unit} to {study.unit}")
     return lines

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.stored import StoredRun
 from fovea.registry import Registry
@@ -62,7 +65,13 @@ def plot_mistakes(run: StoredRun) -> Figure:
 
 def plot_class_counts(run: StoredRun) -> Figure:
     """Images of each class in training, validation and test."""
-    return draw_class_counts(run.gallery.class_counts, run.classes)
+    return draw_class_counts(class_counts_of(run), run.classes)
+
+
+def class_counts_of(run: StoredRun) -> NDArray[np.int64]:
+    """Images of train, val and test a class, int64 [3, K]; test images that are validation's too count once."""
+    counts = run.gallery.class_counts
+    return counts if run.mark is None else counts * np.array([[1], [0], [1]])
 
 
 def plot_samples(run: StoredRun) -> Figure:

@@ -33,6 +33,7 @@ from fovea.reporting.classbars import worst_classes
 from fovea.reporting.discipline import discipline_alerts, discipline_blocks
 from fovea.reporting.figures import (
     SPLIT_WORDS,
+    class_counts_of,
     plot_class_accuracy,
     plot_class_counts,
     plot_confusion,
@@ -272,6 +273,7 @@ def _classes(run: StoredRun, found: Predictions) -> list[Block]:
         for score in worst_classes(scores, len(scores))
         if score.recall is not None
     ]
+    rows += [[shortened(score.name, 60), "0", "", "", "", ""] for score in scores if score.recall is None]
     head = ["class", "images", "accuracy", f"{percent(confidence)} interval", "precision", "F1"]
     return [
         Chart(inline_svg(plot_class_accuracy(run), "classes", alt)),
@@ -293,7 +295,8 @@ def _data(run: StoredRun) -> list[Block]:
     log = run.log
     notes = [note for entry in log[:1] for note in entry.get("notes", [])]
     blocks += [Paragraph(note, "note") for note in notes]
-    alt = f"Images of each class in training, validation and test: {_counts_in_words(run)}"
+    parts = "training, validation and test" if run.mark is None else "training and test"
+    alt = f"Images of each class in {parts}: {_counts_in_words(run)}"
     blocks.append(Chart(inline_svg(plot_class_counts(run), "counts", alt)))
     strips = [
         Picture(
@@ -312,7 +315,7 @@ def _data(run: StoredRun) -> list[Block]:
 
 
 def _counts_in_words(run: StoredRun) -> str:
-    totals = run.gallery.class_counts.sum(axis=0)
+    totals = class_counts_of(run).sum(axis=0)
     least, most = int(totals.argmin()), int(totals.argmax())
     return (
         f"between {totals[least]:,} ({shortened(run.classes[least], 40)}) and {totals[most]:,} "

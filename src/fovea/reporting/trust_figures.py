@@ -29,9 +29,9 @@ def plot_calibration(run: StoredRun) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     if found["temperature"] != 1:
-        _draw_bins(above, judged["without_temperature"]["bins"], ORANGE, "without temperature", hollow=True)
+        _draw_bins(above, judged["without_temperature"]["bins"], ORANGE, "without temperature", None)
     label = "answers" if found["temperature"] == 1 else f"with temperature {found['temperature']:.3g}"
-    _draw_bins(above, judged["bins"], BLUE, label)
+    _draw_bins(above, judged["bins"], BLUE, label, run.recipe.evaluation.confidence)
     above.set_ylabel("share that is right")
     above.set_ylim(-0.03, 1.03)
     above.legend(loc="upper left", frameon=False, fontsize=8)
@@ -59,15 +59,16 @@ def calibration_of_run(run: StoredRun) -> Mapping[str, Any]:
     return run.calibration
 
 
-def _draw_bins(axes: Axes, bins: list[dict[str, Any]], colour: str, label: str, hollow: bool = False) -> None:
+def _draw_bins(axes: Axes, bins: list[dict[str, Any]], colour: str, label: str, confidence: float | None) -> None:
+    """Draw bins as dots with intervals of this level; None: hollow, without."""
     filled = [each for each in bins if each["count"]]
     x = np.array([each["confidence"] for each in filled])
     y = np.array([each["accuracy"] for each in filled])
-    if not hollow:
+    if confidence is not None:
         for place, each in zip(x, filled, strict=True):
-            score = accuracy_score(round(each["accuracy"] * each["count"]), each["count"])
+            score = accuracy_score(round(each["accuracy"] * each["count"]), each["count"], confidence)
             axes.plot([place, place], [score.low or 0.0, score.high or 1.0], color=colour, linewidth=2, clip_on=False)
-    face = "none" if hollow else colour
+    face = "none" if confidence is None else colour
     axes.plot(
         x, y, color=colour, marker="o", markersize=5, linestyle="", markerfacecolor=face, label=label, clip_on=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,13 +26,13 @@ def trust_sections(run: StoredRun) -> list[Section]:
     """Where the net is weak, if anywhere, and its calibration; nothing for what an older run has not measured."""
     sections = []
     if run.slices is not None and run.slices["weak"]:
-        sections.append(Section("weak", "Where it is weak", _weak(run.slices)))
+        sections.append(Section("weak", "Where it is weak", _weak(run.slices, run.recipe.evaluation.confidence)))
     if run.calibration is not None:
         sections.append(Section("calibration", "Calibration", _calibration(run, run.calibration)))
     return sections
 
 
-def _weak(found: Mapping[str, Any]) -> list[Block]:
+def _weak(found: Mapping[str, Any], confidence: float) -> list[Block]:
     weak, tested = found["weak"], len(found["tested"])
     split = _SPLITS[found["split"]]
     text = (
@@ -50,7 +51,7 @@ def _weak(found: Mapping[str, Any]) -> list[Block]:
         ]
         for each in weak
     ]
-    head = ["slice", "accuracy", "all others", "by its classes", "images", "interval"]
+    head = ["slice", "accuracy", "all others", "by its classes", "images", f"{percent(confidence)} interval"]
     note = (
         "By its classes: what the accuracy of each class would make of the slice's mixture of classes. Where that is "
         "as low, the classes are the reason, not the look."
@@ -72,6 +73,8 @@ def _calibration(run: StoredRun, found: Mapping[str, Any]) -> list[Block]:
             f"validation images, which changes no answer. Without it the ECE would be {before['ece']:.2%} instead of "
             f"{judged['ece']:.2%}, the loss {before['loss']:.4f} instead of {judged['loss']:.4f}."
         )
+        if run.judged_by == "val":
+            text += " It was fitted on the same images, which flatters these figures."
     else:
         text = f"Probabilities are as the net gives them, without a temperature: {found['reason']}."
     blocks.append(Paragraph(text, "note"))
@@ -87,7 +90,10 @@ def _verdict(judged: Mapping[str, Any]) -> str:
         f"{expected['high'] * 100:.2f} points, by chance alone."
     )
     if ece <= expected["high"]:
-        return f"{text} The probabilities can be taken at their word."
+        return f"{text} These images show nothing wrong with the probabilities."
+    error = math.sqrt(judged["accuracy"] * (1 - judged["accuracy"]) / judged["count"])
+    if abs(gap) <= 2 * error:
+        return f"{text} The net is too sure of some answers and not sure enough of others."
     return f"{text} The net is {'too sure of itself' if gap > 0 else 'less sure than it could be'}."
 
 

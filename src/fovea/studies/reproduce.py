@@ -147,7 +147,8 @@ def _compare(figure: Figure, measured: Sequence[Measured], as_long: bool, record
     values = [value for value in (one.value(figure) for one in measured) if value is not None]
     if not values:
         return Comparison(figure, None, reason="not trained so far")
-    interval = prediction_interval(values)
+    highest = 1.0 if figure.figure.endswith("accuracy") else math.inf
+    interval = prediction_interval(values, limits=(0.0, highest))
     if figure.figure == "parameters":
         return Comparison(figure, PredictionInterval(values[0], None, None, len(values)), values[0] == figure.value)
     if figure.about or figure.figure.startswith("seconds"):

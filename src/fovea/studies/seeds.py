@@ -54,7 +54,12 @@ class SeedStudy(Generic[AnyRun]):
 
     def mean(self, values: Sequence[float]) -> Score | None:
         """The mean of one accuracy a run, with its interval; None where there are none."""
-        return mean_score(values) if values else None
+        return mean_score(values, self.confidence) if values else None
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals of the study and of its runs: their setting `confidence`."""
+        return self.runs[0].recipe.evaluation.confidence
 
     @property
     def mark(self) -> str | None:
@@ -119,7 +124,7 @@ class FoldStudy(SeedStudy[AnyRun]):
 
     def mean(self, values: Sequence[float]) -> Score | None:
         """The mean of one accuracy a fold, without an interval; None where there are none."""
-        return Score(float(np.mean(values)), None, None, len(values), "folds") if values else None
+        return Score(float(np.mean(values)), None, None, len(values), "folds", self.confidence) if values else None
 
     @property
     def out_of_fold(self) -> Score:
@@ -129,7 +134,7 @@ class FoldStudy(SeedStudy[AnyRun]):
         """
         found = [run.predictions("val") for run in self.runs]
         right, count = sum(int(each.correct.sum()) for each in found), sum(map(len, found))
-        return accuracy_score(right, count, self.runs[0].recipe.evaluation.confidence)
+        return accuracy_score(right, count, self.confidence)
 
     def as_json(self) -> dict[str, Any]:
         return {**super().as_json(), "out_of_fold_accuracy": self.out_of_fold.as_json()}

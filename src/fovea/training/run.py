@@ -325,7 +325,8 @@ def _without_validation(plan: Plan) -> tuple[str, str]:
 
 
 def _findings(plan: Plan, predictions: dict[str, Predictions]) -> list[Finding]:
-    findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name)]
+    level = plan.recipe.evaluation.confidence
+    findings = [finding for name, found in predictions.items() for finding in find_in_predictions(found, name, level)]
     findings += [as_finding(problem) for problem in plan.splits.problems]
     if "val" not in plan.splits.sets:
         findings.append(Finding("no-validation", "note", {}, *_without_validation(plan)))
