@@ -27,7 +27,7 @@ from fovea.reporting.compared import comparison_lines
 from fovea.runfolder import write_manifest
 from fovea.runs import Given
 from fovea.runview import Run
-from fovea.settings import Recipe, with_settings
+from fovea.settings import LAST_EPOCH, Recipe, with_settings
 
 OPTIONS: dict[str, Any] = {"threads": 1, "verbose": False, "report": False, "model": "p4-dense"}
 SMALL = ["--set", "model=p4-dense", "--set", "threads=1", "--set", "report=false"]
@@ -173,7 +173,10 @@ def test_runs_whose_test_stayed_closed_are_compared_on_validation(tmp_path: Path
     ]
     found = fovea.compare(*runs)
     assert found.split == "val"
-    assert any("The test stayed closed" in note for note in found.notes)
+    assert "compared on validation images, which chose the epochs." in found.notes[0]
+    for run in found.runs.values():
+        run.result["chosen_by"] = LAST_EPOCH
+    assert found.notes[0].endswith("compared on validation images.")
     assert found.looks is None
 
 

@@ -25,9 +25,10 @@ from fovea.evaluation.intervals import mean_score
 from fovea.files import file_digest
 from fovea.reporting.audit_section import audit_sections
 from fovea.reporting.console import result_lines
-from fovea.reporting.sections import interval_words
+from fovea.reporting.sections import caveat_of, chose_its_epoch, interval_words
 from fovea.runfolder import read_manifest, write_manifest
 from fovea.runview import Run
+from fovea.settings import LAST_EPOCH
 from tests.conftest import bars
 
 EVIL = ("<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "$x^2 {{ 7 * 7 }} & 龍")
@@ -277,6 +278,13 @@ def test_a_run_without_test_says_what_it_is_judged_by(tmp_path: Path) -> None:
     assert "validation images rightly" in text
     assert "the test stayed closed" in text
     assert f"validation accuracy  {run.val_accuracy}, 95% interval" in result_lines(run)
+
+
+def test_validation_images_are_said_to_choose_the_epoch_only_where_they_did() -> None:
+    assert "chose the epoch" in caveat_of("val", 0)
+    assert caveat_of("val", 0, None, chose=False) == "The test stayed closed."
+    for chosen_by, chose in (("val_accuracy", True), (LAST_EPOCH, False), ("train_loss", False)):
+        assert chose_its_epoch(SimpleNamespace(result={"chosen_by": chosen_by})) == chose  # type: ignore[arg-type]
 
 
 def test_an_audit_that_found_nothing_does_not_deny_what_was_found_before_it() -> None:

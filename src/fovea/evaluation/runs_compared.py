@@ -220,8 +220,10 @@ class RunComparison:
         lines = list(dict.fromkeys(note for pair in self.pairs for note in pair.pairing.notes))
         if self.split == "val" and not any(run.mark for run in self.runs.values()):
             closed = [name for name, run in self.runs.items() if not run.has_test]
+            chose = any(run.result["chosen_by"].startswith("val") for run in self.runs.values())
             lines.append(
-                f"The test stayed closed in {', '.join(closed)}: compared on validation images, which chose the epochs."
+                f"The test stayed closed in {', '.join(closed)}: compared on validation images"
+                f"{', which chose the epochs' if chose else ''}."
             )
         lines += _other_pixels(self.runs, self.split)
         lines += _limits(self.pairs[0].pairing.first)

@@ -20,6 +20,7 @@ from fovea.reporting.sections import (
     accuracy_text,
     alerts_of,
     caveat_of,
+    chose_its_epoch,
     duration,
     interval_words,
     looks_at_test,
@@ -89,7 +90,7 @@ def study_report(study: SeedStudy[AnyRun]) -> Report:
 def _fold_report(study: FoldStudy[AnyRun], runs: Runs, found: Mapping[str, Predictions]) -> Report:
     """The page of a study of folds: the pooled answers first, then each fold."""
     score, test = study.out_of_fold, study.test_accuracy
-    chose = any(run.result["chosen_by"].startswith("val") for run in runs.values())
+    chose = any(map(chose_its_epoch, runs.values()))
     sentence = (
         f"Each of {score.count:,} training images was answered by the one of {len(runs)} nets that was trained without "
         f"it; the {percent(study.confidence)} interval speaks of other images, answered by these nets. "
@@ -124,7 +125,7 @@ def _facts(
 def _caveat(runs: Runs, split: str) -> str:
     marks = {run.mark for run in runs.values()}
     looks = max(looks_at_test(run) for run in runs.values()) if split == "test" else 0
-    return caveat_of(split, looks, marks.pop() if len(marks) == 1 else None)
+    return caveat_of(split, looks, marks.pop() if len(marks) == 1 else None, any(map(chose_its_epoch, runs.values())))
 
 
 def _alerts(runs: Runs) -> list[Paragraph]:

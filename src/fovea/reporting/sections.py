@@ -99,17 +99,25 @@ def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
     )
     if run.views.words:
         text += f" It answered with {run.views.words}."
-    return f"{text} {caveat_of(run.judged_by, looks_at_test(run), run.mark)}".rstrip()
+    return f"{text} {caveat_of(run.judged_by, looks_at_test(run), run.mark, chose_its_epoch(run))}".rstrip()
 
 
-def caveat_of(split: str, looks: int, mark: str | None = None) -> str:
+def chose_its_epoch(run: StoredRun) -> bool:
+    """Whether the validation images chose the epoch whose weights were kept."""
+    return str(run.result["chosen_by"]).startswith("val")
+
+
+def caveat_of(split: str, looks: int, mark: str | None = None, chose: bool = True) -> str:
     """Why a figure on this split is too good; nothing where the test was opened once.
 
     Args:
         mark: what stands beside figures of test images that were the validation images too.
+        chose: whether validation images chose the epoch.
     """
     if mark is not None:
         return f"The test images were the validation images: {mark}."
+    if split == "val" and not chose:
+        return "The test stayed closed."
     if split == "val":
         return "These images chose the epoch, which makes the figure slightly too good; the test stayed closed."
     if looks > 1:

@@ -173,7 +173,10 @@ class RecipeComparison:
         """What limits the comparison."""
         lines = [self.varied]
         if self.split == "val" and self.mark is None:
-            lines.append("The test stayed closed: judged by validation images, which chose the epochs.")
+            chose = any(run.result["chosen_by"].startswith("val") for arm in self.arms for run in arm.runs)
+            lines.append(
+                f"The test stayed closed: judged by validation images{', which chose the epochs' if chose else ''}."
+            )
         if self.mark is not None:
             lines.append(f"Test images were the validation images of some runs: {self.mark}.")
         count = len(self.seeds)
