@@ -226,7 +226,7 @@ def _answer_p3(case: Case) -> Answer:
         f"Error after the last epoch: {mean_text(errors, '.3%')}. The best epoch, picked by the test images, would "
         f"flatter it by {np.mean(best) * 100:.2f} points.",
         "Published: 29 more of 10,000 images right with translation, from one training of each; two such single "
-        f"accuracies have intervals of their own, {_wilson(9917)} and {_wilson(9946)}.",
+        f"accuracies have 95% intervals of their own, {_wilson(9917)} and {_wilson(9946)}.",
     ]
     against = str(case.program.record.against)
     if case.other is None:
