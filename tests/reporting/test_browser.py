@@ -45,6 +45,10 @@ CONTRAST = """() => {
   return bad;
 }"""
 
+# How many names above the columns of a confusion matrix are longer than their place.
+NAMES_ABOVE = """() => [...document.querySelectorAll('.matrix thead span')].filter(
+  name => name.scrollHeight > name.clientHeight + 1).length"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -134,3 +138,10 @@ def test_a_screen_reader_hears_what_every_picture_shows(browser: Any, pages: dic
     assert 'heading "Confusion matrix"' in tree
     unnamed = page.evaluate("[...document.querySelectorAll('img')].filter(image => !image.alt).length")
     assert unnamed == 0
+
+
+def test_long_names_above_the_confusion_matrix_do_not_reach_into_its_caption(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    page, _ = opened(browser, pages["evil"], 1280, "light")
+    assert page.evaluate(NAMES_ABOVE) == 0
