@@ -168,6 +168,11 @@ def _look(line: Mapping[str, Any]) -> Look:
     )
 
 
+def chose_its_epoch(run: StoredRun) -> bool:
+    """Whether the validation images chose the epoch whose weights were kept."""
+    return str(run.result["chosen_by"]).startswith("val")
+
+
 def flattery(num_right: int, num_images: int, num_choices: int) -> float:
     """By how much the best of so many independent figures may be too good: s sqrt(2 ln k), a share.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score
-from fovea.evaluation.ledger import Looks, read_looks, selection_warning
+from fovea.evaluation.ledger import Looks, chose_its_epoch, read_looks, selection_warning
 from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import McNemarResult, holm, mcnemar, paired_bootstrap
 from fovea.evaluation.pairing import Pairing, pair_images
@@ -220,7 +220,7 @@ class RunComparison:
         lines = list(dict.fromkeys(note for pair in self.pairs for note in pair.pairing.notes))
         if self.split == "val" and not any(run.mark for run in self.runs.values()):
             closed = [name for name, run in self.runs.items() if not run.has_test]
-            chose = any(run.result["chosen_by"].startswith("val") for run in self.runs.values())
+            chose = any(map(chose_its_epoch, self.runs.values()))
             lines.append(
                 f"The test stayed closed in {', '.join(closed)}: compared on validation images"
                 f"{', which chose the epochs' if chose else ''}."

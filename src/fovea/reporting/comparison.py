@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from fovea.errors import DataError
 from fovea.evaluation.intervals import Score, mean_score, percent, standard_deviation
-from fovea.evaluation.ledger import read_looks
+from fovea.evaluation.ledger import chose_its_epoch, read_looks
 from fovea.evaluation.metrics import accuracy, class_scores, cross_entropy
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.runs_compared import RunComparison, RunPair, compare_runs, p_text
@@ -20,7 +20,6 @@ from fovea.reporting.sections import (
     accuracy_text,
     alerts_of,
     caveat_of,
-    chose_its_epoch,
     duration,
     interval_words,
     looks_at_test,

@@ -14,7 +14,7 @@ from fovea.display import terminal_width
 from fovea.evaluation.calibration import calibration_of, ece_words, temperature_words
 from fovea.evaluation.findings import finding_from_json
 from fovea.evaluation.intervals import percent
-from fovea.evaluation.ledger import Looks
+from fovea.evaluation.ledger import Looks, chose_its_epoch
 from fovea.evaluation.metrics import accuracy, cross_entropy
 from fovea.evaluation.power import limits_of
 from fovea.evaluation.predictions import Predictions
@@ -169,7 +169,7 @@ def _run_lines(run: StoredRun) -> list[str]:
         if run.test_accuracy is not None:
             lines.append(f"test accuracy        {run.test_accuracy}, {level}")
         named = "" if run.has_test else f", {level}"
-        chose = ", which chose the epoch" if run.result["chosen_by"].startswith("val") else ""
+        chose = ", which chose the epoch" if chose_its_epoch(run) else ""
         lines.append(f"validation accuracy  {run.val_accuracy or NO_VALIDATION}{named}{chose}")
     lines += _views_line(run.views)
     lines += _trust_lines(run)
@@ -202,7 +202,7 @@ def _study_lines(study: SeedStudy[AnyRun]) -> list[str]:
     lines, words = [], f"mean and {level} of the mean"
     if isinstance(study, FoldStudy):
         words = "mean over folds"
-        chose = "; they chose its epoch" if study.runs[0].result["chosen_by"].startswith("val") else ""
+        chose = "; they chose its epoch" if chose_its_epoch(study.runs[0]) else ""
         lines.append(f"out of fold          {study.out_of_fold}, {level}, each by a net not trained on it{chose}")
     if study.mark is not None:
         lines.append(f"test accuracy        {study.val_accuracy}, {words}, {study.mark}")

@@ -8,7 +8,7 @@ from fovea.data.mosaic import mosaic
 from fovea.display import data_uri
 from fovea.errors import ModelError
 from fovea.evaluation.intervals import Score, percent
-from fovea.evaluation.ledger import read_looks
+from fovea.evaluation.ledger import chose_its_epoch, read_looks
 from fovea.evaluation.metrics import class_scores
 from fovea.evaluation.predictions import Predictions
 from fovea.evaluation.stored import NO_VALIDATION, StoredRun
@@ -100,11 +100,6 @@ def _sentence(run: StoredRun, score: Score, found: Predictions) -> str:
     if run.views.words:
         text += f" It answered with {run.views.words}."
     return f"{text} {caveat_of(run.judged_by, looks_at_test(run), run.mark, chose_its_epoch(run))}".rstrip()
-
-
-def chose_its_epoch(run: StoredRun) -> bool:
-    """Whether the validation images chose the epoch whose weights were kept."""
-    return str(run.result["chosen_by"]).startswith("val")
 
 
 def caveat_of(split: str, looks: int, mark: str | None = None, chose: bool = True) -> str:

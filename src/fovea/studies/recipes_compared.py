@@ -12,7 +12,7 @@ import numpy as np
 
 from fovea.errors import DataError, SettingsError
 from fovea.evaluation.intervals import Score, mean_score, standard_deviation
-from fovea.evaluation.ledger import Looks, read_looks
+from fovea.evaluation.ledger import Looks, chose_its_epoch, read_looks
 from fovea.evaluation.metrics import accuracy
 from fovea.evaluation.paired import McNemarResult, SeedsTest, holm, mcnemar, outperformance, paired_over_seeds
 from fovea.evaluation.pairing import pair_images
@@ -173,7 +173,7 @@ class RecipeComparison:
         """What limits the comparison."""
         lines = [self.varied]
         if self.split == "val" and self.mark is None:
-            chose = any(run.result["chosen_by"].startswith("val") for arm in self.arms for run in arm.runs)
+            chose = any(chose_its_epoch(run) for arm in self.arms for run in arm.runs)
             lines.append(
                 f"The test stayed closed: judged by validation images{', which chose the epochs' if chose else ''}."
             )
