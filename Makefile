@@ -87,23 +87,23 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) -e '.[fast]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP_INSTALL) -e '.[test]'
+	$(PIP_INSTALL) -e '.[fast,test]'
 	@touch $@
 
 $(VENV)/.installed-pages: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e '.[pages]'
+	$(PIP_INSTALL) -e '.[fast,pages]'
 	@touch $@
 
 $(VENV)/.installed-parity: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e '.[parity]'
+	$(PIP_INSTALL) -e '.[fast,parity]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) -e '.[fast,dev]'
 	@touch $@
 
 clean:

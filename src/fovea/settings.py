@@ -178,9 +178,7 @@ class TrainingSettings(Section):
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     threads: Count | None = None
     fast_ops: Literal["auto", "on", "off"] = "auto"
-    kernels: dict[str, Literal["torch", "im2col", "strips"]] | None = (
-        None  # convolution -> how its weight gradient is computed
-    )
+    kernels: dict[str, Literal["torch", "im2col", "strips", "tiles"]] | None = None  # convolution -> how it is computed
     allocator: Literal["auto", "keep", "system"] = "auto"
     save_seconds: NotNegative = 60.0  # the state is saved at each epoch's end, and at most so often inside one
 

@@ -6,14 +6,14 @@ back by the plain net.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from fovea.training.kernels import IM2COL, STRIPS, strips_fit
+from fovea.training.kernels import IM2COL, STRIPS, TILES, strips_fit
 from fovea.training.weight_gradients import Im2colConv2d, StripsConv2d
 
 
@@ -21,16 +21,40 @@ def use_fast_ops(net: nn.Module, kernels: Mapping[str, str]) -> None:
     """Exchange the layers of a net that have a faster equal.
 
     Args:
-        kernels: names of convolutions (as in `named_modules`) -> how their weight gradient is computed, where not by
-            torch.
+        kernels: names of convolutions (as in `named_modules`) -> how they or their weight gradients are computed,
+            where not by torch.
     """
     for name, module in net.named_modules():
         if isinstance(module, nn.Sequential):
+            _use_tiles(module, {child for child in module._modules if kernels.get(_path(name, child)) == TILES})
             _pool_before_relu(module)
         elif type(module) is nn.Dropout:
             module.__class__ = BulkDropout
         elif type(module) is nn.Conv2d and name in kernels:
             _use_kernel(module, kernels[name])
+
+
+def _path(name: str, child: str) -> str:
+    return f"{name}.{child}" if name else child
+
+
+def _use_tiles(chain: nn.Sequential, names: Container[str]) -> None:
+    """Compute the named convolutions by the compiled kernels, each with the relu and the pool that follow it."""
+    modules = chain._modules
+    order = list(modules)
+    for place, name in enumerate(order):
+        if name not in names:
+            continue
+        from fovea.training.compiled.layers import TilesConv2d  # numba is loaded where it is used
+
+        layer = modules[name]
+        assert isinstance(layer, nn.Conv2d)
+        layer.__class__ = TilesConv2d
+        assert isinstance(layer, TilesConv2d)
+        for following in order[place + 1 : place + 3]:
+            if not layer.take_over(modules[following]):
+                break
+            modules[following] = nn.Identity()
 
 
 def _use_kernel(module: nn.Conv2d, kernel: str) -> None:

@@ -1,7 +1,8 @@
-"""How the weight gradient of each convolution is computed: from a shipped table, or measured by --autotune.
+"""How each convolution is computed: by compiled kernels, from a shipped table, or as measured by --autotune.
 
-All ways give the same numbers up to rounding. Which is faster depends on shape, dtype, CPU feature and threads; the
-choice stands in config.yaml, so that a run's bytes never hang on a measurement of the moment.
+All ways give the same numbers up to rounding. TILES does the whole layer, the others its weight gradient. Which is
+faster depends on shape, dtype, CPU feature and threads; the choice stands in config.yaml, so that a run's bytes never
+hang on a measurement of the moment.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from torch import nn
 
 from fovea.evaluation.predictions import cpu_has_bf16
 from fovea.settings import TrainingSettings
+from fovea.training.compiled.available import why_not
 
-IM2COL, STRIPS, TORCH = "im2col", "strips", "torch"
+IM2COL, STRIPS, TORCH, TILES = "im2col", "strips", "torch", "tiles"
 TABLE = "kernels.yaml"
+TILE_CHANNELS = 16
+FEWEST_OPERATIONS = 3e12  # forward and backward: about five seconds of two cores; loading the kernels takes one
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class ConvolutionShape:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+
+    @property
+    def products(self) -> int:
+        """Multiplications of one forward pass of the batch."""
+        pixels = self.batch * self.height * self.width
+        return pixels * self.in_channels * self.out_channels * self.kernel[0] * self.kernel[1]
 
     @property
     def words(self) -> str:
@@ -79,6 +89,28 @@ def strips_fit(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[
     return tuple(stride) == (1, 1) and 2 * padding[1] < kernel[1]
 
 
+def tiles_fit(shape: ConvolutionShape) -> bool:
+    """Whether the compiled kernels compute such a convolution."""
+    inside = all(0 <= pad < size for pad, size in zip(shape.padding, shape.kernel, strict=True))
+    return shape.out_channels % TILE_CHANNELS == 0 and inside and shape.stride == (1, 1)
+
+
+def tiles_pay(shapes: Mapping[str, ConvolutionShape], steps: int) -> bool:
+    """Whether a training is long enough to make up for loading the compiled kernels."""
+    return 6 * steps * sum(shape.products for shape in shapes.values() if tiles_fit(shape)) >= FEWEST_OPERATIONS
+
+
+def possible_kernels(kernels: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The kernels that config.yaml names, without those that this machine cannot run, and the line that says so."""
+    reason = why_not() if TILES in kernels.values() else None
+    if reason is None:
+        return dict(kernels), []
+    left = {name: way for name, way in kernels.items() if way != TILES}
+    lost = len(kernels) - len(left)
+    counted = "1 convolution by tiles is" if lost == 1 else f"{lost} convolutions by tiles are"
+    return left, [f"kernels: {counted} left to torch, with other last bits: {reason}"]
+
+
 @cache
 def shipped_table() -> list[dict[str, Any]]:
     """Rules in order: of those for a CPU and its threads the first that fits a convolution says how it is done."""
@@ -88,17 +120,23 @@ def shipped_table() -> list[dict[str, Any]]:
 
 
 def table_kernels(
-    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings
+    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings, tiles: bool = False
 ) -> tuple[dict[str, str], list[str]]:
-    """Module name -> algorithm where the shipped table names another than torch's own; and the line that says so."""
+    """Module name -> algorithm where it is another than torch's own, and the lines that say so.
+
+    Args:
+        tiles: compiled kernels are to be used where they fit; for the rest the shipped table is asked.
+    """
+    compiled = dict.fromkeys((name for name, shape in shapes.items() if tiles and tiles_fit(shape)), TILES)
     feature = cpu_has_bf16() or "none"
     rules = [rule for rule in shipped_table() if (rule["feature"], rule["precision"]) == (feature, settings.precision)]
     threads = _nearest({rule["threads"] for rule in rules}, settings.threads or torch.get_num_threads())
     rules = [rule for rule in rules if rule["threads"] == threads]
-    chosen = {name: _by_rules(shape, rules) for name, shape in shapes.items()}
+    chosen = {name: _by_rules(shape, rules) for name, shape in shapes.items() if name not in compiled}
     kernels = {name: kernel for name, kernel in chosen.items() if kernel != TORCH}
     counted = f"{threads} thread{'' if threads == 1 else 's'}"
-    return kernels, _lines(kernels, shapes, f"by the shipped table for {feature} and {counted}")
+    lines = _lines(compiled, shapes, f"compiled for {feature}")
+    return {**compiled, **kernels}, lines + _lines(kernels, shapes, f"by the shipped table for {feature} and {counted}")
 
 
 def _nearest(measured: set[int], threads: int) -> int:
@@ -127,7 +165,8 @@ def _lines(kernels: Mapping[str, str], shapes: Mapping[str, ConvolutionShape], r
     for way in dict.fromkeys(kernels.values()):
         names = [name for name, kernel in kernels.items() if kernel == way]
         places = ", ".join(dict.fromkeys(shapes[name].words for name in names))
-        lines.append(f"weight gradient by {way} of {len(names)} of {len(shapes)} convolutions ({places}): {reason}")
+        what = "forward and backward" if way == TILES else "weight gradient"
+        lines.append(f"{what} by {way} of {len(names)} of {len(shapes)} convolutions ({places}): {reason}")
     return lines
 
 

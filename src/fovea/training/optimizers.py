@@ -204,7 +204,7 @@ def kernels_before_norms(net: nn.Module) -> set[int]:
     for chain in net.modules():
         if not isinstance(chain, nn.Sequential):
             continue
-        modules = [module for module in chain if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d)]
+        modules = [module for module in chain if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.Identity)]
         for module, following in itertools.pairwise(modules):
             if isinstance(module, nn.Conv2d) and module.bias is None and isinstance(following, nn.BatchNorm2d):
                 found.add(id(module.weight))

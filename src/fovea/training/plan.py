@@ -24,11 +24,12 @@ from fovea.errors import ModelError, SettingsError
 from fovea.evaluation.modelfile import ModelCard
 from fovea.models.build import build_net, check_net
 from fovea.models.whitening import NUM_IMAGES, whitening_of
-from fovea.settings import ModelSettings, Recipe, with_fields
+from fovea.settings import ModelSettings, Recipe, TrainingSettings, with_fields
+from fovea.training.compiled.available import why_not
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Choice, Hardware, applied, choose_hardware
-from fovea.training.kernels import convolution_shapes, table_kernels, tuned_kernels
+from fovea.training.kernels import convolution_shapes, possible_kernels, table_kernels, tiles_pay, tuned_kernels
 from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
@@ -219,11 +220,20 @@ def _with_fast_ops(
         raise SettingsError(f"--autotune has nothing to choose from: fast_ops is {training.fast_ops}.")
     if on and (kernels is None or autotune):
         shapes = convolution_shapes(net, image_shape, training.batch_size or 1)
-        kernels, lines = tuned_kernels(shapes, training) if autotune else table_kernels(shapes, training)
-    kernels = kernels or {}
+        if autotune:
+            kernels, lines = tuned_kernels(shapes, training)
+        else:
+            tiles = training.precision == "bf16" and tiles_pay(shapes, _planned_steps(training)) and why_not() is None
+            kernels, lines = table_kernels(shapes, training, tiles)
+    kernels, more = possible_kernels(kernels or {})
     if on:
         use_fast_ops(net, kernels)
-    return with_fields(recipe, "training", kernels=kernels), lines
+    return with_fields(recipe, "training", kernels=kernels), lines + more
+
+
+def _planned_steps(training: TrainingSettings) -> int:
+    """Steps of the training; with a budget of time as many as its epochs have, however many it will be."""
+    return (training.epochs or 1) * (training.steps_per_epoch or 1)
 
 
 def _zca_note(preprocessor: Preprocessor) -> list[str]:
