@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import importlib
 import subprocess
@@ -25,7 +26,16 @@ from fovea.training.kernels import TILES, ConvolutionShape, possible_kernels, ta
 
 REASON = available.why_not()
 here = pytest.mark.skipif(REASON is not None, reason=f"compiled kernels cannot run here: {REASON}")
-LAYERS = ["conv 32 3x3 same relu", "conv 32 3x3 same relu", "maxpool 2", "conv 48 2x2", "flatten", "dense classes"]
+LAYERS = [
+    "conv 32 3x3 same relu",
+    "conv 32 3x3 same relu",
+    "maxpool 2",
+    "conv 48 2x2",
+    "batchnorm",
+    "silu",
+    "flatten",
+    "dense classes",
+]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +165,50 @@ def test_a_layer_of_any_number_of_channels_learns_as_the_plain_one(
         assert distance(one.grad, other.grad) < 2e-2  # torch rounds the gradient to bf16, and ties of a pool differ
     assert list(fast.state_dict()) == list(plain.state_dict())
     assert torch.equal(fast.eval()(x), plain.eval()(x))
+
+
+@here
+@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.SiLU])
+@pytest.mark.parametrize("size", [(64, 32, 13, 12), (3, 16, 5, 5), (2, 80, 1, 1), (40, 48, 3, 4)])
+def test_a_norm_with_its_activation_is_that_of_exact_sums(
+    activation: type[nn.Module] | None, size: tuple[int, ...], convolutions: ModuleType
+) -> None:
+    from fovea.training.compiled.norms import TilesNorm2d
+
+    behind = [] if activation is None else [activation()]
+    exact = nn.Sequential(nn.BatchNorm2d(size[1], momentum=0.4), *behind)
+    nn.init.uniform_(exact[0].weight, 0.5, 1.5)
+    nn.init.normal_(exact[0].bias)
+    fast = copy.deepcopy(exact)
+    fast[0].__class__ = TilesNorm2d
+    if behind:
+        assert fast[0].take_over(fast[1])
+        fast[1] = nn.Identity()
+    exact.double()
+    x = (images(*size) * 2 + 3 * torch.randn(1, size[1], 1, 1)).bfloat16().requires_grad_()
+    like = x.detach().double().requires_grad_()
+    gradient = images(*size)
+    for _ in range(2):  # the second batch lies near the running mean
+        out, expected = fast(x), exact(like)
+    out.backward(gradient)
+    expected.backward(gradient.double())
+    assert distance(out, expected) < 3e-3
+    assert distance(x.grad, like.grad) < 4e-3  # twice rounded to bf16
+    for one, other in zip(fast.parameters(), exact.parameters(), strict=True):
+        assert distance(one.grad, other.grad) < 2e-5
+    for name, buffer in fast.named_buffers():
+        assert distance(buffer, dict(exact.named_buffers())[name]) < 1e-6
+    assert torch.allclose(fast.eval()(x.float()), exact.eval()(x.double()).float(), atol=1e-5)
+
+
+@here
+def test_norms_that_the_kernels_do_not_know_stay_as_they_are(convolutions: ModuleType) -> None:
+    kept = [nn.BatchNorm2d(20), nn.BatchNorm2d(16, momentum=None), nn.BatchNorm2d(16, affine=False)]
+    for norm in [*kept, nn.BatchNorm2d(16)]:
+        chain = nn.Sequential(nn.Conv2d(16, 16, 3), norm, nn.Dropout(0.5), nn.ReLU())
+        use_fast_ops(chain, {"0": TILES})
+        assert (type(chain[1]) is nn.BatchNorm2d) == (norm in kept)
+        assert type(chain[3]) is nn.ReLU  # not right behind it
 
 
 @here

@@ -26,7 +26,8 @@ def use_fast_ops(net: nn.Module, kernels: Mapping[str, str]) -> None:
     """
     for name, module in net.named_modules():
         if isinstance(module, nn.Sequential):
-            _use_tiles(module, {child for child in module._modules if kernels.get(_path(name, child)) == TILES})
+            if TILES in kernels.values():
+                _use_tiles(module, {child for child in module._modules if kernels.get(_path(name, child)) == TILES})
             _pool_before_relu(module)
         elif type(module) is nn.Dropout:
             module.__class__ = BulkDropout
@@ -39,18 +40,21 @@ def _path(name: str, child: str) -> str:
 
 
 def _use_tiles(chain: nn.Sequential, names: Container[str]) -> None:
-    """Compute the named convolutions by the compiled kernels, each with the relu and the pool that follow it."""
+    """Compute the named convolutions and all batch norms by compiled kernels, each with what follows it."""
+    from fovea.training.compiled.layers import TilesConv2d  # numba is loaded where it is used
+    from fovea.training.compiled.norms import TilesNorm2d, norm_fits
+
     modules = chain._modules
     order = list(modules)
     for place, name in enumerate(order):
-        if name not in names:
-            continue
-        from fovea.training.compiled.layers import TilesConv2d  # numba is loaded where it is used
-
         layer = modules[name]
-        assert isinstance(layer, nn.Conv2d)
-        layer.__class__ = TilesConv2d
-        assert isinstance(layer, TilesConv2d)
+        if name in names:
+            layer.__class__ = TilesConv2d
+        elif isinstance(layer, nn.BatchNorm2d) and norm_fits(layer):
+            layer.__class__ = TilesNorm2d
+        else:
+            continue
+        assert isinstance(layer, TilesConv2d | TilesNorm2d)
         for following in order[place + 1 : place + 3]:
             if not layer.take_over(modules[following]):
                 break

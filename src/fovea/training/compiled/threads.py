@@ -24,7 +24,7 @@ _openmp.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uin
 _openmp.GOMP_parallel.restype = None
 
 
-def run(kernel: Any, arguments: Sequence[int]) -> None:
-    """Call a kernel, a numba cfunc of one pointer, on every thread with the same 64-bit numbers."""
+def run(kernel: Any, arguments: Sequence[int], threads: int | None = None) -> None:
+    """Call a kernel on every thread of torch, or on so many, with the same 64-bit numbers."""
     numbers = np.array(arguments, np.int64)
-    _openmp.GOMP_parallel(kernel.address, numbers.ctypes.data, torch.get_num_threads(), 0)
+    _openmp.GOMP_parallel(kernel.address, numbers.ctypes.data, threads or torch.get_num_threads(), 0)

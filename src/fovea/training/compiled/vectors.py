@@ -11,16 +11,16 @@ from numba.core.typing import signature
 from fovea.training.compiled.compiler import instruction
 
 _LONG = ir.IntType(64)
-_HALVES, _WORDS = ir.VectorType(ir.IntType(16), 16), ir.VectorType(ir.IntType(32), 16)
-_FLOATS = ir.VectorType(ir.FloatType(), 16)
-_SIXTEEN = ir.Constant(_WORDS, [16] * 16)
+HALVES, WORDS = ir.VectorType(ir.IntType(16), 16), ir.VectorType(ir.IntType(32), 16)
+FLOATS = ir.VectorType(ir.FloatType(), 16)
+_SIXTEEN = ir.Constant(WORDS, [16] * 16)
 
 
-def _load(builder: Any, address: Any, kind: Any) -> Any:
+def load(builder: Any, address: Any, kind: Any) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=2)
 
 
-def _store(builder: Any, values: Any, address: Any) -> None:
+def store(builder: Any, values: Any, address: Any) -> None:
     builder.store(values, builder.inttoptr(address, values.type.as_pointer()), align=2)
 
 
@@ -28,24 +28,24 @@ def _plus(builder: Any, address: Any, number: int) -> Any:
     return builder.add(address, ir.Constant(_LONG, number))
 
 
-def _as_floats(builder: Any, halves: Any) -> Any:
-    return builder.bitcast(builder.shl(builder.zext(halves, _WORDS), _SIXTEEN), _FLOATS)
+def as_floats(builder: Any, halves: Any) -> Any:
+    return builder.bitcast(builder.shl(builder.zext(halves, WORDS), _SIXTEEN), FLOATS)
 
 
-def _rounded(builder: Any, floats: Any) -> Any:
+def rounded(builder: Any, floats: Any) -> Any:
     """16 float32 -> 16 bf16, to the nearest even; what is not a number stays so."""
-    bits = builder.bitcast(floats, _WORDS)
-    odd = builder.and_(builder.lshr(bits, _SIXTEEN), ir.Constant(_WORDS, [1] * 16))
-    half = builder.add(odd, ir.Constant(_WORDS, [0x7FFF] * 16))
+    bits = builder.bitcast(floats, WORDS)
+    odd = builder.and_(builder.lshr(bits, _SIXTEEN), ir.Constant(WORDS, [1] * 16))
+    half = builder.add(odd, ir.Constant(WORDS, [0x7FFF] * 16))
     rounded = builder.lshr(builder.add(bits, half), _SIXTEEN)
     not_a_number = builder.fcmp_unordered("uno", floats, floats)
-    rounded = builder.select(not_a_number, ir.Constant(_WORDS, [0x7FC0] * 16), rounded)
-    return builder.trunc(rounded, _HALVES)
+    rounded = builder.select(not_a_number, ir.Constant(WORDS, [0x7FC0] * 16), rounded)
+    return builder.trunc(rounded, HALVES)
 
 
 def _paired(builder: Any, one: Any, other: Any) -> Any:
     """16 words, each of a number of the one and of the other."""
-    return builder.or_(builder.zext(one, _WORDS), builder.shl(builder.zext(other, _WORDS), _SIXTEEN))
+    return builder.or_(builder.zext(one, WORDS), builder.shl(builder.zext(other, WORDS), _SIXTEEN))
 
 
 @instruction
@@ -53,7 +53,7 @@ def copy_row(_: Any, row: Any, out: Any) -> Any:
     """64 bytes from `row` to `out`."""
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        _store(builder, _load(builder, values[0], _WORDS), values[1])
+        store(builder, load(builder, values[0], WORDS), values[1])
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64), code
@@ -64,7 +64,7 @@ def copy_half_row(_: Any, row: Any, out: Any) -> Any:
     """32 bytes from `row` to `out`."""
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        _store(builder, _load(builder, values[0], _HALVES), values[1])
+        store(builder, load(builder, values[0], HALVES), values[1])
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64), code
@@ -75,8 +75,8 @@ def pair_rows(_: Any, one: Any, other: Any, out: Any) -> Any:
     """16 bf16 at `one` and at `other` -> 16 pairs at `out`."""
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        halves = [_load(builder, address, _HALVES) for address in values[:2]]
-        _store(builder, _paired(builder, *halves), values[2])
+        halves = [load(builder, address, HALVES) for address in values[:2]]
+        store(builder, _paired(builder, *halves), values[2])
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, types.int64), code
@@ -92,19 +92,19 @@ def transpose_pairs(_: Any, places: Any, distance: Any, out: Any, sums: Any) -> 
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
         places, distance, out, sums = values
-        rows, total = [], _load(builder, sums, _FLOATS)
+        rows, total = [], load(builder, sums, FLOATS)
         for number in range(16):
             halves = []
             for image in range(2):
                 place = _plus(builder, places, 8 * (16 * image + number))
                 address = builder.load(builder.inttoptr(place, _LONG.as_pointer()))
-                halves.append(_load(builder, builder.add(address, distance), _HALVES))
-            pair = builder.fadd(*[_as_floats(builder, each) for each in halves])
+                halves.append(load(builder, builder.add(address, distance), HALVES))
+            pair = builder.fadd(*[as_floats(builder, each) for each in halves])
             rows.append(_paired(builder, *halves))
             total = builder.fadd(total, pair)
-        _store(builder, total, sums)
+        store(builder, total, sums)
         for row, words in enumerate(_transposed(builder, rows)):
-            _store(builder, words, _plus(builder, out, row * 64))
+            store(builder, words, _plus(builder, out, row * 64))
         return context.get_dummy_value()
 
     return signature(types.void, *[types.int64] * 4), code
@@ -113,8 +113,8 @@ def transpose_pairs(_: Any, places: Any, distance: Any, out: Any, sums: Any) -> 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     """16 rows of 16 words, transposed: the off-diagonal blocks of 1, 2, 4 and 8 are exchanged."""
     for size in (1, 2, 4, 8):
-        upper = ir.Constant(_WORDS, [16 + c - size if c & size else c for c in range(16)])
-        lower = ir.Constant(_WORDS, [16 + c if c & size else c + size for c in range(16)])
+        upper = ir.Constant(WORDS, [16 + c - size if c & size else c for c in range(16)])
+        lower = ir.Constant(WORDS, [16 + c if c & size else c + size for c in range(16)])
         before, rows = rows, list(rows)
         for row in (row for row in range(16) if not row & size):
             rows[row] = builder.shuffle_vector(before[row], before[row + size], upper)
@@ -127,8 +127,8 @@ def pair_rounded(_: Any, one: Any, other: Any, out: Any) -> Any:
     """16 float32 at `one` and at `other` -> 16 pairs of bf16 at `out`."""
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        halves = [_rounded(builder, _load(builder, address, _FLOATS)) for address in values[:2]]
-        _store(builder, _paired(builder, *halves), values[2])
+        halves = [rounded(builder, load(builder, address, FLOATS)) for address in values[:2]]
+        store(builder, _paired(builder, *halves), values[2])
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, types.int64), code
@@ -142,11 +142,11 @@ def weight_tile(_: Any, first: Any, second: Any, step: Any, second_step: Any, ou
         first, second, step, second_step, out = values
         rows, order = [], ir.Constant(ir.VectorType(ir.IntType(32), 32), list(range(32)))
         for _ in range(16):
-            halves = [_rounded(builder, _load(builder, address, _FLOATS)) for address in (first, second)]
-            rows.append(builder.bitcast(builder.shuffle_vector(*halves, order), _WORDS))
+            halves = [rounded(builder, load(builder, address, FLOATS)) for address in (first, second)]
+            rows.append(builder.bitcast(builder.shuffle_vector(*halves, order), WORDS))
             first, second = builder.add(first, step), builder.add(second, second_step)
         for row, words in enumerate(_transposed(builder, rows)):
-            _store(builder, words, _plus(builder, out, row * 64))
+            store(builder, words, _plus(builder, out, row * 64))
         return context.get_dummy_value()
 
     return signature(types.void, *[types.int64] * 5), code
@@ -158,13 +158,13 @@ def put_rounded(_: Any, sums: Any, bias: Any, least: Any, out: Any) -> Any:
 
     def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
         sums, bias, least, out = values
-        row, added = (_load(builder, address, _FLOATS) for address in (sums, bias))
+        row, added = (load(builder, address, FLOATS) for address in (sums, bias))
         row = builder.fadd(row, added)
-        floor = ir.Constant(_FLOATS, ir.Undefined)
+        floor = ir.Constant(FLOATS, ir.Undefined)
         for column in range(16):
             floor = builder.insert_element(floor, least, ir.Constant(ir.IntType(32), column))
         row = builder.select(builder.fcmp_ordered("<", row, floor), floor, row)  # what is not a number stays so
-        _store(builder, _rounded(builder, row), out)
+        store(builder, rounded(builder, row), out)
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, types.float32, types.int64), code
