@@ -18,6 +18,7 @@ from tests.conftest import bars
 from torch import nn
 
 import fovea
+from fovea import faults
 from fovea.settings import TrainingSettings
 from fovea.training import kernels as ways
 from fovea.training.compiled import available
@@ -252,6 +253,25 @@ def test_trained_twice_it_has_the_same_bytes_and_reaches_what_torch_reaches(conv
     assert runs[0].history["train_loss"][-1] == pytest.approx(plain.history["train_loss"][-1], rel=0.1)
 
 
+@here
+def test_a_resumed_run_has_the_same_bytes_and_is_refused_where_the_kernels_cannot_run(
+    convolutions: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"model": LAYERS, "epochs": 2, "fast_ops": "on", "precision": "bf16", "verbose": False}
+    settings |= {"kernels": {"0": TILES, "2": TILES, "5": TILES}, "threads": torch.get_num_threads()}
+    whole = fovea.train(bars(150), **settings, name="whole")
+    faults.forget()
+    monkeypatch.setenv(faults.VARIABLE, "SIGINT@step#3")
+    with pytest.raises(KeyboardInterrupt):
+        fovea.train(bars(150), **settings, name="stopped")
+    monkeypatch.delenv(faults.VARIABLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(ways, "why_not", lambda: "numba is not installed")
+        with pytest.raises(fovea.SettingsError, match="left to torch, whose last bits are others: numba is not"):
+            fovea.train(resume="runs/stopped", verbose=False)
+    assert read_weights(fovea.train(resume="runs/stopped", verbose=False)) == read_weights(whole)
+
+
 def read_weights(run: Any) -> bytes:
     found: bytes = (run.path / "best.safetensors").read_bytes()
     return found
@@ -326,7 +346,7 @@ def test_a_machine_that_cannot_run_them_trains_by_torch_and_says_so(monkeypatch:
     monkeypatch.setattr(ways, "why_not", lambda: "numba is not installed")
     assert possible_kernels({"0": TILES, "3": "strips"}) == (
         {"3": "strips"},
-        ["kernels: 1 convolution by tiles is left to torch, with other last bits: numba is not installed"],
+        ["1 convolution by tiles is left to torch, whose last bits are others: numba is not installed"],
     )
     run = fovea.train(bars(90), model=LAYERS, epochs=1, fast_ops="on", kernels={"0": TILES}, verbose=False)
     assert run.recipe.training.kernels == {}

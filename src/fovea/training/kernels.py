@@ -108,7 +108,7 @@ def possible_kernels(kernels: Mapping[str, str]) -> tuple[dict[str, str], list[s
     left = {name: way for name, way in kernels.items() if way != TILES}
     lost = len(kernels) - len(left)
     counted = "1 convolution by tiles is" if lost == 1 else f"{lost} convolutions by tiles are"
-    return left, [f"kernels: {counted} left to torch, with other last bits: {reason}"]
+    return left, [f"{counted} left to torch, whose last bits are others: {reason}"]
 
 
 @cache

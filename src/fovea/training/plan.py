@@ -25,7 +25,7 @@ from fovea.evaluation.modelfile import ModelCard
 from fovea.models.build import build_net, check_net
 from fovea.models.whitening import NUM_IMAGES, whitening_of
 from fovea.settings import ModelSettings, Recipe, TrainingSettings, with_fields
-from fovea.training.compiled.available import why_not
+from fovea.training.compiled.available import cure_is_here, why_not
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Choice, Hardware, applied, choose_hardware
@@ -223,8 +223,9 @@ def _with_fast_ops(
         if autotune:
             kernels, lines = tuned_kernels(shapes, training)
         else:
-            tiles = training.precision == "bf16" and tiles_pay(shapes, _planned_steps(training)) and why_not() is None
-            kernels, lines = table_kernels(shapes, training, tiles)
+            pay = training.precision == "bf16" and tiles_pay(shapes, _planned_steps(training))
+            kernels, lines = table_kernels(shapes, training, tiles=pay and why_not() is None)
+            lines += [f"convolutions could be faster on this CPU: {why_not()}"] if pay and cure_is_here() else []
     kernels, more = possible_kernels(kernels or {})
     if on:
         use_fast_ops(net, kernels)

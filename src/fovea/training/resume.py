@@ -19,6 +19,7 @@ from fovea.runfolder import describe_environment
 from fovea.settings import DataSettings, Recipe, StepPlan, with_fields, with_settings
 from fovea.training.checkpoint import Checkpoint, DamagedStateError, Found, newest_checkpoint, prune, tensors_of
 from fovea.training.hardware import choose_hardware
+from fovea.training.kernels import possible_kernels
 from fovea.training.records import LOG, STATES, Writer, log_event, recipe_digest, write_metrics
 
 HARDWARE = ("device", "precision", "memory_format", "threads", "fast_ops", "allocator")
@@ -63,7 +64,7 @@ def resumed_recipe(saved: Recipe, record: Mapping[str, Any], given: Mapping[str,
         if before != after:
             way_out = f" (--set {name}={before} keeps {before})" if name == "threads" else ""
             changes.append(f"{name} was {before}, now it is {after}{way_out}")
-    return now, changes
+    return now, changes + possible_kernels(now.training.kernels or {})[1]
 
 
 def environment_changes(folder: Path) -> tuple[list[str], list[str]]:

@@ -34,6 +34,7 @@ NUM_SIZES = len(Geometry._fields)
 
 @compiled
 def geometry_at(numbers: Any) -> Geometry:
+    """The first of some whole numbers as a Geometry."""
     n = numbers
     return Geometry(
         n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[14], n[15]

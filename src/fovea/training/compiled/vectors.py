@@ -17,10 +17,12 @@ _SIXTEEN = ir.Constant(WORDS, [16] * 16)
 
 
 def load(builder: Any, address: Any, kind: Any) -> Any:
+    """The vector of that kind at an address."""
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=2)
 
 
 def store(builder: Any, values: Any, address: Any) -> None:
+    """Put a vector to an address."""
     builder.store(values, builder.inttoptr(address, values.type.as_pointer()), align=2)
 
 
@@ -29,6 +31,7 @@ def _plus(builder: Any, address: Any, number: int) -> Any:
 
 
 def as_floats(builder: Any, halves: Any) -> Any:
+    """16 bf16 -> 16 float32."""
     return builder.bitcast(builder.shl(builder.zext(halves, WORDS), _SIXTEEN), FLOATS)
 
 
