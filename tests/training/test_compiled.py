@@ -268,8 +268,8 @@ def test_a_resumed_run_has_the_same_bytes_and_is_refused_where_the_kernels_canno
     with monkeypatch.context() as patch:
         patch.setattr(ways, "why_not", lambda: "numba is not installed")
         with pytest.raises(fovea.SettingsError, match="left to torch, whose last bits are others: numba is not"):
-            fovea.train(resume="runs/stopped", verbose=False)
-    assert read_weights(fovea.train(resume="runs/stopped", verbose=False)) == read_weights(whole)
+            fovea.train(bars(150), resume="runs/stopped", verbose=False)
+    assert read_weights(fovea.train(bars(150), resume="runs/stopped", verbose=False)) == read_weights(whole)
 
 
 def read_weights(run: Any) -> bytes:
