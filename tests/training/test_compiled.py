@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,10 +24,20 @@ from fovea import faults
 from fovea.settings import TrainingSettings
 from fovea.training import kernels as ways
 from fovea.training.compiled import available
-from fovea.training.fast_ops import use_fast_ops
-from fovea.training.kernels import TILES, ConvolutionShape, possible_kernels, table_kernels, tiles_fit, tiles_pay
+from fovea.training.fast_ops import TakenOver, use_fast_ops
+from fovea.training.kernels import (
+    TILES,
+    ConvolutionShape,
+    possible_kernels,
+    table_kernels,
+    tiles_fit,
+    tiles_pay,
+    tuned_kernels,
+)
+from fovea.training.optimizers import kernels_before_norms
+from fovea.training.plan import _tiles_pay
 
-REASON = available.why_not()
+REASON = available.what_is_missing()
 here = pytest.mark.skipif(REASON is not None, reason=f"compiled kernels cannot run here: {REASON}")
 LAYERS = [
     "conv 32 3x3 same relu",
@@ -39,11 +51,15 @@ LAYERS = [
 ]
 
 
+CACHE: list[str] = []  # where the kernels are kept
+
+
 @pytest.fixture(scope="module")
 def convolutions(request: pytest.FixtureRequest) -> ModuleType:
     """The module, its kernels compiled once for all runs of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("fovea")))
+        CACHE[:] = [str(request.config.cache.mkdir("fovea"))]
+        patch.setenv("XDG_CACHE_HOME", CACHE[0])
         importlib.import_module("fovea.training.compiled.layers")
         return importlib.import_module("fovea.training.compiled.convolutions")
 
@@ -152,7 +168,7 @@ def test_a_layer_of_any_number_of_channels_learns_as_the_plain_one(
         net.to(memory_format=torch.channels_last)
     fast.load_state_dict(plain.state_dict())
     use_fast_ops(fast, {"0": TILES})
-    assert [type(module).__name__ for module in fast] == ["TilesConv2d", "Identity", "Identity"]
+    assert [type(module).__name__ for module in fast] == ["TilesConv2d", "TakenOver", "TakenOver"]
     x = images(7, channels, 9, 10).float()
     outs = []
     for net in (plain, fast):
@@ -184,7 +200,7 @@ def test_a_norm_with_its_activation_is_that_of_exact_sums(
     fast[0].__class__ = TilesNorm2d
     if behind:
         assert fast[0].take_over(fast[1])
-        fast[1] = nn.Identity()
+        fast[1] = TakenOver(nn.ReLU)
     exact.double()
     x = (images(*size) * 2 + 3 * torch.randn(1, size[1], 1, 1)).bfloat16().requires_grad_()
     like = x.detach().double().requires_grad_()
@@ -239,7 +255,7 @@ def test_only_a_pool_that_halves_is_taken_over(convolutions: ModuleType) -> None
     for pool in (nn.MaxPool2d(2), nn.MaxPool2d((2, 2), (2, 2))):
         chain = nn.Sequential(nn.Conv2d(16, 16, 3), pool, nn.ReLU(), nn.ReLU())
         use_fast_ops(chain, {"0": TILES})
-        assert [type(module) for module in chain][1:] == [nn.Identity, nn.Identity, nn.ReLU]
+        assert [type(module) for module in chain][1:] == [TakenOver, TakenOver, nn.ReLU]
 
 
 @here
@@ -278,23 +294,133 @@ def read_weights(run: Any) -> bytes:
 
 
 @here
-def test_a_disk_without_room_costs_a_second_compilation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(16, 24, 3),
+        nn.Conv2d(16, 16, 3, stride=2),
+        nn.Conv2d(16, 16, 3, dilation=2),
+        nn.Conv2d(16, 16, 3, groups=2),
+        nn.Conv2d(16, 16, 3, padding=3),
+        nn.Conv2d(16, 16, 3, padding="same"),
+        nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(16, 16, 3).double(),
+        nn.ReLU(),
+    ],
+)
+def test_a_layer_that_the_kernels_do_not_know_stays_whatever_the_settings_say(
+    layer: nn.Module, convolutions: ModuleType
+) -> None:
+    kind, chain = type(layer), nn.Sequential(copy.deepcopy(layer), nn.ReLU())
+    use_fast_ops(chain, {"0": TILES})
+    assert [type(module) for module in chain] == [kind, nn.ReLU]
+
+
+@here
+def test_muon_groups_its_kernels_as_for_the_plain_net(convolutions: ModuleType) -> None:
+    plain = nn.Sequential(
+        *(nn.Conv2d(16, 16, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(16)),
+        *(nn.Conv2d(16, 16, 3, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(16), nn.SiLU()),
+    )
+    fast = copy.deepcopy(plain)
+    use_fast_ops(fast, {"0": TILES, "3": TILES})
+    found = []
+    for net in (plain, fast):
+        names = {id(parameter): name for name, parameter in net.named_parameters()}
+        found.append({names[one] for one in kernels_before_norms(net)})
+    assert found == [{"3.weight"}, {"3.weight"}]
+
+
+@here
+def test_fewer_threads_than_torch_was_promised_leave_the_sums_right(convolutions: ModuleType) -> None:
+    code = """
+import torch
+from fovea.training.compiled import available
+assert available.why_not() is None
+from fovea.training.compiled.convolutions import convolution_gradients, convolve
+torch.set_num_threads(2)
+torch.manual_seed(0)
+x, gradient = (torch.randn(6, 16, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last) for _ in range(2))
+weight = torch.randn(16, 16, 3, 3)
+junk = [torch.full((2, 16), 1e9) for _ in range(50)]
+del junk
+found = convolution_gradients(gradient, x, weight, (1, 1), False, None, None, True)
+expected = torch.ops.aten.convolution_backward(
+    gradient.double(), x.double(), weight.double(), [16], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
+)
+for one, other in zip(found[1:], expected[1:]):
+    assert (one - other).norm() < 1e-5 * other.norm(), (one - other).norm() / other.norm()
+"""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1", "XDG_CACHE_HOME": CACHE[0]}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+@here
+def test_a_running_mean_that_has_become_infinite_spoils_no_later_batch(convolutions: ModuleType) -> None:
+    from fovea.training.compiled.norms import TilesNorm2d
+
+    norm = nn.BatchNorm2d(16)
+    norm.__class__ = TilesNorm2d
+    norm(torch.full((2, 16, 3, 3), torch.inf).bfloat16().requires_grad_())
+    assert not norm.running_mean.isfinite().any()
+    assert norm(images(2, 16, 3, 3).requires_grad_()).isfinite().all()
+
+
+@here
+@pytest.mark.parametrize("fault", ["full disk", "folder", "no home"])
+def test_where_nothing_can_be_kept_kernels_are_compiled_each_time(
+    fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import numba
 
     from fovea.training.compiled import compiler
 
-    def full(*_: Any, cache: bool = False) -> Any:
+    asked: list[bool] = []
+
+    def compiled(*_: Any, cache: bool = False) -> Any:
         def made(function: Any) -> Any:
+            asked.append(cache)
             if cache:
                 raise OSError(28, "No space left on device")
             return function
 
         return made
 
-    monkeypatch.setattr(numba, "cfunc", full)
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    if fault == "folder":
+        (tmp_path / "cache").write_text("a file stands there")
+    if fault == "no home":
+        monkeypatch.setattr(compiler, "cache_folder", homeless)
+    monkeypatch.setattr(numba, "cfunc", compiled)
     before = numba.config.CACHE_DIR
     assert compiler.kernel(print) is print
+    assert asked == ([True, False] if fault == "full disk" else [False])
     assert before == numba.config.CACHE_DIR
+
+
+def test_a_compiler_that_fails_is_a_reason_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("Numba needs NumPy 2.3 or less.\nGot NumPy 2.4.")
+
+    monkeypatch.setattr(available, "what_is_missing", lambda: None)
+    monkeypatch.setattr(available.importlib, "import_module", broken)
+    found = available.why_not.__wrapped__()
+    assert found == "numba cannot compile them: Numba needs NumPy 2.3 or less. Got NumPy 2.4."
+
+
+def test_short_budgets_and_autotune(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"0": shape(32, 32), "2": shape(32, 10)}
+    monkeypatch.setattr(ways, "FEWEST_OPERATIONS", 1)
+    for budget, pays in ((None, True), (30.0, False), (90.0, True)):
+        training = TrainingSettings(precision="bf16", epochs=1, steps_per_epoch=1, budget_seconds=budget)
+        assert _tiles_pay(training, shapes) == pays
+    monkeypatch.setattr(ways, "time_kernels", lambda *_: {"torch": 2.0, "im2col": 1.0})
+    found, lines = tuned_kernels(shapes, TrainingSettings(precision="bf16"), tiles=True)
+    assert found == {"0": TILES, "2": "im2col"}
+    assert "forward and backward by tiles of 1 of 2 convolutions (32>32 3x3 on 28x28): compiled, not measured" in lines
 
 
 def shape(inner: int = 16, outer: int = 16, **changes: Any) -> ConvolutionShape:
@@ -337,9 +463,9 @@ def test_what_is_missing_is_named(change: tuple[str, Any], reason: str, monkeypa
     monkeypatch.setattr(available.importlib.util, "find_spec", lambda _: "numba")
     monkeypatch.setattr(available, "_loaded_libraries", lambda: {"libgomp.so.1"})
     monkeypatch.setattr(ctypes, "CDLL", lambda _: type("Linux", (), {"syscall": lambda *_: 0})())
-    assert available.why_not.__wrapped__() is None
+    assert available.what_is_missing.__wrapped__() is None
     monkeypatch.setattr(f"fovea.training.compiled.available.{change[0]}", change[1])
-    assert str(available.why_not.__wrapped__()).startswith(reason)
+    assert str(available.what_is_missing.__wrapped__()).startswith(reason)
 
 
 def test_a_machine_that_cannot_run_them_trains_by_torch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

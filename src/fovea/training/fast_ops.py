@@ -39,26 +39,39 @@ def _path(name: str, child: str) -> str:
     return f"{name}.{child}" if name else child
 
 
+class TakenOver(nn.Identity):
+    """Stands where a layer was whose work the one before it does now.
+
+    Attributes:
+        plain: the kind of layer that it was.
+    """
+
+    def __init__(self, plain: type[nn.Module]) -> None:
+        super().__init__()
+        self.plain = plain
+
+
 def _use_tiles(chain: nn.Sequential, names: Container[str]) -> None:
     """Compute the named convolutions and all batch norms by compiled kernels, each with what follows it."""
-    from fovea.training.compiled.layers import TilesConv2d  # numba is loaded where it is used
+    from fovea.training.compiled.layers import TilesConv2d, convolution_fits  # numba is loaded where it is used
     from fovea.training.compiled.norms import TilesNorm2d, norm_fits
 
     modules = chain._modules
     order = list(modules)
     for place, name in enumerate(order):
         layer = modules[name]
-        if name in names:
+        if name in names and layer is not None and convolution_fits(layer):
             layer.__class__ = TilesConv2d
         elif isinstance(layer, nn.BatchNorm2d) and norm_fits(layer):
             layer.__class__ = TilesNorm2d
         else:
             continue
         assert isinstance(layer, TilesConv2d | TilesNorm2d)
-        for following in order[place + 1 : place + 3]:
-            if not layer.take_over(modules[following]):
+        for following in order[place + 1 : place + 3]:  # a relu and a pool, in either order
+            behind = modules[following]
+            if behind is None or not layer.take_over(behind):
                 break
-            modules[following] = nn.Identity()
+            modules[following] = TakenOver(type(behind))
 
 
 def _use_kernel(module: nn.Conv2d, kernel: str) -> None:

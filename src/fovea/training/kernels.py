@@ -26,6 +26,7 @@ from fovea.training.compiled.available import why_not
 IM2COL, STRIPS, TORCH, TILES = "im2col", "strips", "torch", "tiles"
 TABLE = "kernels.yaml"
 TILE_CHANNELS = 16
+SHORTEST_BUDGET_SECONDS = 60.0
 FEWEST_OPERATIONS = 3e12  # forward and backward: about five seconds of two cores; loading the kernels takes one
 
 
@@ -89,10 +90,15 @@ def strips_fit(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[
     return tuple(stride) == (1, 1) and 2 * padding[1] < kernel[1]
 
 
+def tiles_hold(out_channels: int, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+    """Whether the compiled kernels compute a plain convolution of these sizes, each (height, width)."""
+    inside = all(0 <= pad < size for pad, size in zip(padding, kernel, strict=True))
+    return out_channels % TILE_CHANNELS == 0 and inside and tuple(stride) == (1, 1)
+
+
 def tiles_fit(shape: ConvolutionShape) -> bool:
     """Whether the compiled kernels compute such a convolution."""
-    inside = all(0 <= pad < size for pad, size in zip(shape.padding, shape.kernel, strict=True))
-    return shape.out_channels % TILE_CHANNELS == 0 and inside and shape.stride == (1, 1)
+    return tiles_hold(shape.out_channels, shape.kernel, shape.stride, shape.padding)
 
 
 def tiles_pay(shapes: Mapping[str, ConvolutionShape], steps: int) -> bool:
@@ -127,7 +133,7 @@ def table_kernels(
     Args:
         tiles: compiled kernels are to be used where they fit; for the rest the shipped table is asked.
     """
-    compiled = dict.fromkeys((name for name, shape in shapes.items() if tiles and tiles_fit(shape)), TILES)
+    compiled = _compiled(shapes, tiles)
     feature = cpu_has_bf16() or "none"
     rules = [rule for rule in shipped_table() if (rule["feature"], rule["precision"]) == (feature, settings.precision)]
     threads = _nearest({rule["threads"] for rule in rules}, settings.threads or torch.get_num_threads())
@@ -145,19 +151,31 @@ def _nearest(measured: set[int], threads: int) -> int:
 
 
 def tuned_kernels(
-    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings
+    shapes: Mapping[str, ConvolutionShape], settings: TrainingSettings, tiles: bool = False
 ) -> tuple[dict[str, str], list[str]]:
-    """Module name -> algorithm where another than torch's own is measured to be at least 5 % faster now."""
+    """Module name -> algorithm where another than torch's own is measured to be at least 5 % faster now.
+
+    Args:
+        tiles: compiled kernels are to be used where they fit; the rest is measured.
+    """
+    compiled = _compiled(shapes, tiles)
     kernels, lines = {}, []
     with torch.random.fork_rng(devices=[]):
         for name, shape in shapes.items():
+            if name in compiled:
+                continue
             seconds = time_kernels(shape, settings.precision)
             fastest = min(seconds, key=lambda way: seconds[way])
             if seconds[fastest] < 0.95 * seconds[TORCH]:
                 kernels[name] = fastest
             shown = ", ".join(f"{way} {found * 1000:.2f} ms" for way, found in seconds.items())
             lines.append(f"autotune {shape.words}: weight gradient {shown}")
-    return kernels, lines + _lines(kernels, shapes, "as measured")
+    lines += _lines(compiled, shapes, "compiled, not measured") + _lines(kernels, shapes, "as measured")
+    return {**compiled, **kernels}, lines
+
+
+def _compiled(shapes: Mapping[str, ConvolutionShape], tiles: bool) -> dict[str, str]:
+    return {name: TILES for name, shape in shapes.items() if tiles and tiles_fit(shape)}
 
 
 def _lines(kernels: Mapping[str, str], shapes: Mapping[str, ConvolutionShape], reason: str) -> list[str]:

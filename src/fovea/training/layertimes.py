@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from fovea.evaluation.timeprofile import BACKWARD, BETWEEN, FORWARD, LOSS
 from fovea.models.shapes import show_shape
 from fovea.models.summary import layer_name
+from fovea.training.fast_ops import TakenOver
 from fovea.training.stopwatch import MEASURING, Key, Stopwatch, current
 
 Tensors = tuple[Any, ...]
@@ -74,7 +75,8 @@ class LayerTimes:
     def __init__(self, stopwatch: Stopwatch, net: nn.Module) -> None:
         self.stopwatch, self.net = stopwatch, net
         modules = list(net.modules())
-        self.leaves = {module for module in modules if not list(module.children())}
+        own = [module for module in modules if not isinstance(module, TakenOver)]
+        self.leaves = {module for module in own if not list(module.children())}
         # Hooks would break the graph that torch.compile made, and change the last bits of its sums.
         self.is_compiled = any(
             type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None

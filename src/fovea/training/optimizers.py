@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from fovea.registry import Registry
 from fovea.settings import OptimizerSettings
+from fovea.training.fast_ops import TakenOver
 
 ParamGroups = list[dict[str, Any]]
 
@@ -204,11 +205,16 @@ def kernels_before_norms(net: nn.Module) -> set[int]:
     for chain in net.modules():
         if not isinstance(chain, nn.Sequential):
             continue
-        modules = [module for module in chain if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.Identity)]
+        modules = [module for module in chain if not _is_pool(module)]
         for module, following in itertools.pairwise(modules):
             if isinstance(module, nn.Conv2d) and module.bias is None and isinstance(following, nn.BatchNorm2d):
                 found.add(id(module.weight))
     return found
+
+
+def _is_pool(module: nn.Module) -> bool:
+    kind = module.plain if isinstance(module, TakenOver) else type(module)
+    return issubclass(kind, nn.MaxPool2d | nn.AvgPool2d)
 
 
 def _muon(net: nn.Module, settings: OptimizerSettings, lr: float, precision: str) -> list[Optimizer]:

@@ -25,11 +25,19 @@ from fovea.evaluation.modelfile import ModelCard
 from fovea.models.build import build_net, check_net
 from fovea.models.whitening import NUM_IMAGES, whitening_of
 from fovea.settings import ModelSettings, Recipe, TrainingSettings, with_fields
-from fovea.training.compiled.available import cure_is_here, why_not
+from fovea.training.compiled.available import only_numba_is_missing, why_not
 from fovea.training.defaults import complete_recipe
 from fovea.training.fast_ops import use_fast_ops
 from fovea.training.hardware import Choice, Hardware, applied, choose_hardware
-from fovea.training.kernels import convolution_shapes, possible_kernels, table_kernels, tiles_pay, tuned_kernels
+from fovea.training.kernels import (
+    SHORTEST_BUDGET_SECONDS,
+    ConvolutionShape,
+    convolution_shapes,
+    possible_kernels,
+    table_kernels,
+    tiles_pay,
+    tuned_kernels,
+)
 from fovea.training.optimizers import make_optimizers
 from fovea.training.pacing import Pace, describe_plan, first_plan, measure_costs
 from fovea.training.resume import fingerprints
@@ -220,16 +228,23 @@ def _with_fast_ops(
         raise SettingsError(f"--autotune has nothing to choose from: fast_ops is {training.fast_ops}.")
     if on and (kernels is None or autotune):
         shapes = convolution_shapes(net, image_shape, training.batch_size or 1)
-        if autotune:
-            kernels, lines = tuned_kernels(shapes, training)
-        else:
-            pay = training.precision == "bf16" and tiles_pay(shapes, _planned_steps(training))
-            kernels, lines = table_kernels(shapes, training, tiles=pay and why_not() is None)
-            lines += [f"convolutions could be faster on this CPU: {why_not()}"] if pay and cure_is_here() else []
-    kernels, more = possible_kernels(kernels or {})
+        pay = _tiles_pay(training, shapes)
+        tiles = pay and why_not() is None
+        choose = tuned_kernels if autotune else table_kernels
+        kernels, lines = choose(shapes, training, tiles)
+        lines += [f"convolutions could be faster on this CPU: {why_not()}"] if pay and only_numba_is_missing() else []
+    kernels = kernels or {}
     if on:
+        kernels, more = possible_kernels(kernels)
+        lines += more
         use_fast_ops(net, kernels)
-    return with_fields(recipe, "training", kernels=kernels), lines + more
+    return with_fields(recipe, "training", kernels=kernels), lines
+
+
+def _tiles_pay(training: TrainingSettings, shapes: Mapping[str, ConvolutionShape]) -> bool:
+    """Whether loading the compiled kernels is made up for. Compiling them, once, would take much of a short budget."""
+    short = training.budget_seconds is not None and training.budget_seconds < SHORTEST_BUDGET_SECONDS
+    return training.precision == "bf16" and not short and tiles_pay(shapes, _planned_steps(training))
 
 
 def _planned_steps(training: TrainingSettings) -> int:

@@ -18,8 +18,8 @@ _NO_NUMBA = "numba is not installed: pip install 'fovea-vision[fast]'"
 
 
 @cache
-def why_not() -> str | None:
-    """The reason why the kernels cannot run in this process; None where they can."""
+def what_is_missing() -> str | None:
+    """The reason why the kernels cannot run in this process, as far as it shows without loading them; else None."""
     if cpu_has_bf16() != NEEDED_FEATURE:
         return f"the CPU has no {NEEDED_FEATURE}"
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -33,9 +33,23 @@ def why_not() -> str | None:
     return None
 
 
-def cure_is_here() -> bool:
-    """Whether all that is missing is a package."""
-    return why_not() == _NO_NUMBA
+@cache
+def why_not() -> str | None:
+    """The reason why the kernels cannot run in this process; None where they can, and then they are loaded."""
+    missing = what_is_missing()
+    if missing is not None:
+        return missing
+    try:
+        importlib.import_module("fovea.training.compiled.layers")
+        importlib.import_module("fovea.training.compiled.norms")
+    except Exception as error:  # a numba that is too old, or does not go with this NumPy, or is switched off
+        return f"numba cannot compile them: {' '.join(str(error).split())[:200]}"
+    return None
+
+
+def only_numba_is_missing() -> bool:
+    """Whether installing a package is all that is to be done."""
+    return what_is_missing() == _NO_NUMBA
 
 
 def _loaded_libraries() -> set[str]:

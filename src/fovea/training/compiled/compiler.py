@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,17 +32,33 @@ def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
 def kernel(function: Callable[[Any], None]) -> Any:
     """A function of one pointer that other code can call, see `threads.run`; compiled at once.
 
-    Compiling takes about ten seconds. What comes of it is kept for the next process, in a folder for this very source:
-    numba itself looks at one file only. Where nothing can be kept, it is compiled again.
+    All kernels together take about ten seconds. What comes of it is kept for the next process, where it can be.
     """
-    before = numba.config.CACHE_DIR
+    folder, before = _kept_folder(), numba.config.CACHE_DIR
+    if folder is not None:
+        try:
+            numba.config.CACHE_DIR = str(folder)
+            return numba.cfunc(_ONE_POINTER, cache=True)(function)
+        except Exception:  # a full disk, a damaged file: whatever it is, it is not kept then
+            pass
+        finally:
+            numba.config.CACHE_DIR = before
+    return numba.cfunc(_ONE_POINTER)(function)
+
+
+def _kept_folder() -> Path | None:
+    """Where machine code of this very source is kept; None where nothing can be.
+
+    numba looks at one file only to see whether code is stale, and where it cannot write it takes the folder of the
+    source: both would run old code with new data.
+    """
     try:
-        numba.config.CACHE_DIR = str(cache_folder() / "kernels" / _source_digest())
-        return numba.cfunc(_ONE_POINTER, cache=True)(function)
-    except (OSError, RuntimeError):  # a full disk, no folder that can be written to, a user without a home
-        return numba.cfunc(_ONE_POINTER)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+        folder = cache_folder() / "kernels" / _source_digest()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        return None
+    return folder
 
 
 def _source_digest() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fovea.training.compiled.kernels import backward, forward
+from fovea.training.compiled.convolution_kernels import BackwardTask, ForwardTask, backward, forward
 from fovea.training.compiled.plans import BLOCK, DEPTH, TILE_BYTES, Geometry, geometry, images_together
 from fovea.training.compiled.threads import run
 from fovea.training.compiled.tiles import MOST_SUMS, tile_configuration
@@ -65,14 +65,17 @@ def convolve(
     size = (shape.images, shape.outer, shape.out_height // down, shape.out_width // down)
     out, winners = _images(*size), _images(*size, dtype=torch.uint8) if pool else None
     tiles = tiles_of(weight)
-    added = torch.zeros(shape.outer) if bias is None else bias
+    added = torch.zeros(shape.outer, dtype=torch.float32) if bias is None else bias
     memory = _Memory()
     memory.piece(_plan_bytes(shape))
     sums, whole = memory.piece(_sums_bytes(shape)), memory.piece(_whole_bytes(shape) if pool else 0)
     scratch = memory.of_threads()
-    addresses = [_address(tensor) for tensor in (x, tiles, added, out, winners)]
-    rest = [relu, pool, scratch.data_ptr(), memory.size, sums, whole, _CONFIGURATION.ctypes.data]
-    run(forward, [*shape, *addresses, *rest])
+    task = ForwardTask(
+        x=x.data_ptr(), weight=tiles.data_ptr(), bias=added.data_ptr(), out=out.data_ptr(), winners=_address(winners),
+        relu=relu, pool=pool, scratch=scratch.data_ptr(), scratch_bytes=memory.size, sums=sums, whole=whole,
+        configuration=_CONFIGURATION.ctypes.data,
+    )  # fmt: skip
+    run(forward, [*shape, *task])
     return out, winners
 
 
@@ -90,36 +93,34 @@ def convolution_gradients(
     shape, threads = _geometry(x, weight, padding), torch.get_num_threads()
     kernel = (shape.kernel_height, shape.kernel_width)
     back = (kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1])
-    size = (shape.out_height, shape.out_width)
-    turned = geometry(shape.images, size, shape.outer, shape.inner, kernel, back, shape.group)
+    behind = (shape.out_height, shape.out_width)
+    turned = geometry(shape.images, behind, shape.outer, shape.inner, kernel, back, shape.group)
     result = torch.empty_like(x) if of_input else None
     tiles = tiles_of(weight, turned=True) if of_input else None
-    pixels = kernel[0] * kernel[1]
-    weight_sums = torch.empty(threads, shape.outer // BLOCK, shape.inner // BLOCK, pixels, BLOCK, BLOCK)
-    bias_sums = torch.empty(threads, shape.outer)
-    zeros = torch.zeros(shape.inner)
+    blocks = (shape.outer // BLOCK, shape.inner // BLOCK, kernel[0] * kernel[1], BLOCK, BLOCK)
+    weight_sums = torch.zeros(threads, *blocks, dtype=torch.float32)
+    bias_sums, no_bias = (
+        torch.zeros(threads, shape.outer, dtype=torch.float32),
+        torch.zeros(shape.inner, dtype=torch.float32),
+    )
     memory = _Memory()
     memory.piece(_plan_bytes(turned))
-    pieces = [
-        memory.piece(size)
-        for size in (
-            _sums_bytes(turned),
-            _whole_bytes(shape) if relu or winners is not None else 0,
-            shape.inner * 4 * shape.positions,
-            shape.outer * 4 * shape.blocks * BLOCK,
-            2 * BLOCK * 8,
-            2 * max(shape.outer, shape.inner),
-        )
-    ]
+    pieces = {
+        "sums": memory.piece(_sums_bytes(turned)),
+        "whole": memory.piece(_whole_bytes(shape) if relu or winners is not None else 0),
+        "inputs": memory.piece(4 * shape.inner * shape.positions),
+        "tiles": memory.piece(4 * shape.outer * shape.blocks * BLOCK),
+        "places": memory.piece(8 * 2 * BLOCK),
+        "zeros": memory.piece(2 * max(shape.outer, shape.inner)),
+    }
     scratch = memory.of_threads()
-    addresses = [_address(tensor) for tensor in (x, tiles, zeros, result, weight_sums, bias_sums)]
-    run(
-        backward,
-        [
-            *shape, *turned, _address(gradient), _address(out), _address(winners), relu, winners is not None,
-            *addresses, scratch.data_ptr(), memory.size, *pieces, _CONFIGURATION.ctypes.data,
-        ],
+    task = BackwardTask(
+        gradient=gradient.data_ptr(), out=_address(out), winners=_address(winners), relu=relu,
+        pool=winners is not None, x=x.data_ptr(), weight=_address(tiles), bias=no_bias.data_ptr(),
+        of_input=_address(result), weight_sums=weight_sums.data_ptr(), bias_sums=bias_sums.data_ptr(),
+        scratch=scratch.data_ptr(), scratch_bytes=memory.size, **pieces, configuration=_CONFIGURATION.ctypes.data,
     )  # fmt: skip
+    run(backward, [*shape, *turned, *task])
     return result, weights_of(weight_sums, weight.shape), bias_sums.sum(0)
 
 

@@ -12,6 +12,15 @@ from torch.autograd.function import once_differentiable
 from fovea.training.compiled.convolutions import convolution_gradients, convolve
 from fovea.training.compiled.patches import patches, patches_fit
 from fovea.training.compiled.plans import BLOCK
+from fovea.training.kernels import tiles_hold
+
+
+def convolution_fits(layer: nn.Module) -> bool:
+    """Whether the kernels compute such a layer."""
+    if type(layer) is not nn.Conv2d or not isinstance(layer.padding, tuple) or layer.padding_mode != "zeros":
+        return False
+    plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.weight.dtype == torch.float32
+    return plain and tiles_hold(layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
 
 
 class TilesConv2d(nn.Conv2d):
@@ -32,7 +41,9 @@ class TilesConv2d(nn.Conv2d):
         return False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and torch.is_grad_enabled() and self.weight.requires_grad and torch.is_autocast_enabled("cpu"):
+        learns = self.training and torch.is_grad_enabled() and self.weight.requires_grad
+        plain = self.weight.dtype == torch.float32 and x.device.type == "cpu"
+        if learns and plain and torch.is_autocast_enabled("cpu"):
             return self._by_tiles(x.to(torch.bfloat16))
         x = super().forward(x)
         x = F.relu(x) if self.relu else x

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from fovea.training.compiled.compiler import compiled, kernel
 from fovea.training.compiled.norm_rows import activation_gradient_rows, add_moments, combine_rows, normalized_rows
 from fovea.training.compiled.plans import BLOCK
-from fovea.training.compiled.threads import num_threads, run, thread_number
+from fovea.training.compiled.threads import run, share, thread_number
 from fovea.training.compiled.vectors import at
 
 _NONE, _RELU, _SILU = range(3)
@@ -22,12 +22,6 @@ _ACTIVATIONS: dict[type, int] = {nn.ReLU: _RELU, nn.SiLU: _SILU}
 _ROWS = 64  # positions of one go: with all their channels they stay in the nearest caches
 _plain, _relu, _silu = (normalized_rows(name) for name in ("none", "relu", "silu"))
 _plain_slope, _relu_slope, _silu_slope = (activation_gradient_rows(name) for name in ("none", "relu", "silu"))
-
-
-@compiled
-def _share(count: int) -> tuple[int, int]:
-    thread, threads = thread_number(), num_threads()
-    return count * thread // threads, count * (thread + 1) // threads
 
 
 @compiled
@@ -47,7 +41,7 @@ def _moments(data: Any) -> None:
     totals = carray(at(n[5] + thread_number() * 16 * channels), (2, channels), np.float64)
     parts[:] = 0
     totals[:] = 0
-    begin, end = _share(positions)
+    begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for channel in range(0, channels, BLOCK):
@@ -61,7 +55,7 @@ def _moments(data: Any) -> None:
 def _normalize(data: Any) -> None:
     n = carray(data, (7,), np.int64)
     positions, channels, x, scale, offset, out, activation = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    begin, end = _share(positions)
+    begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for channel in range(0, channels, BLOCK):
@@ -84,7 +78,7 @@ def _gradient_sums(data: Any) -> None:
     totals = carray(at(n[10] + thread_number() * 16 * channels), (2, channels), np.float64)
     parts[:] = 0
     totals[:] = 0
-    begin, end = _share(positions)
+    begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for channel in range(0, channels, BLOCK):
@@ -104,7 +98,7 @@ def _gradient_sums(data: Any) -> None:
 def _combine(data: Any) -> None:
     n = carray(data, (7,), np.int64)
     positions, channels, x, of_out, of_x, offset, out = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    begin, end = _share(positions)
+    begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
         for channel in range(0, channels, BLOCK):
@@ -119,13 +113,14 @@ def _finish_moments(data: Any) -> None:
     positions, channels = n[0], n[1]
     totals = carray(at(n[2]), (n[3], 2, channels), np.float64)
     weight, bias = carray(at(n[4]), (channels,), np.float32), carray(at(n[5]), (channels,), np.float32)
-    running = carray(at(n[6]), (channels,), np.float32), carray(at(n[7]), (channels,), np.float32)
-    constants, facts = carray(at(n[8]), (2,), np.float64), carray(at(n[9]), (4, channels), np.float32)
+    shift = carray(at(n[6]), (channels,), np.float32)
+    running = carray(at(n[7]), (channels,), np.float32), carray(at(n[8]), (channels,), np.float32)
+    constants, facts = carray(at(n[9]), (2,), np.float64), carray(at(n[10]), (4, channels), np.float32)
     momentum, epsilon = constants[0], constants[1]
     for channel in range(channels):
         first = totals[:, 0, channel].sum() / positions
         variance = max(totals[:, 1, channel].sum() / positions - first * first, 0.0)
-        mean = first + running[0][channel]
+        mean = first + shift[channel]
         inverse = 1 / np.sqrt(variance + epsilon)
         facts[0, channel], facts[1, channel] = mean, inverse
         facts[2, channel] = weight[channel] * inverse
@@ -151,13 +146,14 @@ def _finish_gradients(data: Any) -> None:
 
 def _work(channels: int) -> tuple[torch.Tensor, torch.Tensor]:
     threads = torch.get_num_threads()
-    return torch.empty(threads, 2, channels), torch.empty(threads, 2, channels, dtype=torch.float64)
+    parts = torch.empty(threads, 2, channels, dtype=torch.float32)
+    return parts, torch.zeros(threads, 2, channels, dtype=torch.float64)
 
 
 def norm_fits(norm: nn.BatchNorm2d) -> bool:
     """Whether the kernels compute such a batch norm."""
     plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
-    return plain and norm.num_features % BLOCK == 0
+    return plain and norm.num_features % BLOCK == 0 and norm.weight.dtype == torch.float32
 
 
 class TilesNorm2d(nn.BatchNorm2d):
@@ -174,7 +170,8 @@ class TilesNorm2d(nn.BatchNorm2d):
         return True
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and torch.is_grad_enabled() and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        plain = x.dtype == torch.bfloat16 and x.device.type == "cpu" and self.weight.dtype == torch.float32
+        if self.training and torch.is_grad_enabled() and plain:
             x = x.contiguous(memory_format=torch.channels_last)
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
@@ -194,11 +191,12 @@ class _Norm(torch.autograd.Function):
         positions, channels = x.numel() // x.shape[1], x.shape[1]
         running = layer.running_mean, layer.running_var
         parts, totals = _work(channels)
-        # Near the running mean squares lose no digits.
-        run(_moments, [positions, channels, *_addresses(x, running[0], parts, totals)])
-        facts = torch.empty(4, channels)
+        # Near the running mean squares lose no digits; one that has become infinite must not spoil later batches.
+        shift = torch.where(running[0].isfinite(), running[0], 0)
+        run(_moments, [positions, channels, *_addresses(x, shift, parts, totals)])
+        facts = torch.empty(4, channels, dtype=torch.float32)
         constants = torch.tensor([layer.momentum, layer.eps], dtype=torch.float64)
-        given = _addresses(weight, bias, *running, constants, facts)
+        given = _addresses(weight, bias, shift, *running, constants, facts)
         run(_finish_moments, [positions, channels, totals.data_ptr(), len(totals), *given], threads=1)
         out, row = torch.empty_like(x), 4 * channels
         scale, offset = facts.data_ptr() + 2 * row, facts.data_ptr() + 3 * row
@@ -218,7 +216,7 @@ class _Norm(torch.autograd.Function):
         mean, scale, offset = (facts.data_ptr() + number * row for number in (0, 2, 3))
         given = [*_addresses(gradient, x), scale, offset, mean, out.data_ptr(), ctx.activation]
         run(_gradient_sums, [positions, channels, *given, *_addresses(parts, totals)])
-        found = torch.empty(4, channels)
+        found = torch.empty(4, channels, dtype=torch.float32)
         sums = [totals.data_ptr(), len(totals)]
         run(_finish_gradients, [positions, channels, *sums, *_addresses(facts, found)], threads=1)
         of_x, added = found.data_ptr() + 2 * row, found.data_ptr() + 3 * row

@@ -12,7 +12,7 @@ from numba import carray
 
 from fovea.training.compiled.compiler import compiled, kernel
 from fovea.training.compiled.plans import BLOCK, DEPTH, ROW_BYTES
-from fovea.training.compiled.threads import num_threads, run, thread_number
+from fovea.training.compiled.threads import run, share
 from fovea.training.compiled.vectors import at, copy_half_row, copy_row
 
 
@@ -22,7 +22,10 @@ def patches_fit(channels: int, kernel_size: Sequence[int]) -> bool:
 
 
 def patches(x: torch.Tensor, kernel_size: Sequence[int], padding: Sequence[int]) -> torch.Tensor:
-    """bf16 [B, C, H, W] -> [B, 32, H', W'] in channels_last memory: rows, columns, channels of a patch; then zeros."""
+    """bf16 [B, C, H, W] -> [B, 32, H', W'] in channels_last memory: rows, columns, channels of a patch.
+
+    What stands behind them is zeros or numbers of the image: weights for it must be 0.
+    """
     (height, width), (down, across) = kernel_size, padding
     spare = 1 + BLOCK // (x.shape[3] + 2 * across)  # rows, for 16 numbers are read where a patch has fewer
     padded = F.pad(x, (across, across, down, down + spare)).contiguous(memory_format=torch.channels_last)
@@ -51,8 +54,8 @@ def _unfold(data: Any) -> None:
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
     )  # fmt: skip
     out_rows, out_columns, padded, found, zeros = numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]
-    count, step, thread = width * channels, 2 * columns * channels, thread_number()
-    begin, end = images * thread // num_threads(), images * (thread + 1) // num_threads()
+    count, step = width * channels, 2 * columns * channels
+    begin, end = share(images)
     for line in range(begin * out_rows, end * out_rows):
         image, row = line // out_rows, line % out_rows
         pixel = padded + 2 * (image * rows + row) * columns * channels
@@ -61,7 +64,7 @@ def _unfold(data: Any) -> None:
             copy_row(zeros, place)
             if column == out_columns - 1 or count > BLOCK:
                 _exact(pixel, place, count, height, step)
-            else:  # 16 numbers a row: those too many are written over by the next row or the next patch
+            else:  # 16 numbers a row: of those too many some are written over by the next row, some stay
                 for number in range(height):
                     copy_half_row(pixel + number * step, place + 2 * number * count)
             pixel += 2 * channels

@@ -18,8 +18,8 @@ from numba import types
 from numba.core.typing import signature
 
 from fovea.training.compiled.compiler import instruction
+from fovea.training.compiled.plans import TILE_BYTES
 
-TILE_BYTES = 1024
 MOST_SUMS = 3  # a loop keeps them in tiles 0 to 2; tiles 3 and 4 hold factors
 _FIXED, _MOVING = 3, 4
 _LOAD = "llvm.x86.tileloadd64"
@@ -48,11 +48,6 @@ def _pointer(builder: Any, address: Any) -> Any:
 def _move(builder: Any, name: str, tile: int, address: Any) -> None:
     kinds = [_BYTE, _BYTE.as_pointer(), _LONG]
     _instruction(builder, name, kinds, [ir.Constant(_BYTE, tile), _pointer(builder, address), ir.Constant(_LONG, 64)])
-
-
-def _multiply(builder: Any, into: int, first: int, second: int) -> None:
-    values = [ir.Constant(_BYTE, tile) for tile in (into, first, second)]
-    _instruction(builder, "llvm.x86.tdpbf16ps", [_BYTE] * 3, values)
 
 
 @instruction

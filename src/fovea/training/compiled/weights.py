@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numba import carray
 
-from fovea.training.compiled.compiler import compiled, kernel
+from fovea.training.compiled.compiler import kernel
 from fovea.training.compiled.plans import BLOCK, DEPTH, TILE_BYTES
-from fovea.training.compiled.threads import num_threads, run, thread_number
+from fovea.training.compiled.threads import run, share
 from fovea.training.compiled.vectors import at, pair_rounded, weight_tile
 
-_ZEROS = torch.zeros(BLOCK)
+_ZEROS = torch.zeros(BLOCK, dtype=torch.float32)
 
 
 def tiles_of(weight: torch.Tensor, turned: bool = False) -> torch.Tensor:
@@ -37,15 +37,9 @@ def tiles_of(weight: torch.Tensor, turned: bool = False) -> torch.Tensor:
 def weights_of(sums: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """[threads, outer / 16, inner / 16, kH * kW, 16 outer, 16 inner] -> float32 [outer, inner, kH, kW], summed."""
     outer, inner, height, width = shape
-    found = torch.empty(outer, height, width, inner)
+    found = torch.empty(outer, height, width, inner, dtype=torch.float32)
     run(_gather, [len(sums), outer, inner, height * width, sums.data_ptr(), found.data_ptr()])
     return found.permute(0, 3, 1, 2)
-
-
-@compiled
-def _share(blocks: int) -> tuple[int, int]:
-    thread, threads = thread_number(), num_threads()
-    return blocks * thread // threads, blocks * (thread + 1) // threads
 
 
 @kernel
@@ -55,7 +49,7 @@ def _pack(data: Any) -> None:
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
     )  # fmt: skip
     depth, step = (inner + DEPTH - 1) // DEPTH, 4 * pixels * inner
-    begin, end = _share(outer // BLOCK)
+    begin, end = share(outer // BLOCK)
     for block in range(begin, end):
         for channels in range(depth):
             for pixel in range(pixels):
@@ -73,7 +67,7 @@ def _pack_turned(data: Any) -> None:
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
     )  # fmt: skip
     depth, step = (outer + DEPTH - 1) // DEPTH, 4 * pixels * inner
-    begin, end = _share(inner // BLOCK)
+    begin, end = share(inner // BLOCK)
     for block in range(begin, end):
         for channels in range(depth):
             for pixel in range(pixels):
@@ -94,7 +88,7 @@ def _gather(data: Any) -> None:
     inners = inner // BLOCK
     sums = carray(at(numbers[4]), (threads, outer // BLOCK, inners, pixels, BLOCK, BLOCK), np.float32)
     found = carray(at(numbers[5]), (outer, pixels, inner), np.float32)
-    begin, end = _share(outer // BLOCK)
+    begin, end = share(outer // BLOCK)
     for block in range(begin, end):
         for channels in range(inners):
             for pixel in range(pixels):

@@ -7,7 +7,7 @@ positions of pairs of images.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -15,7 +15,7 @@ from numba import carray
 from fovea.training.compiled.compiler import compiled, kernel
 from fovea.training.compiled.plans import BLOCK, DEPTH, TILE_BYTES, Geometry, lay_image, lay_pair
 from fovea.training.compiled.pools import mask_image, pool_image, unpool_image
-from fovea.training.compiled.threads import num_threads, thread_number
+from fovea.training.compiled.threads import share, thread_number
 from fovea.training.compiled.tiles import (
     MOST_SUMS,
     clear_sums,
@@ -29,24 +29,83 @@ from fovea.training.compiled.tiles import (
 from fovea.training.compiled.vectors import at, put_rounded, transpose_pairs
 
 RUN = 24  # blocks of positions after which sums are put down, so that their factors stay in the nearest cache
-NUM_SIZES = len(Geometry._fields)
+
+
+class ForwardTask(NamedTuple):
+    """What `forward` works on: addresses; `relu` and `pool` are 0 or 1.
+
+    Attributes:
+        scratch: of all threads, each with scratch_bytes; sums, whole: distances in it, see `convolutions`.
+    """
+
+    x: int
+    weight: int
+    bias: int
+    out: int
+    winners: int
+    relu: int
+    pool: int
+    scratch: int
+    scratch_bytes: int
+    sums: int
+    whole: int
+    configuration: int
+
+
+class BackwardTask(NamedTuple):
+    """What `backward` works on; as above, and distances in the scratch memory from `sums` to `zeros`."""
+
+    gradient: int
+    out: int
+    winners: int
+    relu: int
+    pool: int
+    x: int
+    weight: int
+    bias: int
+    of_input: int
+    weight_sums: int
+    bias_sums: int
+    scratch: int
+    scratch_bytes: int
+    sums: int
+    whole: int
+    inputs: int
+    tiles: int
+    places: int
+    zeros: int
+    configuration: int
+
+
+_SIZES = len(Geometry._fields)
+_FORWARD, _BACKWARD = len(ForwardTask._fields), len(BackwardTask._fields)
 
 
 @compiled
-def geometry_at(numbers: Any) -> Geometry:
-    """The first of some whole numbers as a Geometry."""
-    n = numbers
+def _geometry(n: Any) -> Geometry:
     return Geometry(
         n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[14], n[15]
     )
 
 
 @compiled
-def _share(shape: Geometry) -> tuple[int, int]:
-    """The groups of this thread, from one number to another."""
-    groups = (shape.images + shape.group - 1) // shape.group
-    thread, threads = thread_number(), num_threads()
-    return groups * thread // threads, groups * (thread + 1) // threads
+def _forward_task(n: Any) -> ForwardTask:
+    return ForwardTask(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11])
+
+
+@compiled
+def _backward_task(n: Any) -> BackwardTask:
+    return BackwardTask(
+        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9],
+        n[10], n[11], n[12], n[13], n[14], n[15], n[16], n[17], n[18], n[19],
+    )  # fmt: skip
+
+
+@compiled
+def _groups(shape: Geometry) -> tuple[int, int]:
+    """The groups of images of this thread."""
+    begin, end = share((shape.images + shape.group - 1) // shape.group)
+    return begin, end
 
 
 def _sum_over_kernel(count: int) -> Any:
@@ -184,40 +243,36 @@ def _pool_all(shape: Geometry, first: int, count: int, full: int, out: int, winn
 
 @kernel
 def forward(data: Any) -> None:
-    """out = pool(relu(conv(x, weight) + bias)), for this thread's images."""
-    numbers = carray(data, (NUM_SIZES + 12,), np.int64)
-    shape, given = geometry_at(numbers), numbers[NUM_SIZES:]
-    x, weight, bias, out, winners, relu, pool = given[0], given[1], given[2], given[3], given[4], given[5], given[6]
-    plan = _scratch(given[7], given[8])
-    sums, full = plan + given[9], plan + given[10]
-    least = np.float32(0.0) if relu else np.float32(-np.inf)
+    """out = pool(relu(conv(x, weight) + bias)), for this thread's images. Numbers: a Geometry, a ForwardTask."""
+    numbers = carray(data, (_SIZES + _FORWARD,), np.int64)
+    shape, task = _geometry(numbers), _forward_task(numbers[_SIZES:])
+    plan = _scratch(task.scratch, task.scratch_bytes)
+    least = np.float32(0.0) if task.relu else np.float32(-np.inf)
     one = 2 * shape.out_height * shape.out_width * shape.outer
-    begin, end = _share(shape)
-    start_tiles(given[11])
+    begin, end = _groups(shape)
+    start_tiles(task.configuration)
     for group in range(begin, end):
         first = group * shape.group
         count = min(shape.group, shape.images - first)
-        place = full if pool else out + first * one
-        convolved(shape, plan, sums, x, first, count, weight, bias, least, place)
-        if pool:
-            _pool_all(shape, first, count, full, out, winners, relu)
+        place = plan + task.whole if task.pool else task.out + first * one
+        convolved(shape, plan, plan + task.sums, task.x, first, count, task.weight, task.bias, least, place)
+        if task.pool:
+            _pool_all(shape, first, count, place, task.out, task.winners, task.relu)
     end_tiles()
 
 
 @compiled
-def _whole_gradient(
-    shape: Geometry, first: int, count: int, gradient: int, values: int, winners: int, relu: int, pool: int, full: int
-) -> int:
+def _whole_gradient(shape: Geometry, task: BackwardTask, first: int, count: int, full: int) -> int:
     """The address of the gradient of the convolution itself, for images from `first` on: undone are pool and relu."""
     height, width, channels = shape.out_height, shape.out_width, shape.outer
-    if not (relu or pool):
-        return gradient + 2 * first * height * width * channels
-    size = (shape.images, height // 2, width // 2, channels) if pool else (shape.images, height, width, channels)
-    gradients, places = carray(at(gradient), size, np.uint16), carray(at(winners), size, np.uint8)
-    results = carray(at(values), size, np.uint16)
+    if not (task.relu or task.pool):
+        return task.gradient + 2 * first * height * width * channels
+    size = (shape.images, height // 2, width // 2, channels) if task.pool else (shape.images, height, width, channels)
+    gradients, places = carray(at(task.gradient), size, np.uint16), carray(at(task.winners), size, np.uint8)
+    results = carray(at(task.out), size, np.uint16)
     images = carray(at(full), (count, height, width, channels), np.uint16)
     for image in range(count):
-        if pool:
+        if task.pool:
             unpool_image(gradients[first + image], places[first + image], images[image])
         else:
             mask_image(gradients[first + image], results[first + image], images[image])
@@ -278,31 +333,30 @@ def _add_weight_gradient(shape: Geometry, count: int, gradients: int, inputs: in
 def backward(data: Any) -> None:
     """The gradients of a convolution's weight, bias and, if asked for, input; for this thread's images.
 
-    Its plans hold pairs of images for the weight gradient, and single ones of the gradient for that of the input.
+    Numbers: the Geometry, that of the convolution that carries gradients back, a BackwardTask. Plans of the first hold
+    pairs of images, for the weight gradient, those of the second single ones.
     """
-    numbers = carray(data, (2 * NUM_SIZES + 20,), np.int64)
-    shape, turned, given = geometry_at(numbers), geometry_at(numbers[NUM_SIZES:]), numbers[2 * NUM_SIZES :]
-    gradient, values, winners, relu, pool = given[0], given[1], given[2], given[3], given[4]
-    x, weight, bias, of_input = given[5], given[6], given[7], given[8]
-    plan = _scratch(given[11], given[12])
-    sums, full, inputs = plan + given[13], plan + given[14], plan + given[15]
-    tiles, places, zeros = plan + given[16], carray(at(plan + given[17]), (2 * BLOCK,), np.int64), plan + given[18]
-    pixels = shape.kernel_height * shape.kernel_width
-    weight_sums = _scratch(given[9], 4 * pixels * shape.outer * shape.inner)
-    bias_sums = _scratch(given[10], 4 * shape.outer)
-    one = 2 * shape.height * shape.width * shape.inner
-    begin, end = _share(shape)
-    start_tiles(given[19])
+    numbers = carray(data, (2 * _SIZES + _BACKWARD,), np.int64)
+    shape, turned, task = _geometry(numbers), _geometry(numbers[_SIZES:]), _backward_task(numbers[2 * _SIZES :])
+    plan = _scratch(task.scratch, task.scratch_bytes)
+    places, zeros = carray(at(plan + task.places), (2 * BLOCK,), np.int64), plan + task.zeros
+    inputs, tiles = plan + task.inputs, plan + task.tiles
+    weight_sums = _scratch(task.weight_sums, 4 * shape.kernel_height * shape.kernel_width * shape.outer * shape.inner)
+    bias_sums = _scratch(task.bias_sums, 4 * shape.outer)
+    one, least = 2 * shape.height * shape.width * shape.inner, np.float32(-np.inf)
+    begin, end = _groups(shape)
+    start_tiles(task.configuration)
     for group in range(begin, end):
         first = group * shape.group
         count = min(shape.group, shape.images - first)
-        whole = _whole_gradient(shape, first, count, gradient, values, winners, relu, pool, full)
+        whole = _whole_gradient(shape, task, first, count, plan + task.whole)
         for pair in range((count + 1) // 2):
-            image = x + (first + 2 * pair) * one
+            image = task.x + (first + 2 * pair) * one
             alone = 2 * pair + 1 == count
             lay_pair(image, zeros if alone else image + one, 0 if alone else 1, inputs, pair, shape)
         _lay_gradient(shape, count, whole, places, zeros, tiles, bias_sums)
         _add_weight_gradient(shape, count, tiles, inputs, weight_sums)
-        if of_input:
-            convolved(turned, plan, sums, whole, 0, count, weight, bias, np.float32(-np.inf), of_input + first * one)
+        if task.of_input:
+            place = task.of_input + first * one
+            convolved(turned, plan, plan + task.sums, whole, 0, count, task.weight, task.bias, least, place)
     end_tiles()
