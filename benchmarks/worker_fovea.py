@@ -56,7 +56,7 @@ def main() -> None:
             model=spec["model"],
             batch_size=spec["batch_size"],
             optimizer=spec["optimizer"],
-            epochs=1,
+            epochs=20,  # planned as long as real trainings are: short ones do without compiled kernels
             augmentation="none",
             test=False,
             report=False,

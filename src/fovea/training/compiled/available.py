@@ -54,5 +54,6 @@ def only_numba_is_missing() -> bool:
 
 def _loaded_libraries() -> set[str]:
     with suppress(OSError):
-        return {line.rpartition("/")[2] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()}
+        text = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+        return {line.rpartition("/")[2] for line in text.splitlines()}
     return set()
