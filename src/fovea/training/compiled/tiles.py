@@ -4,8 +4,8 @@ The unit has eight tiles of 16 rows of 64 bytes. One instruction multiplies a ti
 and adds to 16 x 16 float32 (Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3). Of the
 second factor two rows lie together: row r holds for each column the pair (2r, 2r + 1).
 
-Kernels here work with at most five tiles. Neighbours on the same processor share its tile registers; while one of them
-uses AMX, a loop over five tiles was measured to run twice as fast as one over all eight, and as fast when alone.
+Kernels here work with at most five tiles. On a rented machine, in its slow hours, a loop over five was measured to run
+twice as fast as one over all eight, and in fast hours as fast: as if another tenant of the core held some registers.
 """
 
 from __future__ import annotations
