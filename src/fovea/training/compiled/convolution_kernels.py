@@ -104,8 +104,7 @@ def _backward_task(n: Any) -> BackwardTask:
 @compiled
 def _groups(shape: Geometry) -> tuple[int, int]:
     """The groups of images of this thread."""
-    begin, end = share((shape.images + shape.group - 1) // shape.group)
-    return begin, end
+    return share((shape.images + shape.group - 1) // shape.group)
 
 
 def _sum_over_kernel(count: int) -> Any:

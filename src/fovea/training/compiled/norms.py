@@ -25,6 +25,16 @@ _plain_slope, _relu_slope, _silu_slope = (activation_gradient_rows(name) for nam
 
 
 @compiled
+def _own_sums(parts: int, totals: int, channels: int) -> tuple[Any, Any]:
+    """This thread's two float32 and two float64 sums of each channel, cleared."""
+    own = carray(at(parts + thread_number() * 8 * channels), (2, channels), np.float32)
+    whole = carray(at(totals + thread_number() * 16 * channels), (2, channels), np.float64)
+    own[:] = 0
+    whole[:] = 0
+    return own, whole
+
+
+@compiled
 def _take_up(parts: Any, totals: Any) -> None:
     """Add the float32 sums of some rows to the float64 sums of all, and clear them."""
     for kind in range(2):
@@ -37,10 +47,7 @@ def _take_up(parts: Any, totals: Any) -> None:
 def _moments(data: Any) -> None:
     n = carray(data, (6,), np.int64)
     positions, channels, x, shift = n[0], n[1], n[2], n[3]
-    parts = carray(at(n[4] + thread_number() * 8 * channels), (2, channels), np.float32)
-    totals = carray(at(n[5] + thread_number() * 16 * channels), (2, channels), np.float64)
-    parts[:] = 0
-    totals[:] = 0
+    parts, totals = _own_sums(n[4], n[5], channels)
     begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)
@@ -74,10 +81,7 @@ def _gradient_sums(data: Any) -> None:
     n = carray(data, (11,), np.int64)
     positions, channels, gradient, x, scale, offset, mean = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
     out, activation, step = n[7], n[8], 2 * channels
-    parts = carray(at(n[9] + thread_number() * 8 * channels), (2, channels), np.float32)
-    totals = carray(at(n[10] + thread_number() * 16 * channels), (2, channels), np.float64)
-    parts[:] = 0
-    totals[:] = 0
+    parts, totals = _own_sums(n[9], n[10], channels)
     begin, end = share(positions)
     for first in range(begin, end, _ROWS):
         count = min(_ROWS, end - first)

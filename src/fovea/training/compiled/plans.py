@@ -82,19 +82,15 @@ def lay_image(image: int, plan: int, number: int, shape: Geometry) -> None:
     """An image into its place in a plan [channels / 32, position, 32]; channels that are missing stay 0."""
     for row in range(shape.height):
         start = plan + _place_of(shape, number, row) * ROW_BYTES
-        for block in range(shape.inner // DEPTH):
+        for block in range((shape.inner + DEPTH - 1) // DEPTH):
+            whole = (block + 1) * DEPTH <= shape.inner
             pixel = image + 2 * (row * shape.width * shape.inner + block * DEPTH)
             place = start + block * shape.positions * ROW_BYTES
             for _ in range(shape.width):
-                copy_row(pixel, place)
-                pixel += 2 * shape.inner
-                place += ROW_BYTES
-        if shape.inner % DEPTH:
-            block = shape.inner // DEPTH
-            pixel = image + 2 * (row * shape.width * shape.inner + block * DEPTH)
-            place = start + block * shape.positions * ROW_BYTES
-            for _ in range(shape.width):
-                copy_half_row(pixel, place)
+                if whole:
+                    copy_row(pixel, place)
+                else:
+                    copy_half_row(pixel, place)
                 pixel += 2 * shape.inner
                 place += ROW_BYTES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -51,26 +52,21 @@ def _paired(builder: Any, one: Any, other: Any) -> Any:
     return builder.or_(builder.zext(one, WORDS), builder.shl(builder.zext(other, WORDS), _SIXTEEN))
 
 
-@instruction
-def copy_row(_: Any, row: Any, out: Any) -> Any:
-    """64 bytes from `row` to `out`."""
+def _copy(kind: Any) -> Callable[..., Any]:
+    """An instruction: one vector of that kind from an address to another."""
 
-    def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        store(builder, load(builder, values[0], WORDS), values[1])
-        return context.get_dummy_value()
+    @instruction
+    def copy(_: Any, row: Any, out: Any) -> Any:
+        def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
+            store(builder, load(builder, values[0], kind), values[1])
+            return context.get_dummy_value()
 
-    return signature(types.void, types.int64, types.int64), code
+        return signature(types.void, types.int64, types.int64), code
+
+    return copy
 
 
-@instruction
-def copy_half_row(_: Any, row: Any, out: Any) -> Any:
-    """32 bytes from `row` to `out`."""
-
-    def code(context: Any, builder: Any, __: Any, values: Any) -> Any:
-        store(builder, load(builder, values[0], HALVES), values[1])
-        return context.get_dummy_value()
-
-    return signature(types.void, types.int64, types.int64), code
+copy_row, copy_half_row = _copy(WORDS), _copy(HALVES)  # 64 and 32 bytes
 
 
 @instruction
